@@ -36,7 +36,9 @@ def main() -> int:
         try:
             build()
         except subprocess.CalledProcessError as error:
-            return fail(f"`{' '.join(map(str, error.cmd))}` ended with {error.returncode}; its message is above")
+            return fail(
+                f"`{' '.join(map(str, error.cmd))}` ended with {error.returncode}; its message is above"
+            )
     return 0
 
 
@@ -129,7 +131,9 @@ def pip_setting(name: str) -> str:
 
 
 def cache_is_writable(environment: dict[str, str]) -> bool:
-    home = environment.get("XDG_CACHE_HOME") or environment.get("HOME", "") and environment["HOME"] + "/.cache"
+    home = (
+        environment.get("XDG_CACHE_HOME") or environment.get("HOME", "") and environment["HOME"] + "/.cache"
+    )
     cache = Path(environment.get("UV_CACHE_DIR") or (f"{home}/uv" if home else "/nowhere"))
     try:
         cache.mkdir(parents=True, exist_ok=True)

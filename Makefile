@@ -1,0 +1,59 @@
+# The one front door. `make` lists what there is; every target sets itself up in .venv first.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup check lint format types imports pyright test coverage demo bench sim torture lock clean
+
+PY := .venv/bin/python
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+# Passed through to the scripts: make sim SEEDS=5000, make torture KILLS=500, make bench ONLY=resume, make demo STORE=…
+export SEEDS KILLS STORE ONLY
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make or refresh .venv (PYTHON=… chooses the interpreter)
+	@sh tools/setup.sh
+
+lint: setup
+	@$(PY) -m ruff format --check --output-format concise . || { echo "lint: run 'make format'" >&2; exit 1; }
+	@$(PY) -m ruff check --output-format concise .
+
+format: setup ## format, and fix what ruff can fix
+	@$(PY) -m ruff check --fix-only --quiet . ; $(PY) -m ruff format .
+
+types: setup
+	@$(PY) -m mypy --strict src
+
+imports: setup
+	@.venv/bin/lint-imports --no-logo
+
+# pyright runs on node. It is not assumed on a bare machine, and never downloaded.
+pyright: setup
+	@if command -v node >/dev/null 2>&1; then $(PY) -m pyright; \
+	else echo "pyright: skipped, no node on PATH (mypy --strict did run)"; fi
+
+check: lint types imports pyright ## the quick part: format, lint, types, import contracts
+
+test: lint types imports ## everything CI runs: lint, types, import contracts, all tests
+	@$(PY) -m pytest -n 2 --dist worksteal -q
+	@echo "make test: format, lint, types, import contracts and tests passed on $$($(PY) -V)"
+
+demo: setup ## refactor a real codebase, killed twice and resumed before your eyes
+	@$(PY) -m examples.refactor.demo
+
+bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY=…)
+	@PYTHONPATH=. $(PY) bench/run.py
+
+sim: setup ## the simulation, any number of seeds (SEEDS=2000)
+	@PYTHONPATH=. $(PY) tests/sim/run.py
+
+torture: setup ## real processes killed at random (KILLS=500)
+	@PYTHONPATH=. $(PY) tests/processes/torture.py
+
+lock: setup ## refresh requirements/*.txt from pyproject.toml: hashes, and no host's name
+	@sh tools/lock.sh
+	@sh tools/setup.sh
+
+clean: ## remove what can be made again
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* dist build

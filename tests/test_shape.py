@@ -1,0 +1,109 @@
+"""The shape that keeps the code readable and quick to start: sizes, and what an import loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "holdfast"
+FUNCTION_LINES = 60
+FILE_LINES = 600
+PUBLIC_METHODS = 20
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def parsed() -> Iterator[tuple[str, str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        yield str(path.relative_to(SOURCE.parent)), text, ast.parse(text, filename=str(path))
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    assert [
+        f"{path}:{node.lineno} {node.name} has {length} lines"
+        for path, _, tree in parsed()
+        for node in ast.walk(tree)
+        if isinstance(node, FUNCTIONS) and (length := lines_of(node)) > FUNCTION_LINES
+    ] == []
+
+
+def lines_of(node: ast.AST) -> int:
+    assert isinstance(node, FUNCTIONS)
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def test_no_file_is_longer_than_600_lines() -> None:
+    assert [
+        f"{path} has {length} lines"
+        for path, text, _ in parsed()
+        if (length := len(text.splitlines())) > FILE_LINES
+    ] == []
+
+
+def test_no_class_has_more_than_20_public_methods() -> None:
+    assert [
+        f"{path}:{node.lineno} {node.name} has {count} public methods"
+        for path, _, tree in parsed()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and (count := public_methods(node)) > PUBLIC_METHODS
+    ] == []
+
+
+def public_methods(node: ast.ClassDef) -> int:
+    return sum(isinstance(part, FUNCTIONS) and not part.name.startswith("_") for part in node.body)
+
+
+def test_every_file_says_what_it_is() -> None:
+    assert [path for path, text, tree in parsed() if text and not ast.get_docstring(tree)] == []
+
+
+HEAVY = ("apsw", "click", "psutil", "rich")
+
+# `python -m` runs the module as a program; runpy does the same and lets us look at what was loaded.
+IMPORT = "import holdfast"
+HELP = """
+import contextlib, io, runpy
+sys.argv = ["holdfast", "--help"]
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+    runpy.run_module("holdfast", run_name="__main__", alter_sys=True)
+assert "Usage" in out.getvalue(), out.getvalue()
+"""
+PUBLIC_NAMES = """
+import holdfast
+missing = [name for name in holdfast.__all__ if not hasattr(holdfast, name)]
+assert not missing, missing
+unlisted = [name for name in holdfast.__all__ if name not in dir(holdfast)]
+assert not unlisted, unlisted
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "forbidden"),
+    [(IMPORT, HEAVY), (HELP, ("apsw", "psutil", "rich"))],
+    ids=["import holdfast", "python -m holdfast --help"],
+)
+def test_starting_loads_nothing_heavy(program: str, forbidden: tuple[str, ...]) -> None:
+    report = f"print(*sorted(set({forbidden!r}) & set(sys.modules)))"
+    assert run_python(f"import sys\n{program}\n{report}").split() == []
+
+
+def test_every_public_name_can_be_had() -> None:
+    run_python(PUBLIC_NAMES)
+
+
+def run_python(program: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
