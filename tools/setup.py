@@ -1,18 +1,20 @@
 """Makes .venv: the development environment, from pip alone, with every package pinned by hash.
 
-Run through tools/setup.sh. Quick when nothing changed: the stamp in .venv holds a digest of all that the environment
-is made from. uv does the installing; where it cannot (no wheel of uv for this machine, a package index that only pip
-is configured for), pip does the same, slower, from the same locks.
+Run by tools/setup.sh, with Python 3.11 or newer. Quick when nothing changed: the stamp in .venv holds a digest of
+what the environment is made from. uv does the installing; where it cannot (no wheel of uv for this machine, a
+package index that only pip is set up for), pip does the same from the same locks, slower.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,14 +23,10 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".holdfast-setup"
 LOCK = ROOT / "requirements" / "dev.txt"
 UV_LOCK = ROOT / "requirements" / "uv.txt"
-MADE_FROM = (ROOT / "pyproject.toml", LOCK, UV_LOCK, Path(__file__))
+PROJECT = ROOT / "pyproject.toml"
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):
-        return fail(f"holdfast needs Python 3.11 or newer, this is {sys.version.split()[0]}")
-    if not MADE_FROM[0].exists():
-        return fail(f"{MADE_FROM[0]} is missing: run this from a whole checkout")
     with (ROOT / ".venv.lock").open("w") as lock:  # two makes side by side build one environment
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_current():
@@ -52,10 +50,13 @@ def works(python: Path) -> bool:
 
 
 def digest() -> str:
-    """What the environment is made from: the locks, this file, and its place (scripts in .venv name it)."""
+    """What the environment is made from: the locks, the project's own table, this file, and the place of it all
+    (scripts in .venv name it). Not the settings of linters: changing those installs nothing."""
     whole = hashlib.sha256(str(VENV).encode())
-    for path in MADE_FROM:
+    for path in (LOCK, UV_LOCK, Path(__file__)):
         whole.update(path.read_bytes())
+    tables = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+    whole.update(json.dumps([tables["build-system"], tables["project"]], sort_keys=True).encode())
     return whole.hexdigest()
 
 
@@ -112,7 +113,7 @@ def has_uv() -> bool:
 
 
 def uv_environment() -> dict[str, str]:
-    """The surroundings of uv: the machine's certificates, pip's index where one is configured, a cache it can write."""
+    """uv's surroundings: the machine's certificates, pip's index where one is set, a cache it can write."""
     environment = dict(os.environ)
     environment["VIRTUAL_ENV"] = str(VENV)
     environment.setdefault("UV_SYSTEM_CERTS", "1")
@@ -131,10 +132,9 @@ def pip_setting(name: str) -> str:
 
 
 def cache_is_writable(environment: dict[str, str]) -> bool:
-    home = (
-        environment.get("XDG_CACHE_HOME") or environment.get("HOME", "") and environment["HOME"] + "/.cache"
-    )
-    cache = Path(environment.get("UV_CACHE_DIR") or (f"{home}/uv" if home else "/nowhere"))
+    home = environment.get("HOME")
+    caches = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "/nowhere")
+    cache = Path(environment.get("UV_CACHE_DIR") or f"{caches}/uv")
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError:
