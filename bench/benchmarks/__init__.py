@@ -1,0 +1,1 @@
+"""One module a benchmark: `measure(ground)` returns its findings."""

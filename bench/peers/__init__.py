@@ -1,0 +1,1 @@
+"""The peers, each a program that runs in the peers' own environment."""

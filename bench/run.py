@@ -1,0 +1,97 @@
+"""The entry of the benchmarks: `make bench`, or `.venv/bin/python bench/run.py --only sequential`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout, not this folder
+
+from bench import machine  # noqa: E402
+from bench.ground import HOME, Broken, Ground  # noqa: E402
+from bench.report import Findings  # noqa: E402
+
+BENCHMARKS = ("sequential", "concurrent", "resume", "restart", "imports")
+REPEATS = 5
+REPEATS_QUICK = 3
+
+
+def main() -> int:
+    """Run what was asked for, print it, write it; 0 unless something is broken: a missed goal is no error."""
+    options = _options()
+    repeats = options.repeats or (REPEATS_QUICK if options.quick else REPEATS)
+    ground = Ground(repeats=repeats, quick=options.quick, with_peers=not options.no_peers)
+    HOME.mkdir(exist_ok=True)
+    this = machine.describe(HOME)
+    print("\n".join(this.lines()), flush=True)
+    began_s = time.monotonic()
+    all_found: list[Findings] = []
+    broken = False
+    for name in options.only:
+        try:
+            found: Findings = importlib.import_module(f"bench.benchmarks.{name}").measure(ground)
+        except Broken as reason:
+            print(f"\n{name}: BROKEN: {reason}", flush=True)
+            broken = True
+            continue
+        all_found.append(found)
+        print("\n" + "\n".join(found.lines()), flush=True)
+    if options.json is not None:
+        _write(options.json, this, ground, all_found)
+    print(f"\n{_summary(all_found)}; took {time.monotonic() - began_s:.0f} s", flush=True)
+    return 1 if broken else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench/run.py", description="holdfast against the bare driver and its peers."
+    )
+    parser.add_argument(
+        "--only", action="append", choices=BENCHMARKS, help="just this one; may be given again (or ONLY=…)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, help=f"interleaved repeats (default {REPEATS}, quick {REPEATS_QUICK})"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller sizes and fewer repeats: a look, not a figure to quote"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, with machine and commit")
+    parser.add_argument(
+        "--no-peers", action="store_true", help="without DBOS and LangGraph (needs no package index)"
+    )
+    options = parser.parse_args()
+    if not options.only:
+        options.only = os.environ.get("ONLY", "").split() or list(BENCHMARKS)
+        if unknown := set(options.only) - set(BENCHMARKS):
+            parser.error(
+                f"ONLY names no benchmark: {' '.join(sorted(unknown))}; there are {' '.join(BENCHMARKS)}"
+            )
+    return options
+
+
+def _summary(all_found: list[Findings]) -> str:
+    held = [figure for found in all_found for figure in found.figures if figure.goal is not None]
+    met = [figure for figure in held if figure.goal is not None and figure.goal.met_by(figure.median)]
+    return f"{len(met)} of {len(held)} goals met"
+
+
+def _write(file: Path, this: machine.Machine, ground: Ground, all_found: list[Findings]) -> None:
+    content = {
+        "machine": asdict(this),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "repeats": ground.repeats,
+        "quick": ground.quick,
+        "benchmarks": [found.as_json() for found in all_found],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
