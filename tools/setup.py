@@ -1,8 +1,8 @@
 """Makes .venv: the development environment, from pip alone, with every package pinned by hash.
 
-Run by tools/setup.sh, with Python 3.11 or newer. Quick when nothing changed: the stamp in .venv holds a digest of
-what the environment is made from. uv does the installing; where it cannot (no wheel of uv for this machine, a
-package index that only pip is set up for), pip does the same from the same locks, slower.
+Run by tools/setup.sh, with Python 3.11 or newer. Quick when nothing changed: the stamp in .venv holds a
+digest of what the environment is made from. uv does the installing; where it cannot (no wheel of uv for
+this machine, or an index that only pip knows), pip does the same from the same locks, slower.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ def works(python: Path) -> bool:
 
 
 def digest() -> str:
-    """What the environment is made from: the locks, the project's own table, this file, and the place of it all
-    (scripts in .venv name it). Not the settings of linters: changing those installs nothing."""
+    """What the environment is made from: the locks, the project's table, this file, and the place of it all.
+
+    Scripts in .venv name the place. Settings of linters are no part of it: changing them installs nothing.
+    """
     whole = hashlib.sha256(str(VENV).encode())
     for path in (LOCK, UV_LOCK, Path(__file__)):
         whole.update(path.read_bytes())
@@ -143,7 +145,7 @@ def cache_is_writable(environment: dict[str, str]) -> bool:
 
 
 def install_with_uv(environment: dict[str, str]) -> bool:
-    say("installing the locked packages (about 200 MB on disk)")
+    say("installing the locked packages (260 MB on disk)")
     uv = (VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON)
     try:
         run(*uv, "--require-hashes", "--only-binary", ":all:", "-r", LOCK, env=environment)
@@ -155,6 +157,9 @@ def install_with_uv(environment: dict[str, str]) -> bool:
 
 def install_with_pip() -> None:
     pip_install("--require-hashes", "--only-binary", ":all:", "-r", LOCK)
+    os.environ["PATH"] = (
+        f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # the build backend's
+    )
     pip_install("--no-deps", "--no-build-isolation", "--editable", ROOT)
 
 
