@@ -42,7 +42,7 @@ test: lint types imports ## everything CI runs: lint, types, import contracts, a
 demo: setup ## refactor a real codebase, killed twice and resumed before your eyes
 	@$(PY) -m examples.refactor.demo
 
-bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY=…)
+bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports")
 	@PYTHONPATH=. $(PY) bench/run.py
 
 sim: setup ## the simulation, any number of seeds (SEEDS=2000)
