@@ -6,8 +6,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-# Passed through to the scripts: make sim SEEDS=5000, make torture KILLS=500, make bench ONLY=resume, make demo STORE=…
-export SEEDS KILLS STORE ONLY
+# Variables reach the scripts through the environment: make sim SEEDS=5000, make torture KILLS=500, make demo STORE=…
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +37,10 @@ check: lint types imports pyright ## the quick part: format, lint, types, import
 test: lint types imports ## everything CI runs: lint, types, import contracts, all tests
 	@$(PY) -m pytest -n 2 --dist worksteal -q
 	@echo "make test: format, lint, types, import contracts and tests passed on $$($(PY) -V)"
+
+coverage: setup ## the rules are pure, so every branch of theirs is tested
+	@$(PY) -m coverage run -m pytest -q tests/rules
+	@$(PY) -m coverage report --include 'src/holdfast/rules/*' --fail-under 100
 
 demo: setup ## refactor a real codebase, killed twice and resumed before your eyes
 	@$(PY) -m examples.refactor.demo
