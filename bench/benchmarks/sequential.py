@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bench.ground import Ground
-from bench.report import Findings, at_least, at_most, ratios
+from bench.report import Findings, at_least, at_most
+from bench.rounds import Rounds
 
 STEPS = 2_000
 STEPS_QUICK = 500
@@ -15,39 +14,34 @@ STEPS_PEER = 1_000
 def measure(ground: Ground) -> Findings:
     """holdfast against bare commits of one row in the same table, and the peers on the same work."""
     steps = STEPS_QUICK if ground.quick else STEPS
-    found = Findings("sequential", f"one agent, {steps} steps of 1 KB, a checkpoint call each 100")
-    rounds: dict[str, list[dict[str, Any]]] = {}
-
-    def run(name: str, figures: dict[str, Any]) -> None:
-        rounds.setdefault(name, []).append(figures)
-        ground.say(
-            f"  {name}: {figures['steps_per_s']:,.0f} steps/s, {figures['cpu_ms_per_step']:.3f} ms CPU a step"
-        )
-
+    rounds = Rounds(ground)
+    rows = ("--rows", str(steps), "--runs", "1", "--batch", "1")
+    size = ("--agents", "1", "--steps", str(min(steps, STEPS_PEER)))
     for repeat in range(ground.repeats):
         ground.say(f"sequential {repeat + 1}/{ground.repeats}")
-        run("bare", ground.contend("bench.contenders.bare", "--rows", str(steps), "--batch", "1"))
-        run("holdfast", ground.contend("bench.contenders.steps", "--agents", "1", "--steps", str(steps)))
+        rounds.keep("bare", ground.contend("bench.contenders.bare", *rows))
+        rounds.keep(
+            "holdfast", ground.contend("bench.contenders.steps", "--agents", "1", "--steps", str(steps))
+        )
         if ground.with_peers:
-            size = ("--agents", "1", "--steps", str(min(steps, STEPS_PEER)))
-            run(
-                "LangGraph, sync saver",
-                ground.contend_peer("bench.peers.langgraph_sqlite", *size, "--saver", "sync"),
-            )
-            run("LangGraph, async saver", ground.contend_peer("bench.peers.langgraph_sqlite", *size))
-            run("DBOS", ground.contend_peer("bench.peers.dbos_sqlite", *size))
-
-    bare = [one["steps_per_s"] for one in rounds["bare"]]
-    for name, figures in rounds.items():
-        rate = [one["steps_per_s"] for one in figures]
-        found.add(f"{name}: steps a second", rate, "/s")
-        if name != "bare":
-            found.add(f"{name} / bare", ratios(rate, bare), "", at_least(0.6) if name == "holdfast" else None)
-            cpu = [one["cpu_ms_per_step"] for one in figures]
-            found.add(f"{name}: CPU a step", cpu, "ms", at_most(0.3) if name == "holdfast" else None)
-    ours = rounds["holdfast"]
-    found.add("holdfast: p50 of a step", [one["p50_us"] for one in ours], "µs")
-    found.add("holdfast: p99 of a step", [one["p99_us"] for one in ours], "µs")
-    found.add("holdfast: bytes stored a step", [one["bytes_per_step"] for one in ours], "B")
-    found.add("bare: bytes stored a row", [one["bytes_per_step"] for one in rounds["bare"]], "B")
+            langgraph = "bench.peers.langgraph_sqlite"
+            rounds.keep("LangGraph, sync saver", ground.contend_peer(langgraph, *size, "--saver", "sync"))
+            rounds.keep("LangGraph, async saver", ground.contend_peer(langgraph, *size))
+            rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_sqlite", *size))
+    found = Findings("sequential", f"one agent, {steps} steps of 1 KB, a checkpoint call each 100")
+    _report(rounds, found)
     return found
+
+
+def _report(rounds: Rounds, found: Findings) -> None:
+    goals = {"holdfast": at_least(0.6)}
+    cpu_goals = {"holdfast": at_most(0.3)}
+    for name in rounds.answers:
+        rounds.add(found, name, "steps_per_s", "/s")
+        if name != "bare":
+            found.add(f"{name} / bare", rounds.ratio(name, "bare"), "×", goals.get(name))
+            rounds.add(found, name, "cpu_ms_per_step", "ms", cpu_goals.get(name))
+    rounds.add(found, "holdfast", "p50_us", "µs")
+    rounds.add(found, "holdfast", "p99_us", "µs")
+    found.add("holdfast: bytes stored a step", rounds.samples("holdfast", "bytes_per_step"), "B")
+    found.add("bare: bytes stored a row", rounds.samples("bare", "bytes_per_step"), "B")

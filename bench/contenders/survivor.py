@@ -3,7 +3,8 @@
 python -m bench.contenders.survivor build|resume FOLDER AGENTS BEHIND TAIL [STARTED]
 
 Each agent takes BEHIND steps with a checkpoint saved each 100, then a tail of at most TAIL steps with none,
-then hangs in a step. STARTED is the starter's `time.monotonic()` before this process. Imports only the engine.
+then hangs in a step. STARTED is the starter's `time.monotonic()` before this process. Only the engine is
+imported.
 """
 
 from __future__ import annotations

@@ -1,0 +1,36 @@
+"""Contenders on the same work, repeat by repeat: what each answered, and how they compare within a repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.ground import Ground
+from bench.report import Findings, Goal, ratios
+
+
+@dataclass(slots=True)
+class Rounds:
+    """The answers of the contenders of one benchmark, one a repeat each."""
+
+    ground: Ground
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def keep(self, name: str, answer: dict[str, Any]) -> None:
+        """Keep one contender's answer in this repeat, and say it."""
+        self.answers.setdefault(name, []).append(answer)
+        rate, cpu_ms = answer["steps_per_s"], answer["cpu_ms_per_step"]
+        self.ground.say(f"  {name}: {rate:,.0f} steps/s, {cpu_ms:.3f} ms CPU a step")
+
+    def samples(self, name: str, what: str = "steps_per_s") -> list[float]:
+        """One contender's figure, a sample a repeat."""
+        return [answer[what] for answer in self.answers[name]]
+
+    def add(self, found: Findings, name: str, what: str, unit: str, goal: Goal | None = None) -> None:
+        """Report a figure of a contender under the name `contender: what`."""
+        words = {"steps_per_s": "steps a second", "cpu_ms_per_step": "CPU a step"}
+        found.add(f"{name}: {words.get(what, what)}", self.samples(name, what), unit, goal)
+
+    def ratio(self, name: str, other: str) -> list[float]:
+        """Rate over rate, repeat by repeat."""
+        return ratios(self.samples(name), self.samples(other))
