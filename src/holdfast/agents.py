@@ -1,0 +1,389 @@
+"""What an agent is: a named, versioned async function and its policies; and how one is found by its reference."""
+
+from __future__ import annotations
+
+import builtins
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
+
+from holdfast.duration import Duration, seconds
+from holdfast.errors import AgentNotFound, UsageError
+from holdfast.rules.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from holdfast.context import Context
+
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+
+_NAME: Final = re.compile(r"\w[\w.\-]{0,127}")
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """When a checkpoint is due: after a duration, after a number of recorded steps, or whichever comes first."""
+
+    duration: Duration | None = None
+    steps: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.duration is None and self.steps is None:
+            raise UsageError("Every needs a duration, a number of steps, or both: Every('30s', steps=100)")
+        if self.duration is not None:
+            seconds(self.duration)
+        if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
+            raise UsageError(f"Every(steps=) must be a whole number of 1 or more, not {self.steps!r}")
+
+    @property
+    def duration_us(self) -> int | None:
+        """The duration in microseconds; None when only steps count."""
+        return None if self.duration is None else round(seconds(self.duration) * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent(Generic[*Ts, R]):
+    """A durable function: what `@agent` makes of `async def fn(ctx, ...)`. Called, it is the plain function.
+
+    `name` and `version` are what runs are stored under; `retry` is the policy of its steps and of errors outside
+    them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay.
+    """
+
+    fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
+    name: str
+    version: str = "0"
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    deadline: Duration | None = None
+    checkpoint: Every = field(default_factory=lambda: Every("30s", steps=100))
+    keep: int = 5
+    queue: str = "default"
+
+    def __post_init__(self) -> None:
+        _check_function(self.fn, self.name)
+        _check_name("name", self.name)
+        _check_name("queue", self.queue)
+        _check_version(self.version, self.name)
+        if type(self.keep) is not int or self.keep < 1:
+            raise UsageError(f"agent {self.name!r}: keep is a whole number of 1 or more, not {self.keep!r}")
+        if self.deadline is not None and seconds(self.deadline) == 0:
+            raise UsageError(
+                f"agent {self.name!r}: a deadline of 0 ends every run before it begins; leave it out"
+            )
+
+    def __call__(self, ctx: Context, /, *args: *Ts) -> Coroutine[Any, Any, R]:
+        """The plain function, for tests; nothing is recorded but what `ctx` records."""
+        return self.fn(ctx, *args)
+
+    @property
+    def source_hash(self) -> str:
+        """12 hexadecimal digits of the function's source: shown to people, never decides anything."""
+        return _source_hash(self.fn)
+
+    @property
+    def deadline_us(self) -> int | None:
+        """The deadline in microseconds from the creation of a run; None for none."""
+        return None if self.deadline is None else round(seconds(self.deadline) * 1_000_000)
+
+
+AnyAgent: TypeAlias = Agent[*tuple[Any, ...], Any]
+"""An agent whose parameters and result are not known to the type checker."""
+
+
+class _Decorator(Protocol):
+    def __call__(self, fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]], /) -> Agent[*Ts, R]: ...
+
+
+@overload
+def agent(fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]], /) -> Agent[*Ts, R]: ...
+
+
+@overload
+def agent(
+    *,
+    name: str | None = None,
+    version: str = "0",
+    retry: RetryPolicy | None = None,
+    deadline: Duration | None = None,
+    checkpoint: Every | None = None,
+    keep: int = 5,
+    queue: str = "default",
+) -> _Decorator: ...
+
+
+def agent(
+    fn: object = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str = "0",
+    retry: RetryPolicy | None = None,
+    deadline: Duration | None = None,
+    checkpoint: Every | None = None,
+    keep: int = 5,
+    queue: str = "default",
+) -> object:
+    """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
+
+    The name is the function's unless `name` says otherwise. Raises UsageError for what cannot be an agent.
+    """
+
+    def decorate(fn: Any) -> AnyAgent:  # noqa: ANN401 - anything may stand under an @; Agent checks it
+        return Agent(
+            fn=fn,
+            name=name if name is not None else _own_name(fn),
+            version=version,
+            retry=retry if retry is not None else RetryPolicy(),
+            deadline=deadline,
+            checkpoint=checkpoint if checkpoint is not None else Every("30s", steps=100),
+            keep=keep,
+            queue=queue,
+        )
+
+    if fn is None:
+        return decorate
+    if not callable(fn):
+        raise UsageError(f"@agent takes its settings by keyword, as in @agent(name={fn!r}), or stands alone")
+    return decorate(fn)
+
+
+# --- what can be an agent -------------------------------------------------------------------------------------
+
+
+def _own_name(fn: object) -> str:
+    if isinstance(fn, Agent):
+        raise UsageError(f"agent {fn.name!r} is an agent already: decorate the function once")
+    name = getattr(fn, "__name__", None)
+    if name is None or name == "<lambda>":
+        raise UsageError("a lambda or partial has no name of its own: write agent(name='…')(fn)")
+    return str(name)
+
+
+def _check_name(what: str, name: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no valid {what} for an agent: letters, digits, '_', '-' and '.', at most 128, "
+            "beginning with a letter or digit"
+        )
+
+
+def _check_version(version: object, name: str) -> None:
+    if not isinstance(version, str) or not 0 < len(version) <= 128:
+        raise UsageError(
+            f"agent {name!r}: version is text of 1 to 128 characters, as in version='2', not {version!r}"
+        )
+
+
+def _check_function(fn: object, name: str) -> None:
+    if isinstance(fn, Agent):
+        raise UsageError(f"agent {fn.name!r} is an agent already: decorate the function once")
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise UsageError(
+            f"agent {name!r} is a generator: an agent returns its result and reports with ctx.progress(); "
+            "remove the yields"
+        )
+    if not callable(fn) or isinstance(fn, type):
+        raise UsageError(f"agent {name!r} must be an `async def` function, not {fn!r}")
+    if not inspect.iscoroutinefunction(fn) and getattr(fn, "__name__", "") != "<lambda>":
+        raise UsageError(
+            f"agent {name!r} is a plain function: write `async def {name}(ctx, ...)` and run blocking work in steps, "
+            "as in `await ctx.step(work, ...)`"
+        )
+    _check_parameters(fn, name)
+
+
+def _check_parameters(fn: Callable[..., object], name: str) -> None:
+    parameters = list(inspect.signature(fn).parameters.values())
+    if parameters and parameters[0].name in ("self", "cls"):
+        raise UsageError(
+            f"agent {name!r} is a method: an agent is a function, and its parameters are its whole input"
+        )
+    if (
+        not parameters
+        or parameters[0].kind not in _POSITIONAL
+        or _is_other_type(fn, parameters[0].annotation)
+    ):
+        raise UsageError(f"agent {name!r} lacks its context: write `async def {name}(ctx: Context, ...)`")
+    for parameter in parameters[1:]:
+        if parameter.kind not in _POSITIONAL:
+            raise UsageError(
+                f"agent {name!r}: parameter '{parameter}' is {parameter.kind.description}, but the input of a run has "
+                "one name for each value: use plain parameters (a list or a dict holds any number of values)"
+            )
+
+
+def _is_other_type(fn: Callable[..., object], annotation: object) -> bool:
+    """Whether the first parameter is annotated with a class that is no Context: the context was forgotten."""
+    if isinstance(annotation, str):
+        scope: dict[str, object] = getattr(fn, "__globals__", {})
+        annotation = scope.get(annotation, getattr(builtins, annotation, None))
+    if annotation is inspect.Signature.empty or not isinstance(annotation, type):
+        return False
+    return not any(base.__name__ in ("Context", "Protocol") for base in annotation.__mro__)
+
+
+@functools.lru_cache(maxsize=1024)
+def _source_hash(fn: Callable[..., object]) -> str:
+    try:
+        source = inspect.getsource(fn).encode()
+    except (OSError, TypeError):  # typed into a prompt
+        source = getattr(getattr(fn, "__code__", None), "co_code", b"")
+    return hashlib.blake2b(source, digest_size=6).hexdigest()
+
+
+# --- finding agents -------------------------------------------------------------------------------------------
+
+
+def load_agent(reference: str) -> AnyAgent:
+    """The agent that `FILE.py:NAME` or `package.module:NAME` names: a variable's name, or the agent's own.
+
+    Raises AgentNotFound saying what is there, UsageError when the user's code fails to import.
+    """
+    place, name = _split(reference)
+    if not name:
+        there = ", ".join(f"{place}:{variable}" for variable in _agents_in(_load(place)))
+        raise AgentNotFound(f"{reference!r} names no agent in it: write {there or f'{place}:NAME'}")
+    return _pick(_load(place), place, name)
+
+
+def load_agents(reference: str) -> list[AnyAgent]:
+    """All agents in `FILE.py` or `package.module`, those it imports included; with `:NAME`, that one alone.
+
+    Raises AgentNotFound when there is none, UsageError when two differ but share a name and version.
+    """
+    place, name = _split(reference)
+    if name:
+        return [load_agent(reference)]
+    module = _load(place)
+    found: dict[tuple[str, str], AnyAgent] = {}
+    for variable, candidate in _agents_in(module).items():
+        known = found.setdefault((candidate.name, candidate.version), candidate)
+        if known is not candidate:
+            raise UsageError(
+                f"{place} has two agents named {candidate.name!r} with version {candidate.version!r} (one is "
+                f"{variable}): runs could not tell them apart; give one another name"
+            )
+    if not found:
+        raise AgentNotFound(f"{place} has no agents: put @holdfast.agent above `async def NAME(ctx, ...)`")
+    return list(found.values())
+
+
+def _split(reference: str) -> tuple[str, str]:
+    place, colon, name = reference.rpartition(":")
+    return (place, name) if colon else (reference, "")
+
+
+def _agents_in(module: ModuleType) -> dict[str, AnyAgent]:
+    return {variable: value for variable, value in vars(module).items() if isinstance(value, Agent)}
+
+
+def _pick(module: ModuleType, place: str, name: str) -> AnyAgent:
+    there = _agents_in(module)
+    if name in there:
+        return there[name]
+    by_name = [candidate for candidate in there.values() if candidate.name == name]
+    if by_name:
+        return by_name[0]
+    if hasattr(module, name):
+        raise AgentNotFound(
+            f"{name!r} in {place} is no agent: put @holdfast.agent above `async def {name}(ctx, ...)`"
+        )
+    near = difflib.get_close_matches(name, there, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(there) or 'no agent at all'}"
+    raise AgentNotFound(f"{place} has no agent {name!r}: {hint}")
+
+
+def _load(place: str) -> ModuleType:
+    if place.endswith(".py") or "/" in place or Path(place).is_file():
+        return _load_file(place)
+    return _load_module(place)
+
+
+def _load_file(place: str) -> ModuleType:
+    path = Path(place).expanduser().resolve()
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.py")], n=1)
+        hint = f"did you mean {Path(place).with_name(near[0])}?" if near else f"looked for {path}"
+        raise AgentNotFound(f"there is no file {place!r}: {hint}")
+    _see_first(str(path.parent))
+    name = path.stem
+    for known in ("__main__", name, f"{name}@{path}"):
+        if known in sys.modules and _is_from(sys.modules[known], path):
+            return sys.modules[known]
+    if name in sys.modules:  # another module of that name is in use, so this one gets a name of its own
+        name = f"{name}@{path}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise AgentNotFound(f"{place!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
+        del sys.modules[name]
+        _refuse_import(place, error)
+    return module
+
+
+def _load_module(place: str) -> ModuleType:
+    _see_first(str(Path.cwd()))
+    try:
+        return importlib.import_module(place)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (place == missing or place.startswith(f"{missing}.")):
+            raise AgentNotFound(
+                f"there is no module {place!r}: name a file (FILE.py:NAME), or a module that `python -c 'import "
+                f"{place}'` finds from here"
+            ) from None
+        _refuse_import(place, error)
+
+
+def _see_first(folder: str) -> None:
+    """Put the folder first on the path, as `python FILE` does."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _is_from(module: ModuleType, path: Path) -> bool:
+    origin = getattr(module, "__file__", None)
+    return origin is not None and Path(origin).resolve() == path
+
+
+def _refuse_import(place: str, error: BaseException) -> NoReturn:
+    """Tell the user's own error with the user's own frames: the import machinery's and ours say nothing."""
+    ours = str(Path(__file__))
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != ours
+        and not frame.filename.startswith("<frozen")
+        and "importlib" not in frame.filename
+    ]
+    told = "".join(traceback.format_list(frames) + traceback.format_exception_only(error)).rstrip()
+    hint = ""
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        hint = "\nA file inside a package is named by its module: package.module:NAME"
+    raise UsageError(f"{place} cannot be imported:\n{told}{hint}") from None
