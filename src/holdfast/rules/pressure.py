@@ -1,0 +1,108 @@
+"""From a Sample to a verdict, with hysteresis, and what a verdict costs a run.
+
+Laws of this file:
+1. A level is entered at its threshold and left only a tenth below it (for free disk space: above), so a figure that
+   wavers around a threshold changes nothing.
+2. A measure without a threshold is never judged.
+3. Being busy is no fault: by default the CPU is not judged at all. Only what runs out is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast.errors import UsageError
+from holdfast.model import Level, Sample
+
+Bounds = tuple[float, float]
+"""(warning, critical)"""
+
+HYSTERESIS: Final = 0.1
+"""A tenth: more than a figure wavers from second to second, little enough that throttling ends soon after its cause."""
+
+CRITICAL_PAUSE_S: Final = 1.0
+"""At a step boundary, as long as the time between two samples: so each step starts with the newest verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """(warning, critical) per measure; None: not judged.
+
+    `cpu_percent` is of one core (200: two cores busy) and unjudged by default: the kernel shares the CPU fairly, and
+    an agent that runs tests is busy for hours. `memory_mb` depends on the machine: see `for_machine`. `disk_mb` is
+    *free* space, so critical lies below warning: at 256 MiB the store can still record for a while what would
+    otherwise be lost, at 1 GiB there is time to act. `processes` catches what forks without end: one agent with
+    parallel tests has dozens, the usual limit of a user is some thousands.
+    """
+
+    cpu_percent: Bounds | None = None
+    memory_mb: Bounds | None = None
+    disk_mb: Bounds | None = (1024.0, 256.0)
+    processes: Bounds | None = (500.0, 2000.0)
+
+    def __post_init__(self) -> None:
+        for name in ("cpu_percent", "memory_mb", "processes"):
+            _check(name, getattr(self, name), falling=False)
+        _check("disk_mb", self.disk_mb, falling=True)
+
+    @classmethod
+    def for_machine(cls, memory_mb: float) -> Thresholds:
+        """The defaults on a machine (or in a container) with this much memory: warning at 70 % of it, critical at
+        85 %, where swapping or the kernel's killer begins when anything else grows, too."""
+        return cls(memory_mb=(memory_mb * 0.70, memory_mb * 0.85))
+
+
+def _check(name: str, bounds: Bounds | None, *, falling: bool) -> None:
+    if bounds is None:
+        return
+    warning, critical = bounds
+    if not (math.isfinite(warning) and math.isfinite(critical) and min(warning, critical) >= 0):
+        raise UsageError(f"Thresholds({name}={bounds!r}): both must be finite and not negative")
+    if (warning < critical) if falling else (warning > critical):
+        order = "at least" if falling else "at most"
+        raise UsageError(
+            f"Thresholds({name}={bounds!r}): (warning, critical), and warning must be {order} critical"
+        )
+
+
+def verdict(previous: Level, sample: Sample, thresholds: Thresholds) -> Level:
+    """The level of the sample, given the one before it: the worst of its measures."""
+    levels = (
+        _rising(previous, sample.cpu_percent, thresholds.cpu_percent),
+        _rising(previous, sample.memory_mb, thresholds.memory_mb),
+        _rising(previous, sample.processes, thresholds.processes),
+        _falling(previous, sample.disk_mb, thresholds.disk_mb),
+    )
+    return max(levels, key=_RANKS.__getitem__)
+
+
+_RANKS: Final = {Level.OK: 0, Level.WARNING: 1, Level.CRITICAL: 2}
+
+
+def _rising(previous: Level, value: float, bounds: Bounds | None) -> Level:
+    """More is worse. A level that holds already is left only below its threshold minus a tenth."""
+    if bounds is None:
+        return Level.OK
+    for level, bound in ((Level.CRITICAL, bounds[1]), (Level.WARNING, bounds[0])):
+        holds = _RANKS[previous] >= _RANKS[level]
+        if value >= (bound * (1 - HYSTERESIS) if holds else bound):
+            return level
+    return Level.OK
+
+
+def _falling(previous: Level, value: float, bounds: Bounds | None) -> Level:
+    """Less is worse: the same rule upside down."""
+    if bounds is None:
+        return Level.OK
+    for level, bound in ((Level.CRITICAL, bounds[1]), (Level.WARNING, bounds[0])):
+        holds = _RANKS[previous] >= _RANKS[level]
+        if value <= (bound * (1 + HYSTERESIS) if holds else bound):
+            return level
+    return Level.OK
+
+
+def slow_down_s(level: Level) -> float:
+    """How long a run pauses at a step boundary. A warning is only told; nobody is slowed by it."""
+    return CRITICAL_PAUSE_S if level is Level.CRITICAL else 0.0

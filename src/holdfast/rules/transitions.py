@@ -1,0 +1,521 @@
+"""The states of a run and every move between them, as one table. `docs/states.md` is drawn from it.
+
+Laws of this file:
+1. A run moves only along TABLE; what is not in it raises InvalidTransition, which names the way out. A reason can
+   refuse a move that its state allows (a held run is not resumed, it is retried); it never allows one more.
+2. Final states are left by an operator's retry only; `succeeded` never.
+3. The token never falls. It rises at every claim and at every move out of `running` that the attempt did not make.
+4. `worker` is set while the run is `running`, and never otherwise.
+5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them.
+6. A pause that was asked is never lost: the attempt that ends for another reason leaves the run paused.
+7. Every change of state writes one note, `run.<state>`; a decision that changes no state writes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec.json
+
+from holdfast.errors import InvalidTransition, UsageError
+from holdfast.model import (
+    HELD_REASONS,
+    Decision,
+    Failed,
+    Failure,
+    FailureKind,
+    Hold,
+    NewRun,
+    Note,
+    Outcome,
+    Park,
+    Reason,
+    Release,
+    Resolution,
+    Retry,
+    Run,
+    RunState,
+    Succeeded,
+)
+from holdfast.rules.schedule import check_priority
+
+QUEUED, RUNNING, WAITING = RunState.QUEUED, RunState.RUNNING, RunState.WAITING
+SUCCEEDED, FAILED, CANCELLED = RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED
+
+EVENTS: Final[Mapping[str, str]] = {
+    "claimed": "a worker claims it: it is queued and due, or its wait is over",
+    "taken_over": "its worker is dead and another one claims it",
+    "poisoned": "it took its worker down too often: held",
+    "succeeded": "the agent returned",
+    "failed": "the agent failed for good: a fatal error, or no tries are left",
+    "retried_later": "the attempt failed; another follows after the backoff",
+    "parked": "it sleeps, waits for a signal, or its `holdfast run` was interrupted",
+    "released": "its worker shuts down: claimable at once, nothing counted",
+    "held": "code and journal disagree, or no good checkpoint is left",
+    "paused": "an operator paused it (a running one at its next safe point)",
+    "pause_asked": "an operator asks it to pause",
+    "resumed": "an operator resumes it, or takes a pause back",
+    "signalled": "a signal arrives: a run that waits for it becomes claimable at once",
+    "cancelled": "an operator cancels it: nothing is recorded after that",
+    "expired": "its deadline passed",
+    "retried": "an operator retries it, every counter at zero",
+    "needs_code": "no live worker has its version of the agent",
+    "code_found": "a worker has its version again",
+}
+"""What can happen to a run, and what it means."""
+
+TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
+    (QUEUED, "claimed"): frozenset({RUNNING}),
+    (QUEUED, "paused"): frozenset({WAITING}),
+    (QUEUED, "signalled"): frozenset({QUEUED}),
+    (QUEUED, "cancelled"): frozenset({CANCELLED}),
+    (QUEUED, "expired"): frozenset({FAILED}),
+    (QUEUED, "retried"): frozenset({QUEUED}),  # in backoff: now instead of later
+    (QUEUED, "needs_code"): frozenset({WAITING}),
+    (RUNNING, "taken_over"): frozenset({RUNNING}),
+    (RUNNING, "poisoned"): frozenset({WAITING}),
+    (RUNNING, "succeeded"): frozenset({SUCCEEDED}),
+    (RUNNING, "failed"): frozenset({FAILED}),
+    (RUNNING, "retried_later"): frozenset({QUEUED}),
+    (RUNNING, "parked"): frozenset({WAITING}),
+    (RUNNING, "released"): frozenset({QUEUED}),
+    (RUNNING, "held"): frozenset({WAITING}),
+    (RUNNING, "pause_asked"): frozenset({RUNNING}),
+    (RUNNING, "paused"): frozenset({WAITING}),
+    (RUNNING, "resumed"): frozenset({RUNNING}),  # takes an asked pause back
+    (RUNNING, "signalled"): frozenset({RUNNING}),
+    (RUNNING, "cancelled"): frozenset({CANCELLED}),
+    (RUNNING, "expired"): frozenset({FAILED}),
+    (WAITING, "claimed"): frozenset({RUNNING}),
+    (WAITING, "paused"): frozenset({WAITING}),
+    (WAITING, "resumed"): frozenset({QUEUED}),
+    (WAITING, "signalled"): frozenset({WAITING}),
+    (WAITING, "cancelled"): frozenset({CANCELLED}),
+    (WAITING, "expired"): frozenset({FAILED}),
+    (WAITING, "retried"): frozenset({QUEUED}),
+    (WAITING, "needs_code"): frozenset({WAITING}),
+    (WAITING, "code_found"): frozenset({QUEUED}),
+    (FAILED, "retried"): frozenset({QUEUED}),
+    (CANCELLED, "retried"): frozenset({QUEUED}),
+    (CANCELLED, "cancelled"): frozenset({CANCELLED}),  # asked again because the answer was lost
+}
+"""(state, event) → the states it can lead to. What is missing cannot happen."""
+
+MAX_CRASHES_ALONE: Final = 3
+"""Three times down as the only run of its worker, recording nothing: it is the run, not its neighbours."""
+
+MAX_CRASHES: Final = 10
+"""Beside others the blame is shared, so more is needed; without a bound a guilty run would go round for ever."""
+
+_PARKS: Final = frozenset({Reason.SLEEP, Reason.SIGNAL, Reason.PAUSED, Reason.PARKED})
+_RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
+_RETRIABLE_WAITS: Final = HELD_REASONS | {Reason.NEEDS_CODE}
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """Facts about a dead worker: was the run the only one it held, and does its end count as a crash?"""
+
+    alone: bool
+    counted: bool
+
+
+# --- beginning ----------------------------------------------------------------------------------------------
+
+
+def create(new: NewRun, key: int, now_us: int) -> Decision:
+    """The run as it begins: `queued`, due after its delay. Raises UsageError for a bad priority or delay."""
+    check_priority(new.priority)
+    if new.delay_us < 0:
+        raise UsageError(f"run {new.id}: the delay is {new.delay_us} µs: it cannot be negative")
+    if new.deadline_us is not None and new.deadline_us <= 0:
+        raise UsageError(f"run {new.id}: the deadline is {new.deadline_us} µs: it must be positive, or None")
+    run = Run(
+        key=key,
+        id=new.id,
+        agent=new.agent,
+        version=new.version,
+        queue=new.queue,
+        priority=new.priority,
+        state=QUEUED,
+        reason=None,
+        created_at_us=now_us,
+        available_at_us=now_us + new.delay_us,
+        deadline_at_us=None if new.deadline_us is None else now_us + new.deadline_us,
+    )
+    note = _note(run, agent=run.agent, version=run.version, queue=run.queue, priority=run.priority)
+    return Decision(run=run, notes=(note,))
+
+
+def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> Decision:
+    """Hand the run to `worker` under a new token. `takeover` is given when the run is `running` on a dead worker.
+
+    The answer is not always `running`: a run that took its worker down too often becomes `waiting: poison`, and one
+    whose pause was asked becomes `waiting: paused`.
+    """
+    if takeover is None:
+        _check(run, "claimed")
+        _check_due(run, now_us, "claimed")
+        return _hand_out(_forgiven(run), worker, now_us, {})
+    _check(run, "taken_over")
+    run = _count(run, takeover)
+    if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
+        return _poison(run)
+    if run.asked == "pause":
+        return _pause(replace(run, token=run.token + 1))
+    after = Reason.CRASHED if takeover.counted else Reason.DRAINED
+    return _hand_out(run, worker, now_us, {"taken_over": after})
+
+
+def _hand_out(run: Run, worker: int, now_us: int, why: dict[str, object]) -> Decision:
+    claimed = replace(
+        run,
+        state=RUNNING,
+        reason=None,
+        token=run.token + 1,
+        attempts=run.attempts + 1,
+        worker=worker,
+        claimed_position=run.position,
+        started_at_us=now_us if run.started_at_us is None else run.started_at_us,
+        step=None,
+        asked=None,
+        wait_name=None,
+    )
+    note = _note(claimed, attempt=claimed.attempts, worker=worker, available_at_us=None, **why)
+    return Decision(run=claimed, notes=(note,))
+
+
+def _forgiven(run: Run) -> Run:
+    """An entry recorded since the last claim proves that the run gets on: no crash before it counts any more."""
+    if run.position == run.claimed_position:
+        return run
+    return replace(run, crashes=0, crashes_alone=0, suspect=False)
+
+
+def _count(run: Run, takeover: Takeover) -> Run:
+    if run.position != run.claimed_position:
+        return _forgiven(run)
+    if not takeover.counted:
+        return run
+    alone = run.crashes_alone + (1 if takeover.alone else 0)
+    return replace(run, crashes=run.crashes + 1, crashes_alone=alone, suspect=True)
+
+
+def _poison(run: Run) -> Decision:
+    failure = Failure(
+        kind=FailureKind.LOST,
+        type="WorkerLost",
+        message=(
+            f"the run went down with its worker {run.crashes} times in a row and recorded nothing in between"
+            f" ({run.crashes_alone} times it was the worker's only run). It is held and blocks nobody."
+            f" Look at its last step, then: holdfast retry {run.id}"
+        ),
+    )
+    poisoned = _out_of_running(run, WAITING, Reason.POISON)
+    poisoned = replace(poisoned, token=run.token + 1, failure=failure)
+    return _moved(run, poisoned, "poisoned", attempt=run.attempts, failure=_brief(failure))
+
+
+# --- how an attempt ends by itself --------------------------------------------------------------------------
+
+
+def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
+    """End the attempt as it asks for. `run.position` counts the entries of the same Change already.
+
+    Leaves the token: the attempt itself made this move.
+    """
+    run = _forgiven(run)
+    match outcome:
+        case Succeeded(result=result):
+            done = replace(_out_of_running(run, SUCCEEDED, None), result=result, failure=None, mismatch=None)
+            return _moved(run, replace(done, finished_at_us=now_us), "succeeded", attempt=run.attempts)
+        case Failed(failure=failure):
+            return _fail(run, failure, now_us, "failed")
+        case Retry():
+            return _retry_later(run, outcome, now_us)
+        case Park():
+            return _park(run, outcome, now_us)
+        case Release(reason=reason):
+            if run.asked == "pause":
+                return _pause(run)
+            released = replace(_out_of_running(run, QUEUED, reason), available_at_us=now_us)
+            return _moved(run, released, "released", attempt=run.attempts)
+        case Hold(reason=reason, failure=failure, mismatch=mismatch):
+            if reason not in HELD_REASONS:
+                raise _refused(
+                    run, "held", f"{reason} is no reason to hold a run; use one of {_names(HELD_REASONS)}"
+                )
+            held = replace(_out_of_running(run, WAITING, reason), failure=failure, mismatch=mismatch)
+            return _moved(run, held, "held", attempt=run.attempts, failure=_brief(failure))
+
+
+def _fail(run: Run, failure: Failure, now_us: int, event: str) -> Decision:
+    failed = replace(_out_of_running(run, FAILED, None), failure=failure, finished_at_us=now_us)
+    return _moved(run, failed, event, attempt=run.attempts, failure=_brief(failure))
+
+
+def _retry_later(run: Run, retry: Retry, now_us: int) -> Decision:
+    run = replace(run, failure=retry.failure, failures=run.failures + (1 if retry.counted else 0))
+    if run.asked == "pause":
+        return replace(_pause(run), supersede=retry.supersede)
+    later = replace(_out_of_running(run, QUEUED, Reason.BACKOFF), available_at_us=now_us + retry.delay_us)
+    decision = _moved(
+        run,
+        later,
+        "retried_later",
+        attempt=run.attempts,
+        failures=run.failures,
+        available_at_us=later.available_at_us,
+        failure=_brief(retry.failure),
+    )
+    return replace(decision, supersede=retry.supersede)
+
+
+def _park(run: Run, park: Park, now_us: int) -> Decision:
+    if park.reason not in _PARKS:
+        raise _refused(run, "parked", f"{park.reason} is no reason to park; use one of {_names(_PARKS)}")
+    if park.reason is Reason.SLEEP and park.until_us is None:
+        raise _refused(run, "parked", "a sleep needs a wake time, or nothing would ever wake the run")
+    if park.reason is Reason.SIGNAL and park.wait_name is None:
+        raise _refused(run, "parked", "a wait needs the name of its signal")
+    if run.asked == "pause" or park.reason is Reason.PAUSED:
+        return _pause(run)
+    wakes_at_us = None if park.reason is Reason.PARKED else park.until_us
+    if park.reason is Reason.SIGNAL and run.inbox_no > park.inbox_seen:
+        wakes_at_us = (
+            now_us  # a signal that the attempt has not seen: it may be the one, so look again at once
+        )
+    wait_name = park.wait_name if park.reason is Reason.SIGNAL else None
+    parked = _out_of_running(run, WAITING, park.reason)
+    parked = replace(parked, available_at_us=wakes_at_us, wait_name=wait_name)
+    return _moved(run, parked, "parked", attempt=run.attempts, available_at_us=wakes_at_us, signal=wait_name)
+
+
+# --- what operators ask for ---------------------------------------------------------------------------------
+
+
+def cancel(run: Run, now_us: int) -> Decision:
+    """End the run as cancelled. Idempotent. From then on nothing of it is recorded."""
+    _check(run, "cancelled")
+    if run.state is CANCELLED:
+        return Decision(run=run)
+    cancelled = replace(_fenced(run, CANCELLED), finished_at_us=now_us)
+    return _moved(run, cancelled, "cancelled", attempt=run.attempts)
+
+
+def pause(run: Run, now_us: int) -> Decision:
+    """Pause the run: at once, or, when it is running, at its next safe point (it is asked). Idempotent."""
+    if run.state is RUNNING:
+        _check(run, "pause_asked")
+        return Decision(run=replace(run, asked="pause"))
+    _check(run, "paused")
+    if run.reason is Reason.PAUSED:
+        return Decision(run=run)
+    if run.reason in HELD_REASONS:
+        raise _refused(run, "paused", _way_out(run))
+    return _pause(run)
+
+
+def resume(run: Run, now_us: int) -> Decision:
+    """Let a paused or parked run go on, or take back a pause that was only asked."""
+    _check(run, "resumed")
+    if run.state is RUNNING:
+        if run.asked != "pause":
+            raise _refused(run, "resumed", _way_out(run))
+        return Decision(run=replace(run, asked=None))
+    if run.reason not in _RESUMABLE:
+        raise _refused(run, "resumed", _way_out(run))
+    return _back_to_queue(run, now_us, "resumed")
+
+
+def retry(
+    run: Run, now_us: int, *, supersede: tuple[int, ...] = (), resolution: Resolution | None = None
+) -> Decision:
+    """Queue the run again, every counter at zero. A deadline that passed starts anew, with its whole length."""
+    _check(run, "retried")
+    if run.state is QUEUED and run.reason is not Reason.BACKOFF:
+        raise _refused(run, "retried", _way_out(run))
+    if run.state is WAITING and run.reason not in _RETRIABLE_WAITS:
+        raise _refused(run, "retried", _way_out(run))
+    deadline_at_us = run.deadline_at_us
+    if deadline_at_us is not None and deadline_at_us <= now_us:
+        deadline_at_us = now_us + (deadline_at_us - run.created_at_us)
+    cleared = replace(
+        run,
+        failures=0,
+        crashes=0,
+        crashes_alone=0,
+        suspect=False,
+        failure=None,
+        mismatch=None,
+        finished_at_us=None,
+        deadline_at_us=deadline_at_us,
+    )
+    decision = _back_to_queue(cleared, now_us, "retried", by="operator")
+    return replace(decision, supersede=supersede, resolution=resolution)
+
+
+def signal(run: Run, name: str, n: int, now_us: int) -> Decision:
+    """Signal `n`, of this name, is in the inbox. A run that waits for the name is claimable at once."""
+    _check(run, "signalled")
+    run = replace(run, inbox_no=max(run.inbox_no, n))
+    if run.reason is Reason.SIGNAL and run.wait_name == name:
+        run = replace(run, available_at_us=now_us)
+    return Decision(run=run)
+
+
+# --- what the Controller finds ------------------------------------------------------------------------------
+
+
+def expire(run: Run, now_us: int) -> Decision:
+    """Fail the run: its deadline passed."""
+    _check(run, "expired")
+    if run.deadline_at_us is None or run.deadline_at_us > now_us:
+        raise _refused(run, "expired", "its deadline has not passed")
+    allowed_s = (run.deadline_at_us - run.created_at_us) / 1_000_000
+    failure = Failure(
+        kind=FailureKind.TIMED_OUT,
+        type="DeadlinePassed",
+        message=(
+            f"the run was not done {allowed_s:g} s after its start, its deadline."
+            f" To give it as long again: holdfast retry {run.id}"
+        ),
+    )
+    ended = replace(_fenced(run, FAILED), failure=failure, finished_at_us=now_us)
+    return _moved(run, ended, "expired", attempt=run.attempts, failure=_brief(failure))
+
+
+def needs_code(run: Run, now_us: int) -> Decision:
+    """No live worker serves the version of this due run: it waits for one."""
+    _check(run, "needs_code")
+    _check_due(run, now_us, "needs_code")
+    waiting = _out_of_running(run, WAITING, Reason.NEEDS_CODE)
+    return _moved(run, waiting, "needs_code", agent=run.agent, version=run.version)
+
+
+def code_found(run: Run, now_us: int) -> Decision:
+    """A worker serves the version again: back to the queue."""
+    _check(run, "code_found")
+    if run.reason is not Reason.NEEDS_CODE:
+        raise _refused(run, "code_found", _way_out(run))
+    return _back_to_queue(run, now_us, "code_found")
+
+
+# --- shapes that several moves share ------------------------------------------------------------------------
+
+
+def _out_of_running(run: Run, state: RunState, reason: Reason | None) -> Run:
+    return replace(
+        run,
+        state=state,
+        reason=reason,
+        worker=None,
+        step=None,
+        asked=None,
+        wait_name=None,
+        available_at_us=None,
+    )
+
+
+def _fenced(run: Run, state: RunState) -> Run:
+    """A final state that the attempt did not choose: whatever still runs can record nothing."""
+    token = run.token + 1 if run.state is RUNNING else run.token
+    return replace(_out_of_running(run, state, None), token=token)
+
+
+def _pause(run: Run) -> Decision:
+    return _moved(run, _out_of_running(run, WAITING, Reason.PAUSED), "paused", attempt=run.attempts)
+
+
+def _back_to_queue(run: Run, now_us: int, event: str, **why: object) -> Decision:
+    queued = replace(_out_of_running(run, QUEUED, None), available_at_us=now_us)
+    return _moved(run, queued, event, **why)
+
+
+def _moved(before: Run, after: Run, event: str, **why: object) -> Decision:
+    _check(before, event, to=after.state)
+    return Decision(run=after, notes=(_note(after, **why),))
+
+
+def _note(run: Run, **why: object) -> Note:
+    payload: dict[str, object] = {"reason": run.reason, "available_at_us": run.available_at_us, **why}
+    told = {name: value for name, value in payload.items() if name == "reason" or value is not None}
+    return Note(f"run.{run.state}", msgspec.json.encode(told))
+
+
+def _brief(failure: Failure) -> dict[str, str]:
+    return {"type": failure.type, "message": failure.message, "class": failure.kind}
+
+
+# --- refusals -----------------------------------------------------------------------------------------------
+
+
+def _check(run: Run, event: str, to: RunState | None = None) -> None:
+    targets = TABLE.get((run.state, event))
+    if targets is None:
+        raise _refused(run, event, _way_out(run))
+    assert to is None or to in targets, f"{run.state} → {to} by {event} is not in the table"
+
+
+def _check_due(run: Run, now_us: int, event: str) -> None:
+    if run.available_at_us is None:
+        raise _refused(run, event, _way_out(run))
+    if run.available_at_us > now_us:
+        raise _refused(run, event, f"it is due in {(run.available_at_us - now_us) / 1_000_000:g} s")
+
+
+def _refused(run: Run, event: str, way_out: str) -> InvalidTransition:
+    reason = f" ({run.reason})" if run.reason is not None else ""
+    return InvalidTransition(
+        f"run {run.id} is {run.state}{reason}, so it cannot be {_SPOKEN.get(event, event)}: {way_out}"
+    )
+
+
+_SPOKEN: Final = {
+    "pause_asked": "paused",
+    "retried_later": "settled (retry)",
+    "succeeded": "settled (succeeded)",
+    "failed": "settled (failed)",
+    "parked": "settled (parked)",
+    "released": "settled (released)",
+    "held": "settled (held)",
+    "taken_over": "taken over",
+    "needs_code": "marked as needs_code",
+    "code_found": "queued for found code",
+}
+
+
+def _way_out(run: Run) -> str:
+    match run.state:
+        case RunState.QUEUED:
+            return "it starts by itself when it is due and a worker serves its agent"
+        case RunState.RUNNING:
+            return f"wait for it, or: holdfast pause {run.id} · holdfast cancel {run.id}"
+        case RunState.WAITING:
+            return _way_out_of_wait(run)
+        case RunState.SUCCEEDED:
+            return "it is done, and its result stays; start another run under another id"
+        case RunState.FAILED | RunState.CANCELLED:
+            return f"it has ended; to run it again: holdfast retry {run.id}"
+
+
+def _way_out_of_wait(run: Run) -> str:
+    match run.reason:
+        case Reason.PAUSED | Reason.PARKED:
+            return f"to go on: holdfast resume {run.id}"
+        case Reason.SIGNAL:
+            return f"it waits for a signal: holdfast signal {run.id} {run.wait_name}"
+        case Reason.SLEEP:
+            return f"it wakes by itself; to end it: holdfast cancel {run.id}"
+        case Reason.NEEDS_CODE:
+            return (
+                f"start a worker that has version {run.version} of {run.agent}, or: holdfast retry {run.id}"
+            )
+        case _:
+            return f"it is held for you: holdfast retry {run.id}"
+
+
+def _names(reasons: frozenset[Reason]) -> str:
+    return ", ".join(sorted(reasons))
