@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from holdfast.model import FailureKind
 
@@ -86,8 +86,6 @@ def _status(error: BaseException, package: str) -> int | None:
 
 def _of_aws(error: BaseException) -> FailureKind | None:
     response = _get(error, "response")
-    if not isinstance(response, Mapping):
-        return None
     if _at(response, "Error", "Code") in _AWS_THROTTLES:
         return _TRANSIENT
     status = _at(response, "ResponseMetadata", "HTTPStatusCode")
@@ -295,7 +293,7 @@ def _at(mapping: object, *names: str) -> object:
     for name in names:
         if not isinstance(mapping, Mapping):
             return None
-        mapping = mapping.get(name)
+        mapping = cast("Mapping[str, object]", mapping).get(name)
     return mapping
 
 

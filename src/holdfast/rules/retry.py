@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from holdfast.duration import Duration, seconds
 from holdfast.errors import StepFailed, TransientError, UsageError
@@ -79,7 +79,7 @@ class RetryPolicy:
 def _check_classes(field: str, classes: object) -> None:
     if not isinstance(classes, tuple):
         raise UsageError(f"RetryPolicy({field}={classes!r}): a tuple of error classes, such as (ValueError,)")
-    for one in classes:
+    for one in cast("tuple[object, ...]", classes):
         if not (isinstance(one, type) and issubclass(one, BaseException)):
             raise UsageError(f"RetryPolicy({field}=…): {one!r} is not an error class")
 
@@ -110,9 +110,15 @@ def _kind(error: BaseException, policy: RetryPolicy) -> FailureKind | None:
     declared = _declared_kind(error, policy)
     if declared is not None:
         return declared
-    if isinstance(error, BaseExceptionGroup):
-        return _group_kind([_kind(member, policy) for member in error.exceptions])
-    return known_kind(error)
+    members = _members(error)
+    return _group_kind([_kind(member, policy) for member in members]) if members else known_kind(error)
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    """The errors of a group; () for any other error (a group is never empty)."""
+    if not isinstance(error, BaseExceptionGroup):
+        return ()
+    return cast("BaseExceptionGroup[BaseException]", error).exceptions
 
 
 def _declared_kind(error: BaseException, policy: RetryPolicy) -> FailureKind | None:
@@ -149,17 +155,18 @@ def _cause(error: BaseException, policy: RetryPolicy, depth: int) -> Failure | N
         return error.failure
     if error.__cause__ is not None:
         return _failure(error.__cause__, policy, depth - 1)
-    if isinstance(error, BaseExceptionGroup):
-        members = error.exceptions
-        kind = _kind(error, policy)
-        telling = next((member for member in members if _kind(member, policy) is kind), members[0])
-        return _failure(telling, policy, depth - 1)
-    return None
+    members = _members(error)
+    if not members:
+        return None
+    kind = _kind(error, policy)
+    telling = next((member for member in members if _kind(member, policy) is kind), members[0])
+    return _failure(telling, policy, depth - 1)
 
 
 def _asked_delay_s(error: BaseException) -> float | None:
-    if isinstance(error, BaseExceptionGroup):
-        asked = [delay_s for member in error.exceptions if (delay_s := _asked_delay_s(member)) is not None]
+    members = _members(error)
+    if members:
+        asked = [delay_s for member in members if (delay_s := _asked_delay_s(member)) is not None]
         return max(asked, default=None)
     if isinstance(error, TransientError):
         delay_s = error.retry_after_s
@@ -194,9 +201,7 @@ def _entries(error: BaseException) -> tuple[int, ...]:
         seen.add(id(one))
         if isinstance(one, StepFailed):
             found.add(one.entry)
-        if isinstance(one, BaseExceptionGroup):
-            ahead.extend(one.exceptions)
-        ahead += (one.__cause__, one.__context__)
+        ahead += (*_members(one), one.__cause__, one.__context__)
     return tuple(sorted(found))
 
 
@@ -225,7 +230,12 @@ def _ceiling_s(policy: RetryPolicy, tries: int) -> float:
 
 
 def exhausted(step: str, failure: Failure, tries: int) -> Failure:
-    """Every permitted try of `step` failed: one failure that carries the last one. It keeps the last one's kind."""
+    """Every permitted try of `step` failed: one failure that carries the last one, and keeps its kind.
+
+    A failure that trying again cannot cure exhausts nothing, and is returned as it is.
+    """
+    if failure.kind not in _TRIED_AGAIN:
+        return failure
     times = "once, and no further try is allowed" if tries == 1 else f"{tries} times, every try allowed"
     return Failure(
         kind=failure.kind,
