@@ -1,0 +1,190 @@
+"""One attempt of a run, from claim to settlement: open → call → judge → settle.
+
+The attempt's own record decides how it ended, whatever exception arrives or is swallowed: agent code may catch an
+Unwind, wrap it in a group, or return in its face.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Protocol
+
+from holdfast import codec
+from holdfast.agents import Agent
+from holdfast.capture import LogLine, current_log_sink
+from holdfast.context import Context
+from holdfast.errors import HoldfastError, StepFailed, Unwind
+from holdfast.frames import step_failures, user_frames
+from holdfast.model import (
+    Claim,
+    Failed,
+    Failure,
+    FailureKind,
+    Hold,
+    NewCheckpoint,
+    Note,
+    Outcome,
+    Reason,
+    Retry,
+    Succeeded,
+)
+from holdfast.port import Port
+from holdfast.recording import Ending, Lost, Recording, failure_of
+from holdfast.rules import retry as retry_rules
+from holdfast.rules.journal import Cursor
+from holdfast.threads import ThreadCall
+
+current_run: ContextVar[str | None] = ContextVar("holdfast_run", default=None)
+"""The id of the run whose code runs now."""
+
+
+class AttemptPort(Port, Protocol):
+    """The port with the one door that only the attempt itself uses."""
+
+    async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
+        """Make the end of the attempt durable; False when it was fenced out."""
+        ...
+
+
+class Attempt:
+    """One worker's tenure of a run. `execute` is the whole road; the other methods reach in from outside."""
+
+    def __init__(
+        self, claim: Claim, agent: Agent[Any, Any], port: AttemptPort, chance: Callable[[], float]
+    ) -> None:
+        self.claim = claim
+        self.settled = False
+        self._agent = agent
+        self._port = port
+        self._chance = chance
+        self._recording = Recording(port, Cursor(claim.journal), chance)
+        self._task: asyncio.Task[object] | None = None
+
+    @property
+    def stray_threads(self) -> list[ThreadCall]:
+        """Threads of sync steps that were left behind and still run."""
+        return [call for call in self._recording.stray if call.alive]
+
+    @property
+    def running(self) -> bool:
+        """Whether agent code still runs."""
+        return self._task is not None and not self._task.done()
+
+    async def execute(self) -> None:
+        """Open, call, judge, settle."""
+        opened = self._open()
+        ending = self._judge(await self._call(opened)) if isinstance(opened, tuple) else opened
+        await self.settle(ending)
+
+    def interrupt(self, ending: Ending) -> None:
+        """End the attempt now: decide how, and cancel what the code awaits. Repeat it for code that swallows it."""
+        self._recording.end(ending)
+        for task in (*self._recording.background, self._task):
+            if task is not None and not task.done():
+                task.cancel()
+
+    async def settle(self, ending: Ending) -> None:
+        """Make the ending durable, once; a lost run settles nothing."""
+        if self.settled:
+            return
+        self.settled = True
+        self._recording.end(ending)
+        if not isinstance(ending, Lost):
+            keep_state = isinstance(ending, Failed | Retry | Hold)
+            await self._port.settle(ending, self._recording.unsaved if keep_state else None)
+
+    # --- the stages -----------------------------------------------------------------------------------------
+
+    def _open(self) -> tuple[object, ...] | Ending:
+        """Decode the input, or say why the attempt cannot begin."""
+        journal = self.claim.journal
+        if journal.lost:
+            bad = ", ".join(str(n) for n in journal.corrupt)
+            message = (
+                f"no checkpoint is good (corrupt: {bad}), and the journal does not reach back to the start"
+            )
+            failure = Failure(kind=FailureKind.CHECKPOINT, type="CheckpointError", message=message)
+            return Hold(reason=Reason.CHECKPOINT_LOST, failure=failure)
+        try:
+            return codec.decode_input(self._agent.fn, self.claim.input)
+        except HoldfastError as error:
+            return Failed(
+                failure=Failure(kind=FailureKind.FATAL, type=type(error).__name__, message=str(error))
+            )
+
+    async def _call(self, args: tuple[object, ...]) -> object:
+        """Call the agent in a task of its own; return what it returned, or the exception it raised."""
+        context = Context(self._port, self._agent, self._recording)
+        scene = contextvars.copy_context()
+        scene.run(current_run.set, self.claim.run.id)
+        scene.run(current_log_sink.set, self._log)
+        coroutine = self._agent.fn(context, *args)
+        self._task = asyncio.get_running_loop().create_task(
+            coroutine, name=f"run {self.claim.run.id}", context=scene
+        )
+        if self._recording.ending is not None:
+            self._task.cancel()
+        await asyncio.wait({self._task})
+        return _result(self._task)
+
+    def _judge(self, result: object) -> Ending:
+        """How the attempt ends: by its own record first, then by what the agent returned or raised."""
+        recording = self._recording
+        if recording.ending is None and not isinstance(result, BaseException):
+            result = self._finished(result)
+        if recording.ending is not None:
+            return recording.ending
+        if isinstance(result, BaseException):
+            return self._failed(result)
+        assert isinstance(result, Succeeded)
+        return result
+
+    def _finished(self, result: object) -> object:
+        """The agent returned: nothing may be left over, and its result must be recordable."""
+        try:
+            self._recording.finish()
+            return Succeeded(
+                result=codec.Shape.of(self._agent.fn, f"the result of {self._agent.name}").recode(result)[0]
+            )
+        except (HoldfastError, Unwind) as error:
+            return error
+
+    def _failed(self, error: BaseException) -> Ending:
+        """Another attempt by the agent's policy, or the end. A step's failure had its retries already."""
+        failures = step_failures(error)
+        failure = self._failure(error, failures)
+        if not failures:
+            tries = self.claim.run.failures + 1
+            delay_s = retry_rules.next_delay_s(self._agent.retry, failure, tries, self._chance())
+            if delay_s is not None:
+                return Retry(failure=failure, delay_us=round(delay_s * 1e6))
+            if tries > 1:
+                failure = retry_rules.exhausted(f"run {self.claim.run.id}", failure, tries)
+        return Failed(failure=failure)
+
+    def _failure(self, error: BaseException, failures: tuple[StepFailed, ...]) -> Failure:
+        entries = tuple(failed.entry for failed in failures if failed.entry)
+        if isinstance(error, StepFailed):
+            return replace(error.failure, entries=entries)
+        if isinstance(error, asyncio.CancelledError):
+            message = "the agent raised CancelledError, though nobody cancelled it"
+            return Failure(
+                kind=FailureKind.FATAL, type="CancelledError", message=message, frames=user_frames(error)
+            )
+        return replace(failure_of(error, self._agent.retry), entries=entries)
+
+    def _log(self, line: LogLine) -> None:
+        """A log line of the run's code; those of a replay were recorded the first time."""
+        if not self._recording.silent:
+            shown = {"level": line.level, "logger": line.logger, "message": line.message, "at_us": line.at_us}
+            self._port.note(Note("log", codec.encode(shown, what="a log line")))
+
+
+def _result(task: asyncio.Task[object]) -> object:
+    if task.cancelled():
+        return asyncio.CancelledError()
+    return task.exception() or task.result()

@@ -1,0 +1,323 @@
+"""What agent code holds: steps, checkpoints, waits, progress, and time and chance that replay the same.
+
+Laws:
+1. The synchronous part of a call takes its identity and opens it; it is open until its outcome is delivered.
+2. Every call that code goes past leaves an entry: a result, a failure, or "abandoned".
+3. What a step returns is always the decoded recording, the first time too.
+4. Once the ending of the attempt is decided, every call raises an Unwind, and nothing more is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
+
+from holdfast import codec
+from holdfast.agents import Agent
+from holdfast.calls import Body, Spec, spec_of
+from holdfast.duration import Duration, micros, seconds
+from holdfast.errors import CheckpointError, NotSerializable, UsageError, WaitTimedOut
+from holdfast.model import Entry, EntryKind, EntryStatus, Failure, FailureKind, Park, Progress, Reason
+from holdfast.port import Port
+from holdfast.recording import OpenCall, Recording
+from holdfast.rules.retry import RetryPolicy
+
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+T = TypeVar("T")
+
+LOADED_SLEEP_S = 1.0
+"""A sleep up to this long stays in memory: unloading and claiming again would cost about as much."""
+
+
+class Context:
+    """The one object agent code holds. Made by the attempt; its first argument to the agent."""
+
+    __slots__ = ("_agent", "_chance", "_port", "_recording", "_restored")
+
+    def __init__(self, port: Port, agent: Agent[Any, Any], recording: Recording) -> None:
+        self._port = port
+        self._agent = agent
+        self._recording = recording
+        self._restored = False
+        self._chance: dict[str, tuple[tuple[int, str, int], random.Random]] = {}
+
+    # --- who am I -------------------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self._port.run.id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the run this is, from 1. It differs between replays: never decide by it."""
+        return self._port.run.attempts
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    @overload
+    def step(
+        self,
+        fn: Callable[[*Ts], Awaitable[R]],
+        *args: *Ts,
+        name: str | None = None,
+        key: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        effect: Literal["repeatable", "once"] = "repeatable",
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def step(
+        self,
+        fn: Callable[[*Ts], R],
+        *args: *Ts,
+        name: str | None = None,
+        key: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        effect: Literal["repeatable", "once"] = "repeatable",
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, R]: ...
+
+    def step(
+        self,
+        fn: Callable[..., object],
+        *args: object,
+        name: str | None = None,
+        key: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        effect: Literal["repeatable", "once"] = "repeatable",
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, Any]:
+        """Execute `fn(*args)` once and record its outcome; a resumed run gets the recorded one back at once.
+
+        `fn` is async, or sync (then it runs in a thread). Returns the result, decoded into the return annotation of
+        `fn` (none: JSON types), when it is durable. `name` is the function's name unless given; `key` tells calls
+        of one name apart and replaces their number; `timeout` is per try; `retry` replaces the agent's policy;
+        `version` and the arguments are checked on replay unless `check=False`.
+
+        The body may run again after a crash, so it must be repeatable. Raises StepFailed, live and replayed alike;
+        NotSerializable shows as a fatal StepFailed; UsageError when the call itself breaks a rule.
+        """
+        if effect != "repeatable":
+            raise UsageError(
+                f"effect={effect!r} is not supported in this version: make the body repeatable (an idempotency key, "
+                "a check before the act), or use ctx.once for what must be remembered for the life of the run"
+            )
+        spec = spec_of(fn)
+        fingerprint = codec.fingerprint(args, version) if check else b""
+        call = self._recording.begin(EntryKind.STEP, _named(name, spec), key, fingerprint)
+        timeout_s = None if timeout is None else seconds(timeout)
+        body = Body(fn, args, spec.shape, spec.is_async, timeout_s)
+        return call.start(self._recording.step(call, body, retry or self._agent.retry))
+
+    @overload
+    def once(
+        self, key: str, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts
+    ) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def once(self, key: str, fn: Callable[[*Ts], R], *args: *Ts) -> Coroutine[Any, Any, R]: ...
+
+    def once(self, key: str, fn: Callable[..., object], *args: object) -> Coroutine[Any, Any, Any]:
+        """Execute `fn(*args)` once in the life of the run and remember its result under `key`.
+
+        Unlike a step it stands outside scopes, order and segments: it may move, and is found again after any
+        checkpoint (one indexed read). At most 10,000 per run; two callers of one key share one execution. The body
+        may run again after a crash between it and its record.
+        """
+        spec = spec_of(fn)
+        body = Body(fn, args, spec.shape, spec.is_async, None)
+        return self._recording.once(key, body, self._agent.retry)
+
+    # --- state ----------------------------------------------------------------------------------------------
+
+    def restore(self, kind: type[T], default: T | None = None) -> T:
+        """Return the state of the newest good checkpoint, or `default` (or `kind()`) when there is none.
+
+        The line between setup and segments: calls above it are recorded for the run's whole life, and every resume
+        continues from here. Call it once, at the root. Raises CheckpointError when the stored state does not fit
+        `kind` (the state is kept: fix the type, then `holdfast retry`), UsageError when called twice or in a branch.
+        """
+        recording = self._recording
+        recording.at_root("restore")
+        if self._restored:
+            raise UsageError("ctx.restore was called twice; there is one line between setup and segments")
+        recording.enter_segments()
+        self._restored = True
+        checkpoint = self._port.journal.checkpoint
+        if checkpoint is not None and checkpoint.state is not None:
+            return _state(checkpoint.state, checkpoint.n, kind)
+        if default is not None:
+            return default
+        try:
+            return kind()
+        except TypeError as error:
+            raise UsageError(
+                f"there is no checkpoint yet and {kind.__name__}() needs arguments: "
+                f"give the state to begin with, ctx.restore({kind.__name__}, default=…)"
+            ) from error
+
+    def checkpoint(
+        self, state: object, force: bool = False, name: str | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """A safe point: the state is encoded now and saved when due, when `force`d or `name`d, or when asked to end.
+
+        When it is not saved nothing is lost, for the steps since the last one are recorded; saving only makes a
+        resume quicker and the journal shorter. The newest `keep` checkpoints stay, and every named one. A pause, a
+        drain and a park end the attempt here. Raises UsageError without a `restore` before it, in a branch, or with
+        a call open; NotSerializable when `state` cannot be recorded.
+        """
+        self._recording.at_root("checkpoint")
+        if not self._restored:
+            raise UsageError(
+                "ctx.checkpoint without ctx.restore before it: nothing would read it. "
+                "Begin with `s = ctx.restore(State)`"
+            )
+        data = codec.encode(state, what="the state given to ctx.checkpoint")
+        return self._recording.checkpoint(data, force, name, self._agent.checkpoint, self._agent.keep)
+
+    # --- waits ----------------------------------------------------------------------------------------------
+
+    def sleep(self, duration: Duration, *, key: str | None = None) -> Coroutine[Any, Any, None]:
+        """Sleep durably: the wake time is recorded, and a run that sleeps longer than a second is unloaded."""
+        call = self._recording.begin(EntryKind.TIMER, "sleep", key, b"")
+        return call.start(self._sleep(call, micros(duration)))
+
+    def wait_for(
+        self, signal: str, kind: type[T] | None = None, *, timeout: Duration | None = None, key: str | None = None
+    ) -> Coroutine[Any, Any, T]:
+        """Wait for a signal of this name and return what was sent with it, decoded into `kind`.
+
+        Signals sent earlier count; each is consumed once, oldest first. A run that waits is unloaded. Raises
+        WaitTimedOut after `timeout`, counted from the first call; that too is recorded.
+        """
+        until = None if timeout is None else micros(timeout)
+        timer = None if until is None else self._recording.identify(EntryKind.TIMER, f"{signal}:timeout", key)
+        call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
+        return call.start(self._wait_for(call, timer, until or 0, kind))
+
+    async def _sleep(self, call: OpenCall, duration_us: int) -> None:
+        with self._recording.entered(call):
+            wake_us = await self._wake_time(call, duration_us)
+            await self._until(call, wake_us)
+            self._recording.deliver(call)
+
+    async def _wake_time(self, call: OpenCall, duration_us: int) -> int:
+        entry = await self._recording.answered(call)
+        if entry is None:
+            wake = str(self._port.now_us() + duration_us).encode()
+            entry = await self._recording.record(call, EntryStatus.OK, wake)
+        return int(entry.payload)
+
+    async def _until(self, call: OpenCall, wake_us: int) -> None:
+        left_s = (wake_us - self._port.now_us()) / 1e6
+        if left_s > LOADED_SLEEP_S:
+            self._recording.leave(Park(reason=Reason.SLEEP, until_us=wake_us))
+        if left_s > 0:
+            try:
+                await asyncio.sleep(left_s)
+            except asyncio.CancelledError:
+                self._recording.unseen(call)
+                raise
+
+    async def _wait_for(self, call: OpenCall, timer: OpenCall | None, timeout_us: int, kind: type[T] | None) -> T:
+        recording = self._recording
+        with recording.entered(call):
+            until_us = None
+            if timer is not None:
+                until_us = await self._wake_time(timer, timeout_us)
+                recording.deliver(timer)
+            entry = await recording.answered(call)
+            if entry is None:
+                entry = await self._receive(call, until_us)
+            recording.deliver(call)
+            if entry.status is EntryStatus.FAILED:
+                raise WaitTimedOut(f"no signal {call.name!r} came in time")
+            return _decoded(entry.payload, kind, f"the signal {call.name!r}")
+
+    async def _receive(self, call: OpenCall, until_us: int | None) -> Entry:
+        newest, signals = await self._recording.guarded(self._port.inbox())
+        signal = next((signal for signal in signals if signal.name == call.name), None)
+        if signal is not None:
+            return await self._recording.record(call, EntryStatus.OK, signal.payload, signal=signal.n)
+        if until_us is not None and self._port.now_us() >= until_us:
+            late = Failure(
+                kind=FailureKind.TIMED_OUT, type="WaitTimedOut", message=f"no signal {call.name!r} in time"
+            )
+            return await self._recording.record(
+                call, EntryStatus.FAILED, codec.encode(late, what="a failure")
+            )
+        park = Park(reason=Reason.SIGNAL, until_us=until_us, wait_name=call.name, inbox_seen=newest)
+        raise self._recording.ended(park)
+
+    # --- progress -------------------------------------------------------------------------------------------
+
+    def progress(
+        self, current: float, total: float | None = None, description: str = "", phase: str | None = None
+    ) -> None:
+        """Say how far the run is. `total` may be 0 (nothing to do) or None (unknown). Safe from any thread, silent
+        while replaying; of several within 50 ms the newest wins."""
+        if not self._recording.silent:
+            report = Progress(current=current, total=total, description=description[:1000], phase=phase)
+            self._port.report(report)
+
+    # --- time and chance ------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The time of the last outcome delivered in this scope (before any: of the run's start), in UTC. The same
+        on every replay."""
+        return datetime.fromtimestamp(self._recording.now_us() / 1e6, UTC)
+
+    @property
+    def random(self) -> random.Random:
+        """Chance, seeded by the run and this moment in it: the same on every replay."""
+        moment = self._recording.moment()
+        scope = moment[1]
+        kept = self._chance.get(scope)
+        if kept is None or kept[0] != moment:
+            kept = (moment, random.Random(f"{self.run_id}/{moment}"))
+            self._chance[scope] = kept
+        return kept[1]
+
+    def uuid(self) -> uuid.UUID:
+        """A random UUID, the same on every replay."""
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+
+def _named(name: str | None, spec: Spec) -> str:
+    chosen = name or spec.name
+    if chosen is None:
+        raise UsageError(
+            "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
+        )
+    if len(chosen) > 200:
+        raise UsageError(
+            f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
+        )
+    return chosen
+
+
+def _state(data: bytes, n: int, kind: type[T]) -> T:
+    try:
+        return _decoded(data, kind, f"the state of checkpoint {n}")
+    except NotSerializable as error:
+        raise CheckpointError(
+            f"the state of checkpoint {n} does not fit {kind.__name__}: {error}. The state is kept: make the type "
+            "accept it (defaults for new fields), then `holdfast retry`"
+        ) from error
+
+
+def _decoded(data: bytes, kind: type[T] | None, what: str) -> T:
+    return cast("T", codec.decode(data, kind, what=what))

@@ -1,0 +1,56 @@
+"""What no worker can do for itself: deadlines, runs that no worker has code for, retention. Any number may run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from holdfast.duration import Duration, micros
+from holdfast.errors import StoreError
+from holdfast.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+SWEEP_S: Final = 1.0
+"""A deadline is noticed within this."""
+BATCH: Final = 500
+"""Rows a sweep changes at most, so that it never holds the write lock for long."""
+RETENTION: Final = "30d"
+"""How long a run is kept after its end."""
+_PRUNE_EVERY: Final = 600  # sweeps
+
+
+class Controller:
+    """Sweeps the store. Stateless: every sweep is one transaction of pure rules, so any number may run at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        retention: Duration | None = RETENTION,
+        chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
+    ) -> None:
+        self._store = store
+        self._retention_us = None if retention is None else micros(retention)
+        self._chance = chance
+        self._sweeps = 0
+
+    async def run(self) -> None:
+        """Sweep until cancelled. A store that does not answer is tried again."""
+        while True:
+            await asyncio.sleep(await self.round())
+
+    async def round(self) -> float:
+        """One sweep; returns how long to rest before the next, with jitter so that many controllers spread."""
+        try:
+            changed = await self._store.sweep(BATCH)
+            if self._retention_us is not None and self._sweeps % _PRUNE_EVERY == 0:
+                await self._store.prune(await self._store.now() - self._retention_us, BATCH)
+            self._sweeps += 1
+        except StoreError as error:
+            log.warning("the controller could not sweep: %s", error)
+            return 5 * SWEEP_S * (0.5 + self._chance())
+        return 0.0 if changed >= BATCH else SWEEP_S * (0.5 + self._chance())

@@ -1,0 +1,84 @@
+"""The port: the one narrow opening through which a Context reaches the durable world.
+
+Three things pass: what is recorded, "commit this", and what is asked of the attempt. Inside a worker the port leads
+to the group-commit writer; a process of its own will have one that leads to a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from holdfast.model import Committed, Entry, Journal, NewCheckpoint, Note, Outcome, Progress, Run, Signal
+
+
+class Port(Protocol):
+    """What an attempt may ask of the outside. Loop-bound, except `note` and `report`, which any thread may call."""
+
+    @property
+    def run(self) -> Run:
+        """The run as it was claimed."""
+        ...
+
+    @property
+    def journal(self) -> Journal:
+        """What is recorded: the newest good checkpoint, the setup and the tail."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """The position of the newest entry submitted."""
+        ...
+
+    @property
+    def asked(self) -> Outcome | None:
+        """How the attempt shall end at its next safe point, or None to go on."""
+        ...
+
+    @property
+    def slow_down_s(self) -> float:
+        """How long to pause at each step boundary, because the machine is under pressure; 0 normally."""
+        ...
+
+    def now_us(self) -> int:
+        """The wall clock, for display and timers."""
+        ...
+
+    def submit(self, entry: Entry | None, checkpoint: NewCheckpoint | None = None) -> Awaitable[Committed]:
+        """Make an entry, or a checkpoint, or both durable; in order of submission, whether awaited or not.
+
+        The awaitable raises LeaseLost when the attempt is fenced out.
+        """
+        ...
+
+    def note(self, note: Note) -> None:
+        """Write an event soon (within about 50 ms, or with the next commit). Nobody waits for it."""
+        ...
+
+    def report(self, progress: Progress) -> None:
+        """Record progress soon; of several, the newest wins."""
+        ...
+
+    def opened(self, step: str | None, started_at_us: int = 0) -> None:
+        """Say which step is open now; None: none is."""
+        ...
+
+    def throttled(self, slow: bool) -> None:
+        """Say that the run is being slowed down, or no longer."""
+        ...
+
+    def stuck(self, stuck: bool) -> None:
+        """Say that a sync step outlived its timeout and cannot be killed here, or that it ended after all."""
+        ...
+
+    async def count_once(self) -> int:
+        """How many keys of `ctx.once` the run has."""
+        ...
+
+    async def once(self, key: str) -> Entry | None:
+        """The recorded outcome of `ctx.once` under this key."""
+        ...
+
+    async def inbox(self) -> tuple[int, list[Signal]]:
+        """The highest signal number there is, and the signals not yet consumed."""
+        ...

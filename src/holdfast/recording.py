@@ -1,0 +1,598 @@
+"""The road of a call: answered from the journal, or executed and recorded through the port.
+
+`Context` is what agents see of it; `Attempt` reads from it how the attempt ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+from holdfast import codec
+from holdfast.agents import Every
+from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
+from holdfast.errors import (
+    Cancelled,
+    Fenced,
+    LeaseLost,
+    Parked,
+    StepFailed,
+    StoreUnavailable,
+    Unwind,
+    UsageError,
+)
+from holdfast.frames import user_frames
+from holdfast.model import (
+    SETUP,
+    Call,
+    Committed,
+    Entry,
+    EntryKind,
+    EntryStatus,
+    Failure,
+    FailureKind,
+    Hold,
+    Identity,
+    Mismatch,
+    NewCheckpoint,
+    Note,
+    Outcome,
+    Reason,
+    Release,
+    Retry,
+)
+from holdfast.port import Port
+from holdfast.rules import retry as retry_rules
+from holdfast.rules.journal import MAX_ENTRIES, WARN_ENTRIES, Cursor, Execute, Recorded
+from holdfast.rules.retry import RetryPolicy
+from holdfast.threads import ThreadCall
+
+R = TypeVar("R")
+
+UNLOADED_BACKOFF_S: Final = 5.0
+"""A backoff longer than this unloads the run: it waits as a row and holds no slot."""
+MAX_ONCE: Final = 10_000
+"""`ctx.once` keys in the life of a run."""
+_PATIENCE_S: Final = 60.0
+"""How much longer than the first time a replayed abandoned call waits for the code to cancel it again."""
+
+current_scope: ContextVar[str] = ContextVar("holdfast_scope", default="")
+"""The scope path of the code that runs now. A context variable: Python 3.11's wait_for runs its body in a task of
+its own, which inherits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The attempt no longer owns its run: nothing can be settled. `cancelled`: the run was cancelled."""
+
+    cancelled: bool
+    message: str = ""
+
+
+Ending = Outcome | Lost
+
+
+class OpenCall:
+    """A call between its synchronous part and the delivery of its outcome."""
+
+    __slots__ = ("args_hash", "begun", "coroutine", "entry", "identity", "kind", "replayed", "started_at_us")
+
+    def __init__(self, kind: EntryKind, identity: Identity, args_hash: bytes) -> None:
+        self.kind = kind
+        self.identity = identity
+        self.args_hash = args_hash
+        self.coroutine: Coroutine[Any, Any, object] | None = None
+        self.begun = False
+        self.replayed = False
+        self.entry: Entry | None = None
+        self.started_at_us = 0
+
+    @property
+    def name(self) -> str:
+        """The name that the code gave the call."""
+        return self.identity.name
+
+    @property
+    def call(self) -> Call:
+        """The call as a rule sees it."""
+        return Call(identity=self.identity, args_hash=self.args_hash)
+
+    def start(self, coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+        """Remember the coroutine that will deliver the outcome: one that is cancelled before it began says so
+        only by being closed."""
+        self.coroutine = coroutine
+        return coroutine
+
+    @property
+    def never_begun(self) -> bool:
+        """Whether the call was cancelled before its coroutine ran at all."""
+        return not self.begun and self.coroutine is not None and _state(self.coroutine) == inspect.CORO_CLOSED
+
+    @property
+    def unawaited(self) -> bool:
+        """Whether nobody has awaited the call yet."""
+        return (
+            not self.begun and self.coroutine is not None and _state(self.coroutine) == inspect.CORO_CREATED
+        )
+
+
+class Recording:
+    """What one attempt records, in order, and how it ends."""
+
+    def __init__(self, port: Port, cursor: Cursor, chance: Callable[[], float]) -> None:
+        self.ending: Ending | None = None
+        self.last_state: NewCheckpoint | None = None
+        self.stray: list[ThreadCall] = []
+        self._port = port
+        self._cursor = cursor
+        self._chance = chance
+        self._open: dict[str, OpenCall] = {}
+        self._once: dict[str, asyncio.Task[Entry]] = {}
+        self._times: dict[str, int] = {}
+        self._counts = _count(port.journal.entries)
+        self._saved_segment = cursor.base
+        self._saved_at_us = port.now_us()
+        self._since_save = 0
+
+    # --- the ending -----------------------------------------------------------------------------------------
+
+    def end(self, ending: Ending) -> None:
+        """Decide how the attempt ends. The first decision stands, except that losing the run beats all."""
+        if self.ending is None or (isinstance(ending, Lost) and not isinstance(self.ending, Lost)):
+            self.ending = ending
+
+    def check(self) -> None:
+        """Raise the Unwind of a decided ending."""
+        if self.ending is not None:
+            raise self._unwind(self.ending)
+
+    def ended(self, ending: Ending) -> Unwind:
+        """Decide the ending, and return what unwinds the agent's code."""
+        self.end(ending)
+        assert self.ending is not None
+        return self._unwind(self.ending)
+
+    def leave(self, ending: Ending) -> NoReturn:
+        """Decide the ending and unwind the agent's code."""
+        raise self.ended(ending)
+
+    def hold(self, mismatch: Mismatch) -> NoReturn:
+        """The code does not fit the journal: hold the run, naming both sides."""
+        failure = Failure(kind=FailureKind.MISMATCH, type="JournalMismatch", message=mismatch.message)
+        self.leave(Hold(reason=Reason.MISMATCH, failure=failure, mismatch=mismatch))
+
+    @staticmethod
+    def _unwind(ending: Ending) -> Unwind:
+        if isinstance(ending, Lost):
+            return Cancelled("the run was cancelled") if ending.cancelled else Fenced(ending.message)
+        return Parked("the attempt ends here; the run goes on later")
+
+    # --- opening and closing calls --------------------------------------------------------------------------
+
+    @property
+    def silent(self) -> bool:
+        """Whether progress and logs are those of a replay (or of an attempt that is over)."""
+        return self._cursor.replaying or self.ending is not None
+
+    def begin(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes) -> OpenCall:
+        """Take the identity of a call and open it. One call at a time in a scope: a second raises UsageError."""
+        self.check()
+        scope = current_scope.get()
+        previous = self._open.get(scope)
+        if previous is not None:
+            self._close_previous(scope, previous, name)
+        call = OpenCall(kind, self._cursor.identify(scope, name, key), args_hash)
+        self._open[scope] = call
+        return call
+
+    def identify(self, kind: EntryKind, name: str, key: str | None) -> OpenCall:
+        """Take the identity of a part of the call that is opened next."""
+        self.check()
+        return OpenCall(kind, self._cursor.identify(current_scope.get(), name, key), b"")
+
+    @contextmanager
+    def entered(self, call: OpenCall) -> Iterator[None]:
+        """The coroutine of the call runs; when it ends, however it does, the call is no longer open."""
+        call.begun = True
+        try:
+            yield
+        finally:
+            if self._open.get(call.identity.scope) is call:
+                del self._open[call.identity.scope]
+
+    def at_root(self, what: str) -> None:
+        """Make sure that `what` is called at the root and with no call open."""
+        self.check()
+        scope = current_scope.get()
+        if scope:
+            raise UsageError(f"ctx.{what} belongs to the root of the agent, not into the branch {scope!r}")
+        for inside, call in list(self._open.items()):
+            self._close_previous(inside, call, f"ctx.{what}")
+
+    def _close_previous(self, scope: str, previous: OpenCall, following: str) -> None:
+        if previous.never_begun:
+            del self._open[scope]
+            self._abandon_unbegun(previous)
+            return
+        hint = "did you forget `await`?" if previous.unawaited else "await one before the next is called"
+        if previous.unawaited and previous.coroutine is not None:
+            previous.coroutine.close()
+        raise UsageError(
+            f"{following!r} is called while {previous.name!r} is still open in the same scope: {hint}. Two calls at "
+            "once would record in any order; asyncio.gather cannot be used on ctx calls"
+        )
+
+    def _abandon_unbegun(self, call: OpenCall) -> None:
+        answer = self._cursor.answer(call.call)
+        if isinstance(answer, Recorded):
+            self._cursor.use(answer.entry)
+        elif isinstance(answer, Execute):
+            self.abandon(call)
+        elif isinstance(answer, Mismatch):
+            self.hold(answer)
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    async def answered(self, call: OpenCall) -> Entry | None:
+        """The recorded entry that answers the call, or None when it shall execute. Never an abandoned one: that
+        waits to be cancelled again."""
+        self.check()
+        answer = self._cursor.answer(call.call)
+        if isinstance(answer, Recorded):
+            call.replayed, call.entry = True, answer.entry
+            if answer.entry.status is EntryStatus.ABANDONED:
+                await self._cancelled_again(call, answer.entry)
+            return answer.entry
+        if isinstance(answer, Mismatch):
+            self.hold(answer)
+        if not isinstance(answer, Execute):
+            self.hold(_blocked(call, answer.siblings))
+        if self._port.asked is not None or self._port.slow_down_s:
+            await self._safe_point()
+        call.started_at_us = self._port.now_us()
+        return None
+
+    def deliver(self, call: OpenCall) -> None:
+        """The outcome of the call reaches the code."""
+        entry = call.entry
+        assert entry is not None
+        if call.kind is EntryKind.ONCE:  # outside scopes and their order
+            return
+        if call.replayed:
+            self._cursor.use(entry)
+        else:
+            self._cursor.recorded(call.identity)
+        self._times[call.identity.scope] = max(entry.at_us, self._times.get(call.identity.scope, 0))
+
+    async def _cancelled_again(self, call: OpenCall, entry: Entry) -> NoReturn:
+        took_s = max(0, entry.at_us - entry.started_at_us) / 1e6
+        try:
+            await asyncio.sleep(2 * took_s + _PATIENCE_S)
+        except asyncio.CancelledError:
+            self.check()
+            self.deliver(call)
+            raise
+        message = (
+            f"{call.identity} was cancelled by the code when it was recorded (entry {entry.position}), "
+            "but now nothing cancels it"
+        )
+        self.hold(Mismatch(message=message, call=call.call, entry=entry.position))
+
+    async def _safe_point(self) -> None:
+        """Between two steps nothing is half done: a pause, a drain or a park ends the attempt here, and a machine
+        under pressure is given a rest."""
+        if self._port.asked is not None:
+            self.leave(self._port.asked)
+        if self._port.slow_down_s:
+            self._port.throttled(True)
+            await asyncio.sleep(self._port.slow_down_s)
+            self._port.throttled(False)
+            self.check()
+
+    # --- recording ------------------------------------------------------------------------------------------
+
+    async def record(
+        self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None
+    ) -> Entry:
+        """Make the outcome durable. Cancelled meanwhile, it stays, and a mark says that nobody saw it."""
+        self.check()
+        entry = self._entry(call, status, payload, signal)
+        answer = self._submit(entry)
+        position = self._port.position
+        try:
+            committed = await self.guarded(answer)
+        except asyncio.CancelledError:
+            self.check()
+            call.entry = entry
+            self.unseen(call)
+            raise
+        entry = replace(entry, position=position, at_us=committed.at_us)
+        call.entry = entry
+        return entry
+
+    def unseen(self, call: OpenCall) -> None:
+        """Mark that the outcome of the call, submitted or recorded, never reached the code."""
+        if self.ending is None:
+            if call.replayed and call.entry is not None:
+                self._cursor.use(call.entry)
+            self._submit(self._entry(call, EntryStatus.UNSEEN, b"null"))
+
+    def abandon(self, call: OpenCall) -> None:
+        """Record that the code cancelled the call. Not awaited: it travels ahead of everything later."""
+        if self.ending is None and call.kind is not EntryKind.ONCE:
+            self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"))
+            self._cursor.recorded(call.identity)
+
+    async def guarded(self, answer: Awaitable[R]) -> R:
+        """Await something of the port; a lost lease ends the attempt."""
+        try:
+            return await answer
+        except (LeaseLost, StoreUnavailable) as error:
+            self.leave(Lost(cancelled=False, message=str(error)))
+
+    def _entry(self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None) -> Entry:
+        return Entry(call.identity, call.kind, status, payload, call.args_hash, call.started_at_us, signal)
+
+    def _submit(self, entry: Entry) -> Awaitable[Committed]:
+        if entry.kind is not EntryKind.ONCE:
+            self._count_entry(entry.identity.segment == SETUP)
+        return self._port.submit(entry)
+
+    def _count_entry(self, setup: bool) -> None:
+        self._since_save += not setup
+        self._counts[setup] += 1
+        count = self._counts[setup]
+        where = (
+            "the setup (everything above ctx.restore)"
+            if setup
+            else "the tail since the last saved checkpoint"
+        )
+        fix = "move work below ctx.restore" if setup else "call ctx.checkpoint more often"
+        if count == WARN_ENTRIES:
+            text = f"{where} has {count} entries, and every resume reads them all: {fix}"
+            self._port.note(
+                Note("warning", codec.encode({"code": "long_journal", "message": text}, what="a warning"))
+            )
+        if count > MAX_ENTRIES:
+            raise UsageError(f"{where} has over {MAX_ENTRIES} entries: {fix}")
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+        """Answer a step from the journal, or execute it with its retries and record how it ended."""
+        with self.entered(call):
+            entry = await self.answered(call)
+            if entry is None:
+                return await self._execute(call, body, policy)
+            self.deliver(call)
+            if entry.status is EntryStatus.FAILED:
+                raise _step_failed(call, entry)
+            return body.shape.decode(entry.payload)
+
+    async def _execute(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+        tries = self._cursor.tries(call.identity)
+        while True:
+            self._port.opened(call.name, call.started_at_us)
+            try:
+                payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
+            except asyncio.CancelledError:
+                self.check()
+                self.abandon(call)
+                raise
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a step body may raise anything
+                tries += 1
+                await self._try_failed(call, error, policy, tries)
+            else:
+                await self.record(call, EntryStatus.OK, payload)
+                self.deliver(call)
+                return value
+            finally:
+                self._port.opened(None)
+
+    async def _try_failed(
+        self, call: OpenCall, error: BaseException, policy: RetryPolicy, tries: int
+    ) -> None:
+        """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
+        self.check()
+        if isinstance(error, BodyStuck):
+            await self._mark(call, _stuck(call), 0)
+            self.leave(Release(reason=Reason.STUCK))
+        failure = _timed_out(call) if isinstance(error, BodyTimedOut) else failure_of(error, policy)
+        delay_s = retry_rules.next_delay_s(policy, failure, tries, self._chance())
+        if delay_s is None:
+            if tries > 1:
+                failure = retry_rules.exhausted(call.name, failure, tries)
+            entry = await self.record(call, EntryStatus.FAILED, codec.encode(failure, what="a failure"))
+            self.deliver(call)
+            raise _step_failed(call, entry) from None
+        await self._mark(call, failure, delay_s)
+        if delay_s > UNLOADED_BACKOFF_S and len(self._open) <= 1:
+            self.leave(Retry(failure=failure, delay_us=round(delay_s * 1e6), counted=False))
+        try:
+            await asyncio.sleep(delay_s)
+        except asyncio.CancelledError:
+            self.check()
+            self.abandon(call)
+            raise
+        if self._port.asked is not None:
+            await self._safe_point()
+        call.started_at_us = self._port.now_us()
+
+    async def _mark(self, call: OpenCall, failure: Failure, delay_s: float) -> None:
+        """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
+        self._port.opened(None)
+        entry = self._entry(call, EntryStatus.RETRIED, codec.encode(failure, what="a failure"))
+        try:
+            await self.guarded(self._submit(entry))
+        except asyncio.CancelledError:
+            self.check()
+            self.abandon(call)
+            raise
+
+    # --- once -----------------------------------------------------------------------------------------------
+
+    async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
+        """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
+        self.check()
+        running = self._once.get(key)
+        if running is None:
+            running = self._once[key] = asyncio.create_task(
+                self._run_once(key, body, policy), name=f"once {key}"
+            )
+            running.add_done_callback(lambda _: self._once.pop(key, None))
+        try:
+            entry = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            self.check()
+            raise
+        if entry.status is EntryStatus.FAILED:
+            raise _failed_once(key, entry)
+        return body.shape.decode(entry.payload)
+
+    async def _run_once(self, key: str, body: Body, policy: RetryPolicy) -> Entry:
+        entry = await self.guarded(self._port.once(key))
+        if entry is not None:
+            return entry
+        if await self.guarded(self._port.count_once()) >= MAX_ONCE:
+            raise UsageError(
+                f"the run has {MAX_ONCE} ctx.once keys, its limit: use steps, which checkpoints let go of"
+            )
+        call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"")
+        call.started_at_us = self._port.now_us()
+        try:
+            await self._execute(call, body, policy)
+        except StepFailed:
+            pass
+        assert call.entry is not None
+        return call.entry
+
+    # --- segments and checkpoints ---------------------------------------------------------------------------
+
+    def enter_segments(self) -> None:
+        """`restore`: the setup is used up and ends here."""
+        mismatch = self._cursor.restore()
+        if mismatch is not None:
+            self.hold(mismatch)
+        checkpoint = self._port.journal.checkpoint
+        if checkpoint is not None:
+            self._times[""] = max(self._times.get("", 0), checkpoint.now_us)
+
+    def checkpoint(
+        self, state: bytes, force: bool, name: str | None, every: Every, keep: int
+    ) -> Coroutine[Any, Any, None]:
+        """A checkpoint call with its encoded state: count it now, save it when due."""
+        mismatch = self._cursor.checkpoint()
+        if mismatch is not None:
+            self.hold(mismatch)
+        segment = self._cursor.segment
+        self.last_state = NewCheckpoint(
+            segment=segment, name=name, state=state, keep=keep, now_us=self.now_us()
+        )
+        due = force or name is not None or self._port.asked is not None or self._due(every)
+        return self._save(self.last_state, due)
+
+    async def _save(self, checkpoint: NewCheckpoint, due: bool) -> None:
+        self.check()
+        if self._cursor.replaying or checkpoint.segment <= self._saved_segment:
+            return
+        if due:
+            await self.guarded(self._port.submit(None, checkpoint))
+            self._saved_segment = checkpoint.segment
+            self._saved_at_us = self._port.now_us()
+            self._since_save = self._counts[False] = 0
+        if self._port.asked is not None or self._port.slow_down_s:
+            await self._safe_point()
+
+    def _due(self, every: Every) -> bool:
+        if every.steps is not None and self._since_save >= every.steps:
+            return True
+        waited_us = self._port.now_us() - self._saved_at_us
+        return every.duration_us is not None and waited_us >= every.duration_us
+
+    @property
+    def unsaved(self) -> NewCheckpoint | None:
+        """The state of the last checkpoint call when it was not saved: an attempt that fails saves it, so that a
+        fix meets only the current segment."""
+        last = self.last_state
+        return last if last is not None and last.segment > self._saved_segment else None
+
+    # --- the end of the agent -------------------------------------------------------------------------------
+
+    @property
+    def background(self) -> tuple[asyncio.Task[Entry], ...]:
+        """Tasks of ours that must not outlive the attempt."""
+        return tuple(self._once.values())
+
+    def finish(self) -> None:
+        """The agent returned: nothing may be open or left."""
+        for scope, call in list(self._open.items()):
+            self._close_previous(scope, call, "return")
+        mismatch = self._cursor.finish()
+        if mismatch is not None:
+            self.hold(mismatch)
+
+    # --- time and chance ------------------------------------------------------------------------------------
+
+    def now_us(self) -> int:
+        """The time of the last outcome delivered in this scope or the ones around it; before any, the run's."""
+        scope = current_scope.get()
+        while scope and scope not in self._times:
+            scope = scope.rpartition("/")[0]
+        return self._times.get(scope, self._port.run.created_at_us)
+
+    def moment(self) -> tuple[int, str, int]:
+        """The identity of this moment: it seeds chance."""
+        return self._cursor.moment(current_scope.get())
+
+
+def failure_of(error: BaseException, policy: RetryPolicy) -> Failure:
+    """Classify an error of the user's code and keep their frames of it."""
+    return replace(retry_rules.classify(error, policy), frames=user_frames(error))
+
+
+def decode_failure(payload: bytes) -> Failure:
+    """A recorded failure."""
+    return cast("Failure", codec.decode(payload, Failure, what="a recorded failure"))
+
+
+def _count(entries: tuple[Entry, ...]) -> dict[bool, int]:
+    setup = sum(entry.identity.segment == SETUP for entry in entries)
+    return {True: setup, False: len(entries) - setup}
+
+
+def _timed_out(call: OpenCall) -> Failure:
+    return Failure(
+        kind=FailureKind.TIMED_OUT, type="TimeoutError", message=f"step {call.name!r} ran out of its time"
+    )
+
+
+def _stuck(call: OpenCall) -> Failure:
+    message = (
+        f"the sync step {call.name!r} outlived its timeout and cannot be stopped inside the worker's process; "
+        "the worker replaces itself"
+    )
+    return Failure(kind=FailureKind.TIMED_OUT, type="TimeoutError", message=message)
+
+
+def _blocked(call: OpenCall, siblings: tuple[str, ...]) -> Mismatch:
+    message = (
+        f"the code calls {call.identity}, but recorded branches are not opened again: {', '.join(siblings)}"
+    )
+    return Mismatch(message=message, call=call.call, entry=None)
+
+
+def _step_failed(call: OpenCall, entry: Entry) -> StepFailed:
+    return StepFailed(decode_failure(entry.payload), step=call.name, entry=entry.position)
+
+
+def _failed_once(key: str, entry: Entry) -> StepFailed:
+    return StepFailed(decode_failure(entry.payload), step=f"once {key}", entry=entry.position)
+
+
+def _state(coroutine: Coroutine[Any, Any, object]) -> str:
+    return inspect.getcoroutinestate(coroutine)

@@ -1,0 +1,229 @@
+"""The Store protocol: the durable memory of holdfast, and the promise that each operation makes.
+
+Laws, for every store:
+1. Each operation is one transaction. What it returned is durable: it survives `kill -9` and power loss.
+2. A Change is fenced by `(token, state running, position)`; one that does not fit changes nothing.
+3. The store's clock stamps everything; callers send durations, never "now".
+4. Rules decide, the store stores: `decide` functions run under the write lock and are synchronous and pure.
+5. Errors are ours: StoreUnavailable, StoreFull, StoreRefused, StoreCorrupt, and those named per operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from holdfast.model import (
+    Ask,
+    Change,
+    Checkpoint,
+    Claim,
+    Committed,
+    Created,
+    Decision,
+    Entry,
+    Event,
+    NewRun,
+    NewWorker,
+    Progress,
+    QueueRecord,
+    RefusedChange,
+    Run,
+    RunFilter,
+    Sample,
+    Served,
+    Signal,
+    WorkerRecord,
+)
+
+Decide = Callable[[Run, int], Decision | None]
+"""`decide(run, now_us)`: what shall become of the run, or None to leave it alone. May raise Refused."""
+
+
+class Store(Protocol):
+    """Durable memory behind one protocol: the only state that parts of holdfast share."""
+
+    @property
+    def url(self) -> str:
+        """The URL that opens this store again."""
+        ...
+
+    @property
+    def lock_folder(self) -> Path | None:
+        """The folder where workers of this machine hold their locks; None when the store spans machines."""
+        ...
+
+    async def open(self) -> None:
+        """Open the store, create or migrate its schema. Idempotent, safe from many processes at once.
+
+        Raises StoreUnavailable (no folder, no permission), StoreRefused (network file system, newer schema).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release everything. Idempotent. Later calls raise StoreUnavailable."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def now(self) -> int:
+        """The store's wall clock in microseconds."""
+        ...
+
+    # --- runs -----------------------------------------------------------------------------------------------
+
+    async def create_run(self, new: NewRun) -> Created:
+        """Create a run as `queued` with its event, or return the one that has this id.
+
+        Idempotent by id: the same agent and the same input answer the existing run with `existed=True`; another
+        agent or input raises Conflict.
+        """
+        ...
+
+    async def get_run(self, run_id: str) -> Run:
+        """The run with its failure, mismatch and result. Raises RunNotFound."""
+        ...
+
+    async def get_input(self, run_id: str) -> bytes:
+        """The input of a run, JSON. Raises RunNotFound."""
+        ...
+
+    async def get_progress(self, run_key: int) -> Progress | None:
+        """The newest recorded progress of a run."""
+        ...
+
+    async def list_runs(self, chosen: RunFilter) -> list[Run]:
+        """Runs that fit, newest first, at most `chosen.limit`, without their results."""
+        ...
+
+    async def find_runs_with_input(self, agent: str, input_json: bytes) -> list[Run]:
+        """Unfinished runs of `agent` with exactly this input, newest first."""
+        ...
+
+    async def update_run(self, run_id: str, decide: Decide) -> Run:
+        """The one door for everybody but the attempt: cancel, pause, resume, retry, deadline.
+
+        Atomic: `decide` sees the run under the write lock; the run it returns, its events, the superseded entries
+        (whose signals return to the inbox) and the resolution appear together. Raises RunNotFound and whatever
+        `decide` raises, with nothing changed.
+        """
+        ...
+
+    async def delete_run(self, run_id: str) -> None:
+        """Delete a final run and all that belongs to it. Raises RunNotFound, Refused when it is not final."""
+        ...
+
+    async def prune(self, before_us: int, limit: int) -> int:
+        """Delete at most `limit` runs that finished before `before_us`, and return how many."""
+        ...
+
+    # --- attempts -------------------------------------------------------------------------------------------
+
+    async def claim(self, worker: int, serves: Sequence[Served], limit: int, *, only: str | None = None) -> list[Claim]:
+        """Hand at most `limit` runs to the worker: due ones, and those whose worker is dead, in the order and within
+        the limits of `rules.schedule`, each by `rules.transitions.claim` on exactly the token that was read.
+
+        Atomic. A run that must run alone is handed out only to a worker without other runs, and nothing beside it.
+        A run that took its worker down too often becomes `waiting: poison` instead. `only` claims one run by id,
+        whatever its queue's limit, also one that is not `claimable`.
+        """
+        ...
+
+    async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+        """Make Changes of any number of runs durable in one transaction, and answer each.
+
+        Fenced (law 2) and independent: a refused Change leaves the others untouched. Changes of one run are applied
+        in order. A failure of the whole transaction raises StoreError, and nothing of it is recorded.
+        """
+        ...
+
+    async def asks(self, worker: int) -> list[Ask]:
+        """The runs whose newest claim is this worker's, as the store sees them now: also those that were cancelled,
+        expired or settled since, for as long as nobody has claimed them again."""
+        ...
+
+    async def get_once(self, run_key: int, key: str) -> Entry | None:
+        """The recorded outcome of `ctx.once` under this key: one indexed read."""
+        ...
+
+    async def count_once(self, run_key: int) -> int:
+        """How many `ctx.once` outcomes the run has."""
+        ...
+
+    # --- signals --------------------------------------------------------------------------------------------
+
+    async def add_signal(self, run_id: str, name: str, payload: bytes, dedup: str | None = None) -> Signal:
+        """Keep a signal for the run; a run that waits for this name becomes claimable at once, in the same
+        transaction. Idempotent by `dedup`. Raises RunNotFound, Refused when the run is final."""
+        ...
+
+    async def read_inbox(self, run_key: int) -> tuple[int, list[Signal]]:
+        """The highest signal number of the run, and its signals that no entry has consumed, in order."""
+        ...
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    async def read_events(self, run_id: str, after: int, limit: int) -> list[Event]:
+        """Events with `n > after`, in order, gapless. Raises RunNotFound."""
+        ...
+
+    async def read_entries(self, run_id: str, *, payloads: bool = False) -> list[Entry]:
+        """Every recorded entry of the run, in order, superseded ones and retried tries included."""
+        ...
+
+    async def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
+        """The stored checkpoints, oldest first, each verified (`good`), without state."""
+        ...
+
+    async def load_checkpoint(self, run_id: str, n: int | None = None) -> Checkpoint:
+        """A checkpoint with its state; None means the newest good one. Raises CheckpointNotFound, StoreCorrupt."""
+        ...
+
+    # --- workers and queues ---------------------------------------------------------------------------------
+
+    async def register_worker(self, new: NewWorker, lease_us: int) -> int:
+        """Record a new generation of a worker with a fresh lease, and return its key. Names may repeat."""
+        ...
+
+    def renew_lease(self, worker: int, lease_us: int, sample: Sample | None) -> bool:
+        """Renew the worker's lease and record its sample. Called from a thread of its own, on its own connection;
+        blocks. False when the generation is retired."""
+        ...
+
+    async def retire_worker(self, worker: int, *, counted: bool = False) -> None:
+        """End the generation: its runs, if any are left, are claimable at once; `counted=False`: as no crash."""
+        ...
+
+    async def mark_draining(self, worker: int) -> None:
+        """Say that the worker claims nothing more."""
+        ...
+
+    async def list_workers(self) -> list[WorkerRecord]:
+        """Registered generations that are alive or still hold runs."""
+        ...
+
+    async def sweep(self, limit: int) -> int:
+        """Do for at most `limit` runs what no worker can do for itself, by pure rules: fail those past their
+        deadline, mark those whose version no live worker serves as `needs_code` and queue them again when one does,
+        forget dead generations without runs. Returns how many rows changed."""
+        ...
+
+    async def limit_queue(self, name: str, limit: int | None) -> None:
+        """Set how many runs of the queue may hold a live lease; "*" is all queues together."""
+        ...
+
+    async def list_queues(self) -> list[QueueRecord]:
+        """The queues with their limits and counts."""
+        ...
+
+    # --- hints ----------------------------------------------------------------------------------------------
+
+    async def wait_for_news(self, timeout_s: float) -> None:
+        """Return when something may have changed, or after the time-out. A hint: may be late, early or missing."""
+        ...

@@ -1,0 +1,498 @@
+"""A worker: claims runs up to its capacity, executes them in its event loop, keeps its lease, drains.
+
+One generation of a worker is one registration in the store. It ends by draining, or by letting go: when the lease
+could not be renewed in time the worker drops its attempts by itself and begins a new generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import msgspec
+
+from holdfast import capture
+from holdfast.agents import AnyAgent
+from holdfast.attempt import Attempt
+from holdfast.clock import Clock, SystemClock
+from holdfast.duration import Duration, seconds
+from holdfast.errors import StoreError, UsageError, WorkerStuck
+from holdfast.heart import Heart, WorkerLock
+from holdfast.model import (
+    Ask,
+    Claim,
+    Level,
+    NewWorker,
+    Note,
+    Park,
+    Reason,
+    Release,
+    RunFilter,
+    RunState,
+    Served,
+)
+from holdfast.monitor import Monitor
+from holdfast.recording import Ending, Lost
+from holdfast.rules import lease as lease_rules
+from holdfast.rules import pressure
+from holdfast.store.protocol import Store
+from holdfast.writer import Writer, WriterPort
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.05
+"""How often progress, log lines and step starts are written: 20 a second at most."""
+ROUND_S: Final = 0.02
+"""The least time between two looks at the store: news of every commit of our own runs must not cost a claim each."""
+ASK_S: Final = 0.2
+"""How often a busy worker asks what is wished of its runs: a cancel arrives within this."""
+POLL_S: Final = 1.0
+"""The longest time without a look at the store; news make it sooner."""
+CANCEL_AGAIN_S: Final = 1.0
+"""Code that swallows a cancellation is cancelled again this often."""
+GRACE_S: Final = 10.0
+"""How long code may go on after it was told to end; then the worker replaces itself."""
+
+
+class HeartLike(Protocol):
+    """What a worker needs of its heart; the simulator brings one without threads."""
+
+    @property
+    def trusted(self) -> bool: ...
+
+    @property
+    def level(self) -> Level: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def beat(self) -> None: ...
+
+    def take_warning(self) -> str | None: ...
+
+
+class _Tenure:
+    """An attempt in flight, with what the worker keeps beside it."""
+
+    def __init__(self, attempt: Attempt, port: WriterPort) -> None:
+        self.attempt = attempt
+        self.port = port
+        self.told_to_end_at: float | None = None
+        self.cancelled_at = 0.0
+
+    @property
+    def key(self) -> int:
+        return self.attempt.claim.run.key
+
+
+class Worker:
+    """Executes runs of `agents`. `async with Worker(…)` serves in the background; `await worker.run()` serves here.
+
+    `capacity` is how many runs it holds at a time. `only` restricts it to one run and ends it when that run is over
+    or waits for somebody. `until_idle` ends it when nothing is left that it could do. `drain_timeout` is how long a
+    drain waits for safe points before it releases what is left.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        agents: Sequence[AnyAgent],
+        *,
+        capacity: int = 10,
+        name: str | None = None,
+        only: str | None = None,
+        until_idle: bool = False,
+        drain_timeout: Duration = 30,
+        thresholds: pressure.Thresholds | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
+        heart: Callable[[int, Callable[[], None]], HeartLike] | None = None,
+    ) -> None:
+        if capacity < 1:
+            raise UsageError(f"a worker's capacity must be 1 or more, not {capacity}")
+        self._agents = _by_served(agents)
+        self._store = store
+        self._capacity = capacity
+        self._name = name or f"{socket.gethostname()}-{os.getpid()}"
+        self._only = only
+        self._until_idle = until_idle
+        self._drain_timeout_s = seconds(drain_timeout)
+        self._thresholds = thresholds or pressure.Thresholds()
+        self._clock = clock or SystemClock()
+        self._chance = chance
+        self._new_heart = heart
+        self._tenures: dict[int, _Tenure] = {}
+        self._stray: list[tuple[float, Attempt]] = []
+        self._end: Park | Release | None = None
+        self._drain_since = 0.0
+        self._now = False
+        self._let_go = False
+        self._stuck: str | None = None
+        self._level = Level.OK
+        self._asked_at = 0.0
+        self._background: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+
+    # --- from outside ---------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name under which the worker registers. Names may repeat; generations are told apart by number."""
+        return self._name
+
+    @property
+    def active(self) -> int:
+        """How many runs it holds now."""
+        return len(self._tenures)
+
+    def drain(self, reason: Reason = Reason.DRAINED) -> None:
+        """Claim nothing more; runs end at their next safe point, and what is left after `drain_timeout` is released.
+
+        `Reason.PARKED` leaves the runs waiting for a person instead of queued. Safe from any thread and from signal
+        handlers; asking twice changes nothing.
+        """
+        self._on_loop(lambda: self._begin_drain(reason))
+
+    def stop_now(self) -> None:
+        """End a drain at once: release what is left without waiting for safe points."""
+
+        def stop() -> None:
+            self._begin_drain(Reason.DRAINED)
+            self._now = True
+            self._wake.set()
+
+        self._on_loop(stop)
+
+    async def __aenter__(self) -> Self:
+        self._background = asyncio.get_running_loop().create_task(self.run(), name=f"worker {self._name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drain()
+        if error is not None:
+            self.stop_now()
+        if self._background is not None:
+            await self._background
+
+    # --- serving --------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until drained (or idle, or the only run is over). Raises WorkerStuck when the process must be
+        replaced, because code of a run does not listen; its runs are released by then."""
+        self._loop = asyncio.get_running_loop()
+        capture.install()
+        while True:
+            self._let_go = False
+            await self._generation()
+            if not self._let_go or self._end is not None:
+                break
+            log.warning("worker %s lost its lease and begins again", self._name)
+        if self._stuck is not None:
+            raise WorkerStuck(self._stuck)
+
+    async def _generation(self) -> None:
+        """One registration: serve, and leave nothing of ours behind."""
+        lock = WorkerLock(self._store.lock_folder) if self._store.lock_folder is not None else None
+        heart: HeartLike | None = None
+        try:
+            key = await self._register(str(lock.path) if lock else None)
+            heart = self._make_heart(key)
+            heart.start()
+            writer = Writer(self._store, lambda: heart.trusted)
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(writer.run(), name="writer")
+                ticking = group.create_task(self._tick(heart), name="tick")
+                await self._serve(key, heart, writer, group)
+                writing.cancel()
+                ticking.cancel()
+            await self._retire(key)
+        finally:
+            if heart is not None:
+                heart.stop()
+            if lock is not None:
+                lock.close()
+
+    async def _register(self, lock_path: str | None) -> int:
+        serves = tuple(Served(agent=name, version=version) for name, version in self._agents)
+        new = NewWorker(
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            capacity=self._capacity,
+            serves=serves,
+            lock_path=lock_path,
+        )
+        tries = 0
+        while True:
+            try:
+                return await self._store.register_worker(new, int(lease_rules.LEASE_S * 1e6))
+            except StoreError:
+                if not self._let_go and tries == 0:
+                    raise  # a first start that cannot reach its store says so at once
+                if self._end is not None:
+                    raise
+                tries += 1
+                await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * self._chance())
+
+    def _make_heart(self, key: int) -> HeartLike:
+        if self._new_heart is not None:
+            return self._new_heart(key, self._lease_lost)
+        folder = self._store.lock_folder
+        monitor = Monitor(self._thresholds, folder.parent if folder is not None else None)
+        return Heart(self._store, key, clock=self._clock, monitor=monitor, on_lost=self._lease_lost)
+
+    def _lease_lost(self) -> None:
+        def let_go() -> None:
+            self._let_go = True
+            self._wake.set()
+
+        self._on_loop(let_go)
+
+    async def _retire(self, key: int) -> None:
+        with suppress(StoreError):
+            await self._store.retire_worker(key, counted=False)
+
+    async def _serve(self, key: int, heart: HeartLike, writer: Writer, group: asyncio.TaskGroup) -> None:
+        trouble_s = 0.0
+        while True:
+            began = self._time()
+            claimed = 0
+            try:
+                if await self._over():
+                    return
+                await self._listen(key)
+                claimed = await self._claim(key, heart, writer, group)
+                trouble_s = 0.0
+            except StoreError as error:
+                trouble_s = min(5.0, trouble_s * 2 or 0.1)
+                log.warning("the store does not answer: %s", error)
+            self._press()
+            if not claimed:
+                await self._pause(began, trouble_s)
+
+    async def _pause(self, began: float, trouble_s: float) -> None:
+        """Wait for news, but not less than a round: `_wake` ends both."""
+        timeout_s = min(POLL_S, ASK_S if self._tenures else POLL_S)
+        async with asyncio.TaskGroup() as group:
+            news = group.create_task(self._news(max(timeout_s, trouble_s)))
+            wake = group.create_task(self._wake.wait())
+            await asyncio.wait({news, wake}, return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+            wake.cancel()
+        self._wake.clear()
+        rest_s = max(ROUND_S, trouble_s) - (self._time() - began)
+        if rest_s > 0:
+            await asyncio.sleep(rest_s)
+
+    async def _news(self, timeout_s: float) -> None:
+        with suppress(StoreError):
+            await self._store.wait_for_news(timeout_s)
+
+    async def _over(self) -> bool:
+        """Whether this generation ends. Attempts are never left behind: they end or are given up first."""
+        self._stray = [
+            (since, attempt) for since, attempt in self._stray if attempt.running or attempt.stray_threads
+        ]
+        if self._let_go or self._end is not None:
+            return not self._tenures
+        if self._tenures:
+            return False
+        if self._only is not None:
+            return await self._only_is_over(self._only)
+        return self._until_idle and await self._is_idle()
+
+    async def _only_is_over(self, run_id: str) -> bool:
+        run = await self._store.get_run(run_id)
+        if run.state.final:
+            return True
+        return run.state is RunState.WAITING and run.available_at_us is None and run.asked is None
+
+    async def _is_idle(self) -> bool:
+        states = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
+        for name, version in self._agents:
+            for run in await self._store.list_runs(RunFilter(agent=name, states=states, limit=10_000)):
+                timed = run.available_at_us is not None or run.state is RunState.RUNNING
+                if timed and run.version == version:
+                    return False
+        return True
+
+    # --- claiming and executing -----------------------------------------------------------------------------
+
+    async def _claim(self, key: int, heart: HeartLike, writer: Writer, group: asyncio.TaskGroup) -> int:
+        self._notice(heart)
+        free = self._capacity - len(self._tenures) - len(self._stray)
+        if (
+            free <= 0
+            or self._end is not None
+            or self._let_go
+            or not heart.trusted
+            or self._level is Level.CRITICAL
+        ):
+            return 0
+        serves = [Served(agent=name, version=version) for name, version in self._agents]
+        claims = await self._store.claim(key, serves, free, only=self._only)
+        for claim in claims:
+            self._begin(claim, writer, group)
+        return len(claims)
+
+    def _begin(self, claim: Claim, writer: Writer, group: asyncio.TaskGroup) -> None:
+        agent = self._agents[claim.run.agent, claim.run.version]
+        port = WriterPort(claim, self._store, writer, self._clock)
+        port.slow_down_s = pressure.slow_down_s(self._level)
+        tenure = _Tenure(Attempt(claim, agent, port, self._chance), port)
+        self._tenures[tenure.key] = tenure
+        group.create_task(self._execute(tenure), name=f"attempt {claim.run.id}")
+
+    async def _execute(self, tenure: _Tenure) -> None:
+        try:
+            await tenure.attempt.execute()
+        except Exception:  # an attempt's edge: one run's trouble is never another's
+            log.exception(
+                "attempt %s of run %s", tenure.attempt.claim.run.attempts, tenure.attempt.claim.run.id
+            )
+            tenure.attempt.interrupt(Lost(cancelled=False))
+        finally:
+            if self._tenures.get(tenure.key) is tenure:
+                del self._tenures[tenure.key]
+            if tenure.attempt.stray_threads:
+                self._stray.append((self._time(), tenure.attempt))
+            self._wake.set()
+
+    # --- what is asked --------------------------------------------------------------------------------------
+
+    async def _listen(self, key: int) -> None:
+        """Ask the store what became of our runs, and pass wishes on."""
+        if not self._tenures or self._time() - self._asked_at < ASK_S / 2:
+            return
+        self._asked_at = self._time()
+        known = dict(self._tenures)
+        asks = {ask.run: ask for ask in await self._store.asks(key)}
+        for run, tenure in known.items():
+            self._heed(tenure, asks.get(run))
+
+    def _heed(self, tenure: _Tenure, ask: Ask | None) -> None:
+        token = tenure.attempt.claim.run.token
+        if tenure.attempt.settled:
+            return
+        if ask is None or ask.token != token or ask.state is not RunState.RUNNING:
+            cancelled = ask is not None and ask.state is RunState.CANCELLED
+            self._tell_to_end(tenure, Lost(cancelled=cancelled, message="another attempt owns the run"))
+        elif ask.asked == "pause":
+            tenure.port.asked = tenure.port.asked or Park(reason=Reason.PAUSED)
+        elif isinstance(tenure.port.asked, Park) and tenure.port.asked.reason is Reason.PAUSED:
+            tenure.port.asked = None  # resumed before it parked
+
+    def _tell_to_end(self, tenure: _Tenure, ending: Ending) -> None:
+        now = self._time()
+        if tenure.told_to_end_at is None:
+            tenure.told_to_end_at = now
+        if now - tenure.cancelled_at >= CANCEL_AGAIN_S:
+            tenure.cancelled_at = now
+            tenure.attempt.interrupt(ending)
+
+    def _press(self) -> None:
+        """Follow up on endings: drains past their time, code that does not listen, threads that never end."""
+        now = self._time()
+        if self._let_go:
+            self._tell_all(Lost(cancelled=False, message="the lease was lost"))
+        elif self._end is not None:
+            for tenure in self._tenures.values():
+                tenure.port.asked = tenure.port.asked or self._end
+            if self._now or now - self._drain_since >= self._drain_timeout_s:
+                self._tell_all(self._end)
+        for tenure in list(self._tenures.values()):
+            if tenure.told_to_end_at is not None:
+                self._tell_to_end(tenure, Lost(cancelled=False))  # again; the first ending stands
+                grace_s = 1.0 if self._now else GRACE_S
+                if now - tenure.told_to_end_at >= grace_s:
+                    self._give_up(tenure)
+        for since, attempt in self._stray:
+            if now - since >= GRACE_S and self._stuck is None:
+                self._replace(f"a thread of run {attempt.claim.run.id} does not end")
+
+    def _tell_all(self, ending: Ending) -> None:
+        for tenure in list(self._tenures.values()):
+            if tenure.told_to_end_at is None:
+                self._tell_to_end(tenure, ending)
+
+    def _give_up(self, tenure: _Tenure) -> None:
+        """The code does not end. The run is settled without it, and the process has to go."""
+        run = tenure.attempt.claim.run
+        del self._tenures[tenure.key]
+        self._stray.append((self._time(), tenure.attempt))
+        if self._loop is not None and self._end is not None and not self._let_go:
+            self._settling = self._loop.create_task(tenure.attempt.settle(self._end), name=f"settle {run.id}")
+        self._replace(f"the code of run {run.id} does not listen")
+
+    def _replace(self, why: str) -> None:
+        self._stuck = (
+            self._stuck
+            or f"{why}, and code inside this process can only be asked; the worker replaces itself"
+        )
+        self._begin_drain(Reason.DRAINED)
+
+    # --- small things ---------------------------------------------------------------------------------------
+
+    def _notice(self, heart: HeartLike) -> None:
+        """Tell the runs when the machine comes under pressure, or something holds the loop."""
+        warning = heart.take_warning()
+        level = heart.level
+        if level is not self._level:
+            self._level = level
+            for tenure in self._tenures.values():
+                tenure.port.slow_down_s = pressure.slow_down_s(level)
+            if level is not Level.OK:
+                warning = warning or f"resources of this worker are at {level}"
+        if warning is not None:
+            note = Note("warning", msgspec.json.encode({"code": "resources", "message": warning}))
+            for tenure in self._tenures.values():
+                tenure.port.note(note)
+
+    async def _tick(self, heart: HeartLike) -> None:
+        while True:
+            heart.beat()
+            now_us = self._clock.wall_us()
+            for tenure in list(self._tenures.values()):
+                tenure.port.tick(now_us)
+            await asyncio.sleep(TICK_S)
+
+    def _begin_drain(self, reason: Reason) -> None:
+        if self._end is None:
+            self._end = Park(reason=reason) if reason is Reason.PARKED else Release(reason=reason)
+            self._drain_since = self._time()
+            self._wake.set()
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        if self._loop is None:
+            call()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+    def _time(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
+
+
+def _by_served(agents: Sequence[AnyAgent]) -> dict[tuple[str, str], Any]:
+    found: dict[tuple[str, str], Any] = {}
+    for agent in agents:
+        if not hasattr(agent, "fn"):
+            raise UsageError(f"a worker serves agents; {agent!r} is none: put @agent on the function")
+        if found.setdefault((agent.name, agent.version), agent) is not agent:
+            raise UsageError(
+                f"two agents are called {agent.name!r} with version {agent.version!r}; rename one"
+            )
+    if not found:
+        raise UsageError("a worker needs at least one agent")
+    return found

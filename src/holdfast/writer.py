@@ -1,0 +1,242 @@
+"""Group commit: whatever is waiting when one commit ends becomes the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from holdfast.clock import Clock
+from holdfast.errors import HoldfastError, LeaseLost, StoreUnavailable
+from holdfast.model import (
+    Change,
+    Claim,
+    Committed,
+    Entry,
+    Journal,
+    NewCheckpoint,
+    Note,
+    Outcome,
+    Progress,
+    Reason,
+    RefusedChange,
+    Run,
+    Signal,
+)
+from holdfast.rules import progress as progress_rules
+from holdfast.store.protocol import Store
+
+MAX_BATCH: Final = 256
+"""Changes in one transaction: larger ones gain nothing (measured) and make the first of them wait."""
+MAX_WAITING: Final = 10_000
+"""Changes in memory at most; a run has one or two open, so this is far over any worker's capacity."""
+MAX_NOTES: Final = 1_000
+"""Events that wait for the next commit of a run; of more, the oldest are dropped rather than memory filled."""
+STEP_TOLD_AFTER_US: Final = 50_000
+"""A step that ends sooner leaves only its outcome: announcing it would double the writes of quick steps."""
+_RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Writer:
+    """Puts the Changes of all runs of a worker into one transaction at a time and answers each after it.
+
+    While the store is unavailable (disk full, busy) the same batch is tried again for as long as `trusted()`: the
+    steps wait, nothing is lost. After that everything waiting is answered with LeaseLost.
+    """
+
+    def __init__(self, store: Store, trusted: Callable[[], bool]) -> None:
+        self._store = store
+        self._trusted = trusted
+        self._waiting: deque[tuple[Change, asyncio.Future[Committed]]] = deque()
+        self._wake = asyncio.Event()
+        self.trouble: str | None = None
+
+    def submit(self, change: Change) -> asyncio.Future[Committed]:
+        """Queue a Change; the future ends when it is durable, or with LeaseLost when it was refused."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise StoreUnavailable(
+                f"{MAX_WAITING} changes wait for the store at {self._store.url}; it does not keep up"
+            )
+        answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._waiting.append((change, answer))
+        self._wake.set()
+        return answer
+
+    async def run(self) -> None:
+        """Commit batches until cancelled; what waits then is not recorded and not answered."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+                answers = await self._commit([change for change, _ in batch])
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    _deliver(future, answer)
+
+    async def flush(self) -> None:
+        """Return when everything submitted so far is answered."""
+        waiting = [future for _, future in self._waiting]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    async def _commit(self, changes: list[Change]) -> list[Committed | RefusedChange | HoldfastError]:
+        tries = 0
+        while True:
+            try:
+                answers = await self._store.commit(changes)
+            except StoreUnavailable as error:
+                self.trouble = str(error)
+                if not self._trusted():
+                    return [error] * len(changes)
+                await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+                tries += 1
+            except HoldfastError as error:
+                # One Change cannot be stored at all; find it, so that the others are not held up by it.
+                if len(changes) == 1:
+                    return [error]
+                return [answer for change in changes for answer in await self._commit([change])]
+            else:
+                self.trouble = None
+                return list(answers)
+
+
+def _deliver(future: asyncio.Future[Committed], answer: Committed | RefusedChange | HoldfastError) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Committed):
+        future.set_result(answer)
+        return
+    lost = answer if isinstance(answer, HoldfastError) else LeaseLost(answer.message)
+    future.set_exception(lost)
+    future.exception()  # read here, so that nobody being there any more is no warning
+
+
+class WriterPort:
+    """The port of one attempt inside a worker: its Changes go to the worker's Writer."""
+
+    def __init__(self, claim: Claim, store: Store, writer: Writer, clock: Clock) -> None:
+        self.slow_down_s = 0.0
+        self.asked: Outcome | None = None
+        self.must_replace_worker = False
+        self._claim = claim
+        self._store = store
+        self._writer = writer
+        self._clock = clock
+        self._position = claim.run.position
+        self._notes: deque[Note] = deque(maxlen=MAX_NOTES)
+        self._progress: Progress | None = None
+        self._told: Progress | None = None
+        self._told_at_us: int | None = None
+        self._step: str | None = None
+        self._step_since_us = 0
+        self._step_told = True
+        self._reason: Reason | None = None
+
+    @property
+    def run(self) -> Run:
+        return self._claim.run
+
+    @property
+    def journal(self) -> Journal:
+        return self._claim.journal
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    def now_us(self) -> int:
+        return self._clock.wall_us()
+
+    def submit(
+        self, entry: Entry | None, checkpoint: NewCheckpoint | None = None
+    ) -> asyncio.Future[Committed]:
+        change = self._change((entry,) if entry is not None else (), checkpoint, None)
+        if entry is not None:
+            self._position += 1
+        return self._writer.submit(change)
+
+    async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
+        self.opened(None)
+        try:
+            await self._writer.submit(self._change((), checkpoint, outcome))
+        except (LeaseLost, StoreUnavailable):
+            return False
+        return True
+
+    def note(self, note: Note) -> None:
+        self._notes.append(note)
+
+    def report(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def opened(self, step: str | None, started_at_us: int = 0) -> None:
+        self._step, self._step_since_us, self._step_told = step, started_at_us, step is None
+
+    def throttled(self, slow: bool) -> None:
+        self._reason = Reason.THROTTLED if slow else None
+        self._tell()
+
+    def stuck(self, stuck: bool) -> None:
+        self._reason = Reason.STUCK if stuck else None
+        if stuck:
+            message = f"step {self._step!r} outlived its timeout in a thread, which cannot be killed; it keeps its slot"
+            self.note(Note("warning", msgspec.json.encode({"code": "stuck", "message": message})))
+        self._tell()
+
+    async def once(self, key: str) -> Entry | None:
+        return await self._store.get_once(self._claim.run.key, key)
+
+    async def count_once(self) -> int:
+        return await self._store.count_once(self._claim.run.key)
+
+    async def inbox(self) -> tuple[int, list[Signal]]:
+        return await self._store.read_inbox(self._claim.run.key)
+
+    def tick(self, now_us: int) -> None:
+        """Write what waits: called by the worker about every 50 ms, so that no step pays for it."""
+        if not self._step_told and now_us - self._step_since_us >= STEP_TOLD_AFTER_US:
+            self._step_told = True
+            started = {"name": self._step, "started_at_us": self._step_since_us}
+            self.note(Note("step.started", msgspec.json.encode(started)))
+        due = self._progress is not None and progress_rules.worth_recording(self._told_at_us, now_us)
+        if due or self._notes:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._writer.submit(self._change((), None, None))
+
+    def _change(
+        self, entries: tuple[Entry, ...], checkpoint: NewCheckpoint | None, outcome: Outcome | None
+    ) -> Change:
+        notes: tuple[Note, ...] = ()
+        progress = None
+        if self._notes:
+            notes = tuple(self._notes.popleft() for _ in range(min(len(self._notes), MAX_NOTES)))
+        if self._progress is not None:
+            progress = self._take_progress(outcome is not None)
+        return Change(
+            run=self._claim.run.key,
+            token=self._claim.run.token,
+            position=self._position,
+            entries=entries,
+            notes=notes,
+            checkpoint=checkpoint,
+            progress=progress,
+            outcome=outcome,
+            step=self._step,
+            reason=self._reason,
+        )
+
+    def _take_progress(self, last: bool) -> Progress | None:
+        now_us = self._clock.wall_us()
+        if not last and not progress_rules.worth_recording(self._told_at_us, now_us):
+            return None
+        newest, self._progress = self._progress, None
+        if newest is None:
+            return None
+        self._told = progress_rules.merge(self._told, newest, now_us)
+        self._told_at_us = now_us
+        return self._told
