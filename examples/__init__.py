@@ -1,0 +1,1 @@
+"""Real agents on real input, each written with holdfast's public names only."""
