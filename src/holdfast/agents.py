@@ -327,6 +327,8 @@ def _load_file(place: str) -> ModuleType:
         near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.py")], n=1)
         hint = f"did you mean {Path(place).with_name(near[0])}?" if near else f"looked for {path}"
         raise AgentNotFound(f"there is no file {place!r}: {hint}")
+    if (path.parent / "__init__.py").is_file():
+        return _load_from_package(path)
     _see_first(str(path.parent))
     name = path.stem
     for known in ("__main__", name, f"{name}@{path}"):
@@ -345,6 +347,19 @@ def _load_file(place: str) -> ModuleType:
         del sys.modules[name]
         _refuse_import(place, error)
     return module
+
+
+def _load_from_package(path: Path) -> ModuleType:
+    """A file in a package is loaded as the module it is there, so that its imports of the package work."""
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    _see_first(str(root))
+    name = ".".join(path.relative_to(root).with_suffix("").parts)
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
+        _refuse_import(str(path), error)
 
 
 def _load_module(place: str) -> ModuleType:
