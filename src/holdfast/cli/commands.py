@@ -1,0 +1,65 @@
+"""The list of commands: where each lives, and its line in the help. Imports nothing, so that `--help` is instant."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Command(NamedTuple):
+    """A command's module under `holdfast.cli` (the function there has its name) and its line in the help."""
+
+    module: str
+    line: str
+
+
+GROUPS: Final[dict[str, dict[str, Command]]] = {
+    "Do": {
+        "run": Command("run", "Execute an agent here, to the end, with live progress"),
+        "start": Command("start", "Queue a run for a worker, and print its id"),
+        "worker": Command("worker", "Serve the agents of files: claim their runs and execute them"),
+    },
+    "Look": {
+        "ls": Command("look", "List runs: state, reason, progress, age"),
+        "show": Command("look", "Everything about one run, and why nothing moves"),
+        "steps": Command("look", "What a run has recorded, step by step"),
+        "watch": Command("follow", "Follow a run live, to its end"),
+        "logs": Command("follow", "The log lines of a run"),
+        "checkpoints": Command("look", "The stored checkpoints of a run"),
+        "state": Command("look", "The state in a checkpoint of a run"),
+    },
+    "Steer": {
+        "pause": Command("steer", "Pause a run at its next safe point"),
+        "resume": Command("steer", "Let a paused run go on"),
+        "cancel": Command("steer", "Cancel a run: nothing more of it is recorded"),
+        "signal": Command("steer", "Send a named signal to a run"),
+        "retry": Command("steer", "Let a failed or held run go on"),
+        "delete": Command("steer", "Delete a finished run and all that belongs to it"),
+    },
+    "Keep": {
+        "doctor": Command("doctor", "Check this machine, the store and its workers"),
+        "completion": Command("completion", "Print the completion script for bash, zsh or fish"),
+    },
+}
+"""Commands by what people come for, in the order of the help."""
+
+COMMANDS: Final[dict[str, Command]] = {name: one for group in GROUPS.values() for name, one in group.items()}
+
+
+def overview() -> str:
+    """The help of `holdfast` itself."""
+    lines = [
+        "Usage: holdfast COMMAND [OPTIONS] [ARGUMENTS]",
+        "",
+        "  Durable execution for long-running AI agents: nothing acknowledged is ever",
+        "  lost, nothing recorded is ever done again.",
+    ]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:<12}{command.line}" for name, command in commands.items()]
+    lines += [
+        "",
+        "Agents are named FILE.py:NAME or package.module:NAME. Every command takes --help,",
+        "--json (data on stdout, talk on stderr) and --store URL|PATH (else HOLDFAST_STORE,",
+        "[tool.holdfast] in pyproject.toml, the nearest .holdfast/ upward).",
+    ]
+    return "\n".join(lines) + "\n"

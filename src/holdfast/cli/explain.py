@@ -1,0 +1,165 @@
+"""Why a run does not move, and the commands that lead out. Pure: a run in, words out."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+
+from holdfast.cli import words
+from holdfast.client import Detail, RunView
+from holdfast.model import EntryStatus, Mismatch, Reason, RunState
+
+
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """A command, and what it does."""
+
+    command: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One sentence on why the run stands where it stands, and what can be done about it."""
+
+    why: str
+    ways: tuple[WayOut, ...] = ()
+
+
+def explain(view: RunView, detail: Detail, now: datetime) -> Explanation:
+    """Say why nothing moves (or that it does), and name the ways out."""
+    quoted = shlex.quote(view.id)
+    match view.state:
+        case RunState.QUEUED:
+            return _queued(view, detail, now, quoted)
+        case RunState.RUNNING:
+            return _running(view, detail, quoted)
+        case RunState.WAITING:
+            return _waiting(view, detail, now, quoted)
+        case RunState.FAILED:
+            return Explanation("it failed", (_retry(quoted, "try again: what failed executes again"),))
+        case RunState.CANCELLED:
+            return Explanation("it was cancelled", (_retry(quoted, "let it go on after all"),))
+        case RunState.SUCCEEDED:
+            return Explanation("it is done")
+
+
+def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explanation:
+    due = detail.due_at
+    later = due is not None and due > now
+    when = words.until(due, now) if due is not None else ""
+    if view.reason is Reason.BACKOFF and later:
+        failures = f"{view.failures} failed {'attempt' if view.failures == 1 else 'attempts'}"
+        return Explanation(f"the next attempt begins {when}, after {failures}", (_retry(quoted, "try now"),))
+    if later:
+        return Explanation(f"it starts {when}")
+    what = (
+        {
+            Reason.DRAINED: "its worker was shut down; it goes on where it was",
+            Reason.CRASHED: "its worker went down; it goes on where it was",
+        }.get(view.reason, "it is due")
+        if view.reason
+        else "it is due"
+    )
+    serve = WayOut(f"holdfast worker FILE.py  (with {view.agent} in it)", "serve it")
+    return Explanation(f"{what}, and waits for a worker of {view.agent!r}", (serve,))
+
+
+def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:
+    if detail.asked == "pause":
+        return Explanation("a pause is asked: it ends at its next checkpoint or step", (_resume(quoted),))
+    if view.worker is None:
+        return Explanation("its worker is gone: the next one that looks takes it over")
+    if view.reason is Reason.THROTTLED:
+        return Explanation("it is slowed down, because the machine is under pressure (`holdfast doctor`)")
+    if view.reason is Reason.STUCK:
+        why = "a sync step outlived its timeout and cannot be stopped in this process; its worker will replace itself"
+        return Explanation(why)
+    return Explanation(f"worker {view.worker.name} executes it (pid {view.worker.pid} on {view.worker.host})")
+
+
+def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explanation:
+    match view.reason:
+        case Reason.SLEEP:
+            due = words.until(detail.due_at, now) if detail.due_at else "later"
+            return Explanation(f"it sleeps and wakes {due}")
+        case Reason.SIGNAL:
+            return _waits_for_signal(detail, now, quoted)
+        case Reason.PAUSED:
+            return Explanation("an operator paused it", (_resume(quoted),))
+        case Reason.PARKED:
+            go_on = WayOut(
+                f"holdfast run … --id {quoted}", "go on here, with the arguments it was started with"
+            )
+            return Explanation("its `holdfast run` was interrupted; everything is kept", (go_on,))
+        case Reason.MISMATCH:
+            return Explanation(
+                "the code does not fit what is recorded", _ways_out_of(detail.mismatch, quoted)
+            )
+        case Reason.POISON:
+            return Explanation("it took its worker down too often", (_retry(quoted, "try once more"),))
+        case Reason.CHECKPOINT_LOST:
+            why = "no stored checkpoint is good, and the journal does not reach back to the start"
+            return Explanation(why, (_retry(quoted, "look again, after the store was restored"),))
+        case Reason.NEEDS_CODE:
+            serve = WayOut("holdfast worker FILE.py", f"with version {view.version} of {view.agent} in it")
+            return Explanation(f"no worker has version {view.version!r} of agent {view.agent!r}", (serve,))
+        case _:
+            return Explanation(f"it waits ({view.reason})" if view.reason else "it waits")
+
+
+def _waits_for_signal(detail: Detail, now: datetime, quoted: str) -> Explanation:
+    name = shlex.quote(detail.wait_name or "NAME")
+    until = f", or until a time-out {words.until(detail.due_at, now)}" if detail.due_at else ""
+    send = WayOut(f"holdfast signal {quoted} {name} --data JSON", "send it")
+    return Explanation(f"it waits for the signal {detail.wait_name!r}{until}", (send,))
+
+
+def _ways_out_of(mismatch: Mismatch | None, quoted: str) -> tuple[WayOut, ...]:
+    """The commands that end a mismatch: those that fit which of the two sides exist."""
+    retry = f"holdfast retry {quoted}"
+    ways = [WayOut(retry, "the code is repaired: look again")]
+    if mismatch is not None and mismatch.entry is not None:
+        number = mismatch.entry
+        if mismatch.call is not None:
+            ways += [
+                WayOut(
+                    f"{retry} --accept {number}",
+                    "the recorded outcome answers the call at hand (renamed, changed)",
+                ),
+                WayOut(f"{retry} --insert", "the call at hand is new: execute it, the recorded ones follow"),
+                WayOut(
+                    f"{retry} --rerun {number}", "forget the recorded outcome and execute the call at hand"
+                ),
+            ]
+        ways.append(
+            WayOut(f"{retry} --drop {number}", "the recorded step was removed from the code: leave it out")
+        )
+    ways.append(WayOut(f"{retry} --from-checkpoint", "forget everything since the newest good checkpoint"))
+    return (*ways, WayOut(f"holdfast cancel {quoted}", "give it up"))
+
+
+def sides(detail: Detail) -> tuple[str, str] | None:
+    """Both sides of a mismatch: what the code does, and what is recorded."""
+    mismatch = detail.mismatch
+    if mismatch is None:
+        return None
+    code = (
+        str(mismatch.call.identity) if mismatch.call else "nothing more: the code ends, or takes a checkpoint"
+    )
+    entry = detail.mismatch_entry
+    if mismatch.entry is None:
+        return code, "nothing of this kind"
+    if entry is None:
+        return code, f"entry {mismatch.entry}"
+    ended = "abandoned" if entry.status is EntryStatus.UNSEEN else entry.status
+    return code, f"entry {entry.position}: {entry.kind} {entry.identity}, {ended}"
+
+
+def _retry(quoted: str, meaning: str) -> WayOut:
+    return WayOut(f"holdfast retry {quoted}", meaning)
+
+
+def _resume(quoted: str) -> WayOut:
+    return WayOut(f"holdfast resume {quoted}", "let it go on")

@@ -1,0 +1,95 @@
+"""An event as one line of plain text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from holdfast.cli import words
+from holdfast.client import Json
+from holdfast.client.view import at, event_payload
+from holdfast.model import Event
+
+Told = Mapping[str, Json]
+
+
+def event_line(event: Event) -> str:
+    """`15:04:05  step.finished  fetch`: the time in UTC, the type, and what matters of the rest."""
+    told = event_payload(event)
+    family = event.type.partition(".")[0]
+    text = _TEXTS.get(family, _other)(told)
+    return f"{at(event.at_us).strftime('%H:%M:%S')}  {event.type:<16} {text}".rstrip()
+
+
+def log_line(event: Event) -> str:
+    """`15:04:05  INFO     app: fetched 3 pages`."""
+    return f"{at(event.at_us).strftime('%H:%M:%S')}  {log_text(event_payload(event))}"
+
+
+def log_text(told: Told) -> str:
+    """A log line without its time."""
+    level, logger, message = (str(told.get(name) or "") for name in ("level", "logger", "message"))
+    source = f"{logger}: " if logger and logger != "root" else ""
+    return f"{level.upper():<8} {source}{message}"
+
+
+def _run(told: Told) -> str:
+    reason = told.get("reason")
+    text = f"({reason})" if reason else ""
+    if (attempt := told.get("attempt")) is not None:
+        text += f" attempt {attempt}"
+    if (signal := told.get("signal")) is not None:
+        text += f" waits for {signal!r}"
+    failure = told.get("failure")
+    if isinstance(failure, dict):
+        text += f" {error_text(failure)}"
+    return text.strip()
+
+
+def _step(told: Told) -> str:
+    text = str(told.get("name") or "")
+    if (key := told.get("key")) is not None:
+        text += f"[{key}]"
+    for name in ("error", "failure"):
+        failure = told.get(name)
+        if isinstance(failure, dict):
+            text += f": {error_text(failure)}"
+    return text
+
+
+def _checkpoint(told: Told) -> str:
+    name = told.get("name")
+    return f"{told.get('n', '')}{f' {name!r}' if name else ''}"
+
+
+def _progress(told: Told) -> str:
+    current, total = told.get("current"), told.get("total")
+    if not isinstance(current, int | float):
+        return ""
+    text = words.count(current)
+    if isinstance(total, int | float):
+        text += f"/{words.count(total)}"
+    return "  ".join(str(part) for part in (text, told.get("phase"), told.get("description")) if part)
+
+
+def _message(told: Told) -> str:
+    return str(told.get("message") or _other(told))
+
+
+def _other(told: Told) -> str:
+    return "  ".join(f"{name}={value}" for name, value in told.items() if value is not None)
+
+
+def error_text(failure: Told) -> str:
+    """`ValueError: bad`, from a failure as an event tells it."""
+    return words.one_line(f"{failure.get('type')}: {failure.get('message')}", 200)
+
+
+_TEXTS: Final[Mapping[str, Callable[[Told], str]]] = {
+    "run": _run,
+    "step": _step,
+    "checkpoint": _checkpoint,
+    "progress": _progress,
+    "log": log_text,
+    "warning": _message,
+}

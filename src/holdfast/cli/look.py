@@ -1,0 +1,135 @@
+"""`ls`, `show`, `steps`, `checkpoints`, `state`: look at runs without touching them."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from holdfast.cli.exits import Exit
+from holdfast.cli.explain import explain
+from holdfast.cli.options import common, on_run, on_store, run_argument
+from holdfast.cli.views import print_document
+from holdfast.client import Client, RunHandle
+from holdfast.client.view import at
+from holdfast.model import RunState
+
+STATES = tuple(state.value for state in RunState)
+
+
+@click.command()
+@click.option("--agent", metavar="NAME", help="Only runs of this agent.")
+@click.option(
+    "--state", "states", type=click.Choice(STATES), multiple=True, help="Only in this state; repeatable."
+)
+@click.option("--queue", metavar="NAME", help="Only in this queue.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many."
+)
+@common
+def ls(
+    agent: str | None,
+    states: tuple[str, ...],
+    queue: str | None,
+    limit: int,
+    store: str | None,
+    as_json: bool,
+) -> int:
+    """List runs, newest first: state and reason, progress, age."""
+
+    async def list_them(client: Client) -> int:
+        chosen = [RunState(state) for state in states]
+        views = await client.runs(agent=agent, states=chosen, queue=queue, limit=limit)
+        if as_json:
+            print_document(views)
+        elif not views:
+            click.echo("no runs here yet" if not (agent or states or queue) else "no run fits", err=True)
+        else:
+            from holdfast.cli.render import console, runs_table
+
+            console().print(runs_table(views, at(await client.store.now())))
+        return Exit.SUCCEEDED
+
+    return on_store(store, list_them)
+
+
+@click.command()
+@run_argument
+@common
+def show(run_id: str, store: str | None, as_json: bool) -> int:
+    """Everything about one run: its state, why nothing moves, and the commands that lead out."""
+
+    async def tell(client: Client, handle: RunHandle[object]) -> int:
+        view = await handle.status()
+        if as_json:
+            print_document(view)
+            return Exit.SUCCEEDED
+        from holdfast.cli.render import console, page
+
+        detail = await handle.detail()
+        now = at(await client.store.now())
+        console().print(
+            page(view, detail, explain(view, detail, now), now, await handle.input()), soft_wrap=False
+        )
+        return Exit.SUCCEEDED
+
+    return on_run(store, run_id, tell)
+
+
+@click.command()
+@run_argument
+@common
+def steps(run_id: str, store: str | None, as_json: bool) -> int:
+    """What a run has recorded, in order: results, failures, tries, and what a retry superseded."""
+
+    async def tell(_: Client, handle: RunHandle[object]) -> int:
+        recorded = await handle.steps()
+        if as_json:
+            print_document(recorded)
+        elif not recorded:
+            click.echo(f"run {handle.id} has recorded nothing yet", err=True)
+        else:
+            from holdfast.cli.render import console, steps_table
+
+            console().print(steps_table(recorded))
+        return Exit.SUCCEEDED
+
+    return on_run(store, run_id, tell)
+
+
+@click.command()
+@run_argument
+@common
+def checkpoints(run_id: str, store: str | None, as_json: bool) -> int:
+    """The stored checkpoints of a run, each verified."""
+
+    async def tell(_: Client, handle: RunHandle[object]) -> int:
+        stored = await handle.checkpoints()
+        if as_json:
+            print_document(stored)
+        elif not stored:
+            click.echo(f"run {handle.id} has no checkpoint yet", err=True)
+        else:
+            from holdfast.cli.render import checkpoints_table, console
+
+            console().print(checkpoints_table(stored))
+            click.echo(f"`holdfast state {shlex.quote(handle.id)} --checkpoint N` prints one", err=True)
+        return Exit.SUCCEEDED
+
+    return on_run(store, run_id, tell)
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--checkpoint", "n", type=click.IntRange(min=1), help="Of this checkpoint. [default: the newest good one]"
+)
+@common
+def state(run_id: str, n: int | None, store: str | None, as_json: bool) -> int:
+    """The state in a checkpoint of a run, as JSON."""
+
+    async def tell(_: Client, handle: RunHandle[object]) -> int:
+        print_document(await handle.state(n))
+        return Exit.SUCCEEDED
+
+    return on_run(store, run_id, tell)

@@ -1,0 +1,117 @@
+"""What commands share: `--store` and `--json`, a client on the store, runs by id or prefix, durations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import ParamSpec, TypeVar
+
+import click
+
+from holdfast.cli.app import did_you_mean
+from holdfast.client import Client, RunHandle
+from holdfast.duration import seconds
+from holdfast.errors import HoldfastError, RunNotFound, UsageError
+from holdfast.model import RunFilter
+from holdfast.settings import find_store
+from holdfast.store import open_store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NAMES_SHOWN = 6
+NAMES_COMPARED = 500
+COMPLETION_S = 0.2  # a shell that waits longer for a TAB feels broken
+
+store_option = click.option(
+    "--store", metavar="URL|PATH", help="The store: sqlite:///PATH, or the path of a SQLite file."
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="JSON on stdout, everything else on stderr."
+)
+
+
+def ids_for_completion(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids that begin so; nothing when the store does not answer within a moment."""
+
+    async def soon() -> list[str]:
+        async with asyncio.timeout(COMPLETION_S), opened(ctx.params.get("store")) as client:
+            chosen = RunFilter(id_prefix=incomplete, limit=50)
+            return [run.id for run in await client.store.list_runs(chosen)]
+
+    try:
+        return asyncio.run(soon())
+    except (HoldfastError, TimeoutError):
+        return []
+
+
+run_argument = click.argument("run_id", metavar="ID", shell_complete=ids_for_completion)
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds, or text such as 90s, 15m, 4h, 1h30m."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return seconds(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationType()
+
+
+def common(command: Callable[P, T]) -> Callable[P, T]:
+    """The options that every command has."""
+    return store_option(json_option(command))
+
+
+@asynccontextmanager
+async def opened(given: str | None, *, make: bool = False) -> AsyncIterator[Client]:
+    """A client on the store that `--store` or its surroundings name. `make`: one may be created."""
+    async with open_store(find_store(given, make=make).url) as store:
+        yield Client(store)
+
+
+def on_store(given: str | None, work: Callable[[Client], Awaitable[T]], *, make: bool = False) -> T:
+    """Open the store, do the work, close it."""
+
+    async def whole() -> T:
+        async with opened(given, make=make) as client:
+            return await work(client)
+
+    return asyncio.run(whole())
+
+
+def on_run(given: str | None, text: str, work: Callable[[Client, RunHandle[object]], Awaitable[T]]) -> T:
+    """The same, for a command about one run."""
+
+    async def found(client: Client) -> T:
+        return await work(client, await find(client, text))
+
+    return on_store(given, found)
+
+
+async def find(client: Client, text: str) -> RunHandle[object]:
+    """The run with this id, or the only one whose id begins so. Raises RunNotFound that names what is near."""
+    try:
+        return await client.get(text)
+    except RunNotFound:
+        pass
+    chosen = RunFilter(id_prefix=text, limit=NAMES_SHOWN + 1)
+    begins = [run.id for run in await client.store.list_runs(chosen)] if text else []
+    if len(begins) == 1:
+        return await client.get(begins[0])
+    if begins:
+        more = ", …" if len(begins) > NAMES_SHOWN else ""
+        raise RunNotFound(
+            f"{text!r} begins several ids: {', '.join(begins[:NAMES_SHOWN])}{more}: write more of it"
+        )
+    known = [run.id for run in await client.store.list_runs(RunFilter(limit=NAMES_COMPARED))]
+    hint = did_you_mean(text, known) or (
+        ": `holdfast ls` lists them" if known else ": the store holds no runs"
+    )
+    raise RunNotFound(f"no run {text!r} in {client.store.url}{hint}")

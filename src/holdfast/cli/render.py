@@ -1,0 +1,235 @@
+"""What people see: tables and pages, coloured on a terminal, plain text elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.cli import words
+from holdfast.cli.explain import Explanation, sides
+from holdfast.client import Detail, ErrorView, ProgressView, RunView, StepView, StoredCheckpoint
+from holdfast.model import Failure, RunState
+
+PLAIN_WIDTH = 240
+"""Wide enough that a pipe gets one line a row."""
+
+STYLES = {
+    "queued": "cyan",
+    "running": "bold blue",
+    "waiting": "yellow",
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "magenta",
+    "ok": "green",
+    "retried": "yellow",
+    "abandoned": "dim",
+    "superseded": "dim strike",
+    "warn": "yellow",
+    "fail": "bold red",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr. NO_COLOR is honoured by rich; a pipe gets plain, unwrapped text."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def state_text(state: str, reason: str | None = None) -> Text:
+    """`waiting (signal)`, in the state's colour."""
+    text = Text(state, style=STYLES.get(state, ""))
+    return text.append(f" ({reason})", style="dim") if reason else text
+
+
+def runs_table(views: Sequence[RunView], now: datetime) -> Table:
+    """The table of `ls`."""
+    table = _table("ID", "AGENT", "STATE", "PROGRESS", "STEP", "AGE", "TOOK")
+    for view in views:
+        table.add_row(
+            Text(view.id, style="bold"),
+            view.agent,
+            state_text(view.state, view.reason),
+            words.progress(view.progress),
+            words.one_line(view.step or "", 40),
+            words.age(view.created_at, now),
+            took(view, now),
+        )
+    return table
+
+
+def took(view: RunView, now: datetime) -> str:
+    """How long it ran, from its first attempt to its end or now."""
+    if view.started_at is None:
+        return ""
+    return words.duration(((view.finished_at or now) - view.started_at).total_seconds())
+
+
+def steps_table(steps: Sequence[StepView]) -> Table:
+    """The table of `steps`."""
+    table = _table(
+        "N", "STEP", "KEY", "SEGMENT", "SCOPE", "ATTEMPT", "STATUS", "TOOK", "FINISHED", right=("N",)
+    )
+    for step in steps:
+        length = (
+            ""
+            if step.started_at is None
+            else words.duration((step.finished_at - step.started_at).total_seconds())
+        )
+        table.add_row(
+            str(step.n),
+            Text(step.name, style="bold"),
+            step.key or "",
+            str(step.segment),
+            step.scope,
+            str(step.attempt),
+            state_text(step.status),
+            length,
+            words.clock(step.finished_at),
+        )
+    return table
+
+
+def checkpoints_table(checkpoints: Sequence[StoredCheckpoint]) -> Table:
+    """The table of `checkpoints`."""
+    table = _table("N", "NAME", "SAVED", "SIZE", "", right=("N", "SIZE"))
+    for one in checkpoints:
+        good = Text("good", style="green") if one.good else Text("corrupt", style="bold red")
+        table.add_row(str(one.n), one.name or "", words.clock(one.at), words.size(one.bytes), good)
+    return table
+
+
+def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_input: object) -> RenderableType:
+    """The page of `show`."""
+    head = Text.assemble((view.id, "bold"), "  ")
+    head.append_text(state_text(view.state, view.reason))
+    parts: list[RenderableType] = [head, Padding(_facts(view, why, now, run_input), (0, 0, 0, 2))]
+    if detail.mismatch is not None:
+        parts += ["", _both_sides(detail)]
+    if detail.failure is not None and view.state is not RunState.SUCCEEDED:
+        parts += ["", failure_text(detail.failure)]
+    if why.ways:
+        parts += ["", ways_out(why)]
+    return Group(*parts)
+
+
+def _facts(view: RunView, why: Explanation, now: datetime, run_input: object) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    grid.add_row("why", why.why)
+    grid.add_row("agent", f"{view.agent}, version {view.version}")
+    grid.add_row("input", words.one_line(json.dumps(run_input, ensure_ascii=False), 200))
+    if view.progress is not None:
+        grid.add_row("progress", progress_line(view.progress))
+    if view.step is not None:
+        grid.add_row("step", view.step)
+    grid.add_row("recorded", f"{view.steps} outcomes, {_attempts(view)}")
+    if view.checkpoint is not None:
+        name = f" {view.checkpoint.name!r}" if view.checkpoint.name else ""
+        saved = words.age(view.checkpoint.at, now)
+        grid.add_row("checkpoint", f"{view.checkpoint.n}{name}, saved {saved} ago")
+    if view.worker is not None:
+        grid.add_row("worker", f"{view.worker.name} (pid {view.worker.pid} on {view.worker.host})")
+    if view.resources is not None:
+        grid.add_row("resources", resources_line(view))
+    grid.add_row("queue", f"{view.queue}, priority {view.priority}")
+    grid.add_row("created", f"{words.clock(view.created_at)} ({words.age(view.created_at, now)} ago)")
+    if view.finished_at is not None:
+        grid.add_row("finished", f"{words.clock(view.finished_at)}, took {took(view, now)}")
+    if view.state is RunState.SUCCEEDED:
+        grid.add_row("result", words.one_line(json.dumps(view.result, ensure_ascii=False), 400))
+    return grid
+
+
+def _attempts(view: RunView) -> str:
+    attempts = f"{view.attempts} attempt{'' if view.attempts == 1 else 's'}"
+    return f"{attempts}, {view.failures} of them failed" if view.failures else attempts
+
+
+def progress_line(view: ProgressView) -> RenderableType:
+    """A bar where the total is known, the figures, and the ETA."""
+    parts = [
+        words.progress(view),
+        words.eta(view.eta_low_s, view.eta_high_s),
+        view.phase or "",
+        view.description,
+    ]
+    text = Text("  ".join(part for part in parts if part))
+    if view.percent is None:
+        return text
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(bar(view.percent), text)
+    return grid
+
+
+def bar(percent: float, width: int = 24) -> ProgressBar:
+    """A bar of a fixed width."""
+    return ProgressBar(total=100, completed=max(0.0, min(100.0, percent)), width=width)
+
+
+def resources_line(view: RunView) -> str:
+    """CPU, memory, disk and processes in a line; says when they are those of several runs."""
+    sample = view.resources
+    if sample is None:
+        return ""
+    shared = ", shared by the runs of its worker" if sample.shared else ""
+    return (
+        f"cpu {sample.cpu_percent:.0f}%  memory {sample.memory_mb:.0f} MB  disk {sample.disk_mb:.0f} MB"
+        f"  processes {sample.processes}  ({sample.level}{shared})"
+    )
+
+
+def _both_sides(detail: Detail) -> RenderableType:
+    assert detail.mismatch is not None
+    both = sides(detail)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    if both is not None:
+        grid.add_row("the code does", Text(both[0], style="cyan"))
+        grid.add_row("recorded is", Text(both[1], style="yellow"))
+    return Group(Text(detail.mismatch.message, style="bold"), Padding(grid, (0, 0, 0, 2)))
+
+
+def ways_out(why: Explanation) -> RenderableType:
+    """The commands that lead out, each with its meaning."""
+    grid = Table.grid(padding=(0, 3))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(style="dim", overflow="fold")
+    for way in why.ways:
+        grid.add_row(way.command, way.meaning)
+    return Group(Text("ways on" if len(why.ways) > 1 else "way on"), Padding(grid, (0, 0, 0, 2)))
+
+
+def failure_text(failure: Failure) -> Text:
+    """A failure with the user's own frames, its class, and its causes."""
+    text = Text()
+    text.append(failure.type, style="bold red").append(f": {failure.message}" if failure.message else "")
+    known = ", an error nobody classified" if failure.unclassified else ""
+    text.append(f"  [{failure.kind}{known}]", style="dim")
+    if failure.frames:
+        text.append("\n" + failure.frames.rstrip("\n"), style="")
+    if failure.cause is not None:
+        text.append("\ncaused by ", style="dim").append_text(failure_text(failure.cause))
+    return text
+
+
+def error_line(error: ErrorView) -> str:
+    """A failure in one line."""
+    return words.one_line(f"{error.type}: {error.message}" if error.message else error.type, 160)
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return table

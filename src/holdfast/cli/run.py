@@ -1,0 +1,204 @@
+"""`run`: execute an agent in this process, to its end, with live progress."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+import click
+
+from holdfast import codec
+from holdfast.agents import AnyAgent, load_agent
+from holdfast.cli.arguments import json_text
+from holdfast.cli.exits import Exit, exit_of_state
+from holdfast.cli.explain import explain
+from holdfast.cli.follow import BATCH, glances, picture_of
+from holdfast.cli.live import Show, choose_show
+from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.views import jsonable, print_document
+from holdfast.client import Client, RunHandle, RunView
+from holdfast.client.view import at
+from holdfast.clock import SystemClock
+from holdfast.embedded import Stopping, execute, prepare
+from holdfast.errors import WorkerStuck
+from holdfast.model import RunState
+from holdfast.worker import Worker
+
+LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was typed."""
+
+    reference: str
+    agent: AnyAgent
+    payload: bytes | None
+    run_id: str | None
+    store: str | None
+    drain_timeout_s: float
+    as_json: bool
+
+    def again(self, run_id: str) -> list[str]:
+        """The arguments that go on with the run."""
+        store = ["--store", self.store] if self.store else []
+        return ["run", self.reference, "--id", run_id, *store]
+
+
+@click.command()
+@click.argument("agent", metavar="FILE.py:NAME")
+@click.option(
+    "--input", "given", metavar="JSON|@FILE", help="An object: its keys are the parameters. [default: {}]"
+)
+@click.option("--id", "run_id", metavar="ID", help="Go on with this run, or give the new one its id.")
+@click.option(
+    "--drain-timeout",
+    type=DURATION,
+    default=30.0,
+    help="How long an interrupted run may take to its next safe point. [default: 30s]",
+)
+@common
+def run(
+    agent: str, given: str | None, run_id: str | None, drain_timeout: float, store: str | None, as_json: bool
+) -> int:
+    """Execute an agent here, to the end, with live progress; its result is printed as JSON.
+
+    With the --id of an unfinished run: go on with it, with the code at hand. Ctrl-C parks the run and says how to go
+    on. A run that waits for a person or a signal is left with code 4 and the command that continues it.
+    """
+    loaded = load_agent(agent)
+    payload = None if given is None else codec.normalise_input(loaded.fn, json_text(given, "--input"))
+    order = Order(agent, loaded, payload, run_id, store, drain_timeout, as_json)
+
+    async def whole(client: Client) -> int:
+        return await _run(client, order)
+
+    return on_store(store, whole, make=True)
+
+
+async def _run(client: Client, order: Order) -> int:
+    prepared = await prepare(client, order.agent, order.payload, order.run_id)
+    handle = await client.get(prepared.id)
+    if prepared.state.final:
+        return await _ended(client, handle, order)
+    picture = await picture_of(client, prepared.id)
+    show = choose_show(
+        picture, as_json=order.as_json, stderr=True, now_us=SystemClock().wall_us, quiet_json=True
+    )
+    worker = Worker(
+        client.store, [order.agent], capacity=1, only=prepared.id, drain_timeout=order.drain_timeout_s
+    )
+    if not sys.stderr.isatty():
+        verb = "goes on with" if prepared.attempts else "begins"
+        show.say(f"{verb} run {prepared.id}")
+
+    def told(number: int, count: int) -> None:
+        show.say(_stopping_text(number, count))
+
+    try:
+        with show.shown(), Stopping(worker, told) as stopping:
+            await _followed(client, worker, prepared.id, prepared.event_no, show)
+    except WorkerStuck as error:
+        _replace_process(order, prepared.id, str(error))
+    if stopping.signal is not None and not (await client.store.get_run(prepared.id)).state.final:
+        return await _interrupted(handle, order, stopping.signal)
+    return await _ended(client, handle, order)
+
+
+async def _followed(client: Client, worker: Worker, run_id: str, after: int, show: Show) -> None:
+    """Execute, and show every event of it, the last ones included."""
+    done = asyncio.Event()
+    tail = asyncio.create_task(_tail(client, run_id, after, show, done))
+    glancing = asyncio.create_task(glances(client, run_id, show))
+    try:
+        await execute(client, worker)
+    finally:
+        done.set()
+        glancing.cancel()
+        await tail
+
+
+async def _tail(client: Client, run_id: str, after: int, show: Show, done: asyncio.Event) -> None:
+    while True:
+        last_look = done.is_set()
+        while events := await client.store.read_events(run_id, after, BATCH):
+            after = events[-1].n
+            for event in events:
+                show.event(event)
+        if last_look:
+            return
+        try:
+            await asyncio.wait_for(done.wait(), LOOK_S)
+        except TimeoutError:
+            pass
+
+
+async def _ended(client: Client, handle: RunHandle[object], order: Order) -> int:
+    """Say how the run stands now that nothing more happens here."""
+    view = await handle.status()
+    if order.as_json:
+        print_document(view)
+    if view.state is RunState.SUCCEEDED:
+        _succeeded(view, order)
+    else:
+        await _stands(client, handle, view)
+    return exit_of_state(view.state)
+
+
+def _succeeded(view: RunView, order: Order) -> None:
+    from rich.text import Text
+
+    from holdfast.cli.render import console, took
+
+    recorded = f"{view.steps} outcomes recorded, {view.attempts} attempt{'' if view.attempts == 1 else 's'}"
+    end = view.finished_at or view.created_at
+    line = Text.assemble(("✓ ", "green"), (view.id, "bold"), f" succeeded in {took(view, end)}: {recorded}")
+    console(stderr=True).print(line)
+    if not order.as_json:
+        import json
+
+        click.echo(json.dumps(jsonable(view.result), indent=2, ensure_ascii=False))
+
+
+async def _stands(client: Client, handle: RunHandle[object], view: RunView) -> None:
+    """The failure with the user's own frames, or why the run waits; and the ways on."""
+    from holdfast.cli.render import console, page
+
+    detail = await handle.detail()
+    now = at(await client.store.now())
+    why = explain(view, detail, now)
+    console(stderr=True).print(page(view, detail, why, now, await handle.input()))
+
+
+async def _interrupted(handle: RunHandle[object], order: Order, number: int) -> int:
+    view = await handle.status()
+    if order.as_json:
+        print_document(view)
+    reason = f" ({view.reason})" if view.reason else ""
+    command = shlex.join(["holdfast", *order.again(view.id)])
+    click.echo(
+        f"\nrun {view.id} is {view.state}{reason}; everything recorded is kept. To go on:\n\n  {command}\n",
+        err=True,
+    )
+    return Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
+
+
+def _stopping_text(number: int, count: int) -> str:
+    if count == 2:
+        return "stopping now"
+    again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
+    return f"ending at the next safe point ({again} stops now)"
+
+
+def _replace_process(order: Order, run_id: str, why: str) -> NoReturn:
+    """Begin again in a fresh process: the only way to be rid of code that does not listen. Counted as nothing."""
+    click.echo(f"{why}", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    json_flag = ["--json"] if order.as_json else []
+    os.execv(sys.executable, [sys.executable, "-m", "holdfast", *order.again(run_id), *json_flag])  # noqa: S606

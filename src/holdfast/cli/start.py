@@ -1,0 +1,55 @@
+"""`start`: queue a run and print its id."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast import codec
+from holdfast.agents import load_agent
+from holdfast.cli.arguments import json_text
+from holdfast.cli.exits import Exit
+from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.views import print_document
+from holdfast.client import Client
+
+
+@click.command()
+@click.argument("agent", metavar="FILE.py:NAME")
+@click.option(
+    "--input", "given", metavar="JSON|@FILE", default="{}", help="An object: its keys are the parameters."
+)
+@click.option(
+    "--id", "run_id", metavar="ID", help="The run's id; the same id and input again is the same run."
+)
+@click.option(
+    "--priority", type=click.IntRange(-1000, 1000), default=0, help="Smaller goes first. [default: 0]"
+)
+@click.option("--queue", metavar="NAME", help="[default: the agent's]")
+@click.option("--delay", type=DURATION, default=0.0, help="Start later: 90s, 15m, 4h. [default: now]")
+@common
+def start(
+    agent: str,
+    given: str,
+    run_id: str | None,
+    priority: int,
+    queue: str | None,
+    delay: float,
+    store: str | None,
+    as_json: bool,
+) -> int:
+    """Queue a run of an agent for any worker that serves it, and print its id."""
+    loaded = load_agent(agent)
+    payload = codec.normalise_input(loaded.fn, json_text(given, "--input"))
+
+    async def create(client: Client) -> int:
+        created = await client.create(loaded, payload, id=run_id, priority=priority, queue=queue, delay=delay)
+        if as_json:
+            handle = await client.get(created.run.id)
+            print_document(await handle.status())
+        else:
+            click.echo(created.run.id)
+        if created.existed:
+            click.echo(f"it was there already, and is {created.run.state}", err=True)
+        return Exit.SUCCEEDED
+
+    return on_store(store, create, make=True)

@@ -1,0 +1,57 @@
+"""The JSON that `--json` prints: keys and times as documented, and pinned by a golden file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+import click
+
+from holdfast.cli.words import rfc3339
+from holdfast.client import Json
+from holdfast.client.view import at, event_payload
+from holdfast.model import Event
+
+_RENAMED: Final = {"error_class": "class"}  # a keyword of Python cannot be a field
+
+
+def jsonable(value: object) -> Json:
+    """A view, or a list of views, as JSON values."""
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {_RENAMED.get(one.name, one.name): jsonable(getattr(value, one.name)) for one in fields}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(one) for key, one in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Iterable):
+        return [jsonable(one) for one in value]
+    raise TypeError(f"{type(value).__name__} has no JSON form here")
+
+
+def event_json(event: Event) -> dict[str, Json]:
+    """An event as `watch --json` and `logs --json` print it."""
+    return {
+        "run": event.run,
+        "n": event.n,
+        "at": rfc3339(at(event.at_us)),
+        "type": event.type,
+        "data": event_payload(event),
+    }
+
+
+def print_document(value: object) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(jsonable(value), indent=2, ensure_ascii=False))
+
+
+def print_line(value: object) -> None:
+    """One JSON document on one line of stdout, at once."""
+    click.echo(json.dumps(jsonable(value), ensure_ascii=False))

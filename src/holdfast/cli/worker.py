@@ -1,0 +1,121 @@
+"""`worker`: serve the agents of files until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from holdfast.agents import AnyAgent, load_agents
+from holdfast.cli.exits import Exit
+from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.views import print_line
+from holdfast.client import Client
+from holdfast.embedded import Stopping, execute
+from holdfast.errors import WorkerStuck
+from holdfast.worker import Worker
+
+
+@click.command()
+@click.argument("files", metavar="FILE.py...", nargs=-1, required=True)
+@click.option(
+    "--capacity", type=click.IntRange(1, 100_000), default=10, show_default=True, help="Runs at a time."
+)
+@click.option("--until-idle", is_flag=True, help="Leave when nothing is left that it could do.")
+@click.option(
+    "--drain-timeout",
+    type=DURATION,
+    default=30.0,
+    help="How long runs may take to their next safe point. [default: 30s]",
+)
+@click.option("--name", metavar="NAME", help="Shown to people. [default: host and pid]")
+@common
+def worker(
+    files: tuple[str, ...],
+    capacity: int,
+    until_idle: bool,
+    drain_timeout: float,
+    name: str | None,
+    store: str | None,
+    as_json: bool,
+) -> int:
+    """Serve the agents of files or modules: claim their runs and execute them.
+
+    SIGTERM or Ctrl-C: claim nothing more, let runs end at their next safe point, release what is left after
+    --drain-timeout; no retry is counted. A second signal stops now.
+    """
+    agents = _agents(files)
+    log_to_stderr()
+
+    async def serve(client: Client) -> int:
+        serving = Worker(
+            client.store,
+            agents,
+            capacity=capacity,
+            name=name,
+            until_idle=until_idle,
+            drain_timeout=drain_timeout,
+        )
+        with Stopping(serving, _tell, parks=False) as stopping:
+            _ready(serving, agents, client.store.url, as_json)
+            try:
+                await execute(client, serving)
+            except WorkerStuck as error:
+                if stopping.signal is None:
+                    _replace_process(str(error))
+                click.echo(str(error), err=True)
+        click.echo(f"worker {serving.name} ended", err=True)
+        if stopping.signal is None:
+            return Exit.SUCCEEDED
+        return Exit.INTERRUPTED if stopping.signal == signal.SIGINT else Exit.TERMINATED
+
+    return on_store(store, serve, make=True)
+
+
+def _agents(files: Sequence[str]) -> list[AnyAgent]:
+    """The agents of all files, each once."""
+    found: dict[tuple[str, str], AnyAgent] = {}
+    for file in files:
+        for agent in load_agents(file):
+            found.setdefault((agent.name, agent.version), agent)
+    return list(found.values())
+
+
+def log_to_stderr() -> None:
+    """INFO and above of everything, a line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)-8s %(name)s: %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def _ready(serving: Worker, agents: Sequence[AnyAgent], url: str, as_json: bool) -> None:
+    if as_json:
+        serves = [{"agent": agent.name, "version": agent.version} for agent in agents]
+        print_line(
+            {"type": "ready", "worker": serving.name, "pid": os.getpid(), "store": url, "serves": serves}
+        )
+        return
+    names = ", ".join(f"{agent.name} (version {agent.version})" for agent in agents)
+    click.echo(f"worker {serving.name} serves {names} from {url}", err=True)
+
+
+def _tell(number: int, count: int) -> None:
+    if count == 1:
+        click.echo("draining: claiming nothing more; a second signal stops now", err=True)
+    else:
+        click.echo("stopping now", err=True)
+
+
+def _replace_process(why: str) -> NoReturn:
+    """Begin again in a fresh process, with the same arguments."""
+    click.echo(why, err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "holdfast", *sys.argv[1:]])  # noqa: S606

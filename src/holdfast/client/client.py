@@ -1,0 +1,139 @@
+"""The client: starts runs in a store and finds the ones that are there."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from typing import Final, TypeVar, TypeVarTuple
+
+from holdfast import codec
+from holdfast.agents import Agent
+from holdfast.client.handle import RunHandle
+from holdfast.client.view import RunView, decode_json, run_view
+from holdfast.duration import Duration, micros
+from holdfast.errors import UsageError
+from holdfast.model import Created, NewRun, RunFilter, RunState
+from holdfast.store.protocol import Store
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+ID_LONGEST: Final = 200
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: nothing that reads as something else
+_RANDOM_LENGTH: Final = 8  # 40 bits: an agent meets its own id by chance once in a million runs
+
+
+class Client:
+    """Starts runs and hands out handles. Stateless: any number of clients, in any process, see the same runs."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def start(
+        self,
+        agent: Agent[*Ts, R],
+        *args: *Ts,
+        id: str | None = None,
+        priority: int = 0,
+        queue: str | None = None,
+        delay: Duration = 0,
+    ) -> RunHandle[R]:
+        """Queue a run of `agent` and return at once; it is durable then. Typed after the agent.
+
+        Idempotent by `id`: the same agent and input give a handle on the run that is there. Another agent or input
+        under the same id raises Conflict; arguments that do not fit raise InvalidInput. A smaller `priority` goes
+        first. Without `id` the run is called after its agent, with a random ending.
+        """
+        payload = codec.input_json(agent.fn, args)
+        created = await self.create(agent, payload, id=id, priority=priority, queue=queue, delay=delay)
+        return self.handle(agent, created.run.id)
+
+    async def create(
+        self,
+        agent: Agent[*Ts, R],
+        payload: bytes,
+        *,
+        id: str | None = None,
+        priority: int = 0,
+        queue: str | None = None,
+        delay: Duration = 0,
+        claimable: bool = True,
+    ) -> Created:
+        """As `start`, from input that is JSON already, as `codec.normalise_input` gives it.
+
+        `claimable=False` leaves the run to whoever claims it by id (`holdfast run` does).
+        """
+        new = NewRun(
+            id=checked_id(id) if id is not None else new_id(agent.name),
+            agent=agent.name,
+            version=agent.version,
+            input=payload,
+            queue=queue or agent.queue,
+            priority=priority,
+            delay_us=micros(delay),
+            deadline_us=agent.deadline_us,
+            claimable=claimable,
+        )
+        created = await self.store.create_run(new)
+        if created.existed and id is None:  # met by chance: not ours
+            return await self.create(
+                agent, payload, priority=priority, queue=queue, delay=delay, claimable=claimable
+            )
+        return created
+
+    def handle(self, agent: Agent[*Ts, R], run_id: str) -> RunHandle[R]:
+        """A typed handle on a run of `agent`; asks nothing of the store."""
+        shape = codec.Shape.of(agent.fn, f"the result of agent {agent.name!r}")
+
+        def decode(payload: bytes) -> R:
+            value: R = shape.decode(payload)  # type: ignore[assignment]  # into the declared return type
+            return value
+
+        return RunHandle(self.store, run_id, decode)
+
+    async def get(self, run_id: str) -> RunHandle[object]:
+        """A handle on any run; its result comes as plain JSON values. Raises RunNotFound."""
+        await self.store.get_run(run_id)
+        return RunHandle(self.store, run_id, decode_json)
+
+    async def runs(
+        self,
+        *,
+        agent: str | None = None,
+        states: Collection[RunState] = (),
+        queue: str | None = None,
+        id_prefix: str | None = None,
+        limit: int = 100,
+    ) -> list[RunView]:
+        """Runs that fit, newest first, at most `limit`, without results and checkpoints."""
+        chosen = RunFilter(
+            agent=agent, states=frozenset(states), queue=queue, id_prefix=id_prefix, limit=limit
+        )
+        runs = await self.store.list_runs(chosen)
+        workers = {one.key: one for one in await self.store.list_workers()} if runs else {}
+        now_us = await self.store.now()
+        return [
+            run_view(
+                run,
+                now_us=now_us,
+                progress=await self.store.get_progress(run.key),
+                worker=workers.get(run.worker) if run.worker is not None else None,
+            )
+            for run in runs
+        ]
+
+
+def new_id(agent_name: str) -> str:
+    """An id for a run of this agent: its name and a random ending."""
+    return f"{agent_name}-{''.join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))}"
+
+
+def checked_id(run_id: str) -> str:
+    """The id, if people can type it and a line can hold it. Raises UsageError."""
+    if not run_id or len(run_id) > ID_LONGEST:
+        raise UsageError(f"a run's id has 1 to {ID_LONGEST} characters, this one has {len(run_id)}")
+    if not run_id.isprintable() or any(character.isspace() for character in run_id):
+        raise UsageError(f"a run's id holds no spaces and no control characters, not {run_id!r}")
+    if run_id.startswith("-"):
+        raise UsageError(f"a run's id cannot begin with a dash (the shell reads it as an option): {run_id!r}")
+    return run_id

@@ -1,0 +1,292 @@
+"""A handle on one run: look at it, wait for it, and steer it, from any process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from holdfast import codec
+from holdfast.client import feed
+from holdfast.client.view import (
+    Detail,
+    Json,
+    RunView,
+    StepView,
+    StoredCheckpoint,
+    at_or_none,
+    decode_json,
+    newest,
+    run_view,
+    step_views,
+    stored_checkpoint,
+)
+from holdfast.errors import Refused, RunCancelled, RunFailed, UsageError
+from holdfast.model import (
+    SETUP,
+    Decision,
+    Entry,
+    Event,
+    Failure,
+    FailureKind,
+    Reason,
+    Resolution,
+    ResolutionKind,
+    Run,
+    RunState,
+    Signal,
+    WorkerRecord,
+)
+from holdfast.rules import journal, transitions
+from holdfast.store.protocol import Decide, Store
+
+R = TypeVar("R", covariant=True)
+
+
+class RunHandle(Generic[R]):
+    """One run, by its id. It holds no connection and no copy: every call asks the store.
+
+    `decode` turns the recorded result into the agent's return type.
+    """
+
+    def __init__(self, store: Store, run_id: str, decode: Callable[[bytes], R]) -> None:
+        self._store = store
+        self._decode = decode
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"RunHandle({self.id!r})"
+
+    # --- looking --------------------------------------------------------------------------------------------
+
+    async def status(self) -> RunView:
+        """The run as it is now. Raises RunNotFound."""
+        run = await self._store.get_run(self.id)
+        checkpoints = await self._store.list_checkpoints(self.id) if run.checkpoint_n else []
+        return run_view(
+            run,
+            now_us=await self._store.now(),
+            progress=await self._store.get_progress(run.key),
+            checkpoint=newest(checkpoints),
+            worker=await self._worker(run),
+        )
+
+    async def detail(self) -> Detail:
+        """What a person needs beside `status` to know why nothing moves. Raises RunNotFound."""
+        run = await self._store.get_run(self.id)
+        position = run.mismatch.entry if run.mismatch else None
+        return Detail(
+            failure=run.failure,
+            mismatch=run.mismatch,
+            mismatch_entry=None if position is None else await self._entry(position),
+            wait_name=run.wait_name,
+            due_at=at_or_none(run.available_at_us),
+            asked=run.asked,
+        )
+
+    async def steps(self) -> list[StepView]:
+        """Every recorded outcome in order, tries and superseded ones included. Raises RunNotFound."""
+        entries = await self._store.read_entries(self.id)
+        return step_views(entries, _attempts(entries))
+
+    async def checkpoints(self) -> list[StoredCheckpoint]:
+        """The stored checkpoints, oldest first, each verified. Raises RunNotFound."""
+        return [stored_checkpoint(one) for one in await self._store.list_checkpoints(self.id)]
+
+    async def state(self, n: int | None = None) -> Json:
+        """The state in checkpoint `n`, or in the newest good one, as plain JSON values.
+
+        Raises CheckpointNotFound, StoreCorrupt.
+        """
+        checkpoint = await self._store.load_checkpoint(self.id, n)
+        return None if checkpoint.state is None else decode_json(checkpoint.state)
+
+    async def input(self) -> Json:
+        """The input: an object whose keys are the agent's parameters. Raises RunNotFound."""
+        return decode_json(await self._store.get_input(self.id))
+
+    # --- waiting --------------------------------------------------------------------------------------------
+
+    async def result(self) -> R:
+        """Wait until the run is over and return what the agent returned, in its declared type.
+
+        Raises RunFailed (its `failure` carries class, message, frames and cause), RunCancelled, RunNotFound, and
+        StoreUnavailable when the store stays away for a minute.
+        """
+        pause = feed.Pause(self._store)
+        while True:
+            run = await feed.patiently(lambda: self._store.get_run(self.id))
+            match run.state:
+                case RunState.SUCCEEDED:
+                    return self._decode(run.result if run.result is not None else b"null")
+                case RunState.FAILED:
+                    raise RunFailed(self.id, run.failure or _no_failure())
+                case RunState.CANCELLED:
+                    raise RunCancelled(self.id)
+                case _:
+                    await pause.until_news(quiet=True)
+
+    def watch(self, after: int = 0) -> AsyncIterator[Event]:
+        """Events with `n > after`, gapless and in order, across restarts of everything; ends after the final one."""
+        return feed.watch(self._store, self.id, after)
+
+    # --- steering -------------------------------------------------------------------------------------------
+
+    async def cancel(self) -> RunView:
+        """Cancel: from now on nothing more of the run is recorded. Raises InvalidTransition when it is final."""
+        return await self._update(transitions.cancel)
+
+    async def pause(self) -> RunView:
+        """Ask for a pause: at once for a run that nobody executes, else at its next safe point."""
+        return await self._update(transitions.pause)
+
+    async def resume(self) -> RunView:
+        """End a pause (or take back a wish for one), so that any worker may go on."""
+        return await self._update(transitions.resume)
+
+    async def signal(self, name: str, data: object = None, *, dedup: str | None = None) -> Signal:
+        """Keep a signal for the run; `ctx.wait_for(name)` answers it with `data`, JSON.
+
+        Idempotent by `dedup`. Raises RunNotFound, Refused when the run is final, NotSerializable.
+        """
+        if not name:
+            raise UsageError("a signal needs a name")
+        return await self._store.add_signal(
+            self.id, name, codec.encode(data, what=f"the data of signal {name!r}"), dedup
+        )
+
+    async def retry(
+        self,
+        *,
+        accept: int | None = None,
+        insert: bool = False,
+        drop: int | None = None,
+        rerun: int | None = None,
+        from_checkpoint: bool = False,
+    ) -> RunView:
+        """Let a failed or held run go on; at most one of the keywords, each a way out of a mismatch.
+
+        Alone: the failure's entries are superseded and their steps execute again. `accept`: that entry answers the
+        call at hand. `insert`: the call at hand executes, the recorded entries stay. `drop`: that entry is
+        superseded. `rerun`: it is, and the call at hand executes in its place. `from_checkpoint`: everything recorded
+        since the newest good checkpoint is superseded. Raises Refused when the run is in no such state.
+        """
+        way = _chosen(accept=accept, insert=insert, drop=drop, rerun=rerun, from_checkpoint=from_checkpoint)
+        seen = await self._store.get_run(self.id)
+        superseded = await self._superseded(seen, way)
+        resolution = None if way is None else _resolution(seen, way)
+        return await self._update(partial(_retry, seen=seen, superseded=superseded, resolution=resolution))
+
+    async def delete(self) -> None:
+        """Delete the run and all that belongs to it. Raises Refused when it is not final."""
+        await self._store.delete_run(self.id)
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    async def _update(self, decide: Decide) -> RunView:
+        await self._store.update_run(self.id, decide)
+        return await self.status()
+
+    async def _worker(self, run: Run) -> WorkerRecord | None:
+        if run.worker is None or run.state is not RunState.RUNNING:
+            return None
+        return next((one for one in await self._store.list_workers() if one.key == run.worker), None)
+
+    async def _entry(self, position: int) -> Entry | None:
+        entries = await self._store.read_entries(self.id, payloads=True)
+        return next((entry for entry in entries if entry.position == position), None)
+
+    async def _superseded(self, run: Run, way: _Way | None) -> tuple[int, ...]:
+        if way is None:
+            failed = run.failure.entries if run.failure and run.state is RunState.FAILED else ()
+            return (
+                journal.superseded_by_retry(await self._store.read_entries(self.id), failed) if failed else ()
+            )
+        entries = await self._store.read_entries(self.id)
+        if way.kind is ResolutionKind.FROM_CHECKPOINT:
+            base = await self._base_segment()
+            return tuple(entry.position for entry in entries if _in_tail(entry, base))
+        if way.position is not None and not any(
+            entry.position == way.position and not entry.superseded for entry in entries
+        ):
+            raise Refused(
+                f"run {self.id} has no live entry {way.position}: `holdfast steps {self.id}` numbers them"
+            )
+        return (way.position,) if way.kind in _SUPERSEDING and way.position is not None else ()
+
+    async def _base_segment(self) -> int:
+        good = [one.segment for one in await self._store.list_checkpoints(self.id) if one.good]
+        return max(good, default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way out of a mismatch that was chosen."""
+
+    kind: ResolutionKind
+    position: int | None = None
+
+
+_SUPERSEDING = frozenset({ResolutionKind.DROP, ResolutionKind.RERUN})
+
+
+def _chosen(
+    *, accept: int | None, insert: bool, drop: int | None, rerun: int | None, from_checkpoint: bool
+) -> _Way | None:
+    ways = [
+        _Way(kind, position)
+        for kind, position in (
+            (ResolutionKind.ACCEPT, accept),
+            (ResolutionKind.DROP, drop),
+            (ResolutionKind.RERUN, rerun),
+        )
+        if position is not None
+    ]
+    ways += [_Way(ResolutionKind.INSERT)] if insert else []
+    ways += [_Way(ResolutionKind.FROM_CHECKPOINT)] if from_checkpoint else []
+    if len(ways) > 1:
+        names = ", ".join(str(way.kind) for way in ways)
+        raise UsageError(f"a retry takes one way out, not {len(ways)}: {names}")
+    return ways[0] if ways else None
+
+
+def _resolution(run: Run, way: _Way) -> Resolution:
+    """The operator's answer, checked against what the run is held for."""
+    if way.kind is ResolutionKind.FROM_CHECKPOINT:
+        return Resolution(kind=way.kind)
+    if run.state is not RunState.WAITING or run.reason is not Reason.MISMATCH or run.mismatch is None:
+        raise Refused(
+            f"run {run.id} is {run.state}{f' ({run.reason})' if run.reason else ''}, not held for a mismatch:"
+            f" --{way.kind} answers a mismatch only; `holdfast retry {run.id}` alone tries again"
+        )
+    if way.kind is not ResolutionKind.DROP and run.mismatch.call is None:
+        raise Refused(
+            f"in run {run.id} no call is at hand (the code ended early): use --drop or --from-checkpoint"
+        )
+    return Resolution(kind=way.kind, position=way.position, call=run.mismatch.call)
+
+
+def _retry(
+    run: Run, now_us: int, *, seen: Run, superseded: tuple[int, ...], resolution: Resolution | None
+) -> Decision | None:
+    """Decide under the write lock, provided that the run is still the one whose entries were read."""
+    if (run.token, run.position, run.state) != (seen.token, seen.position, seen.state):
+        raise Refused(f"run {run.id} moved meanwhile (now {run.state}): look at it again, then retry")
+    return transitions.retry(run, now_us, supersede=superseded, resolution=resolution)
+
+
+def _in_tail(entry: Entry, base_segment: int) -> bool:
+    return not entry.superseded and entry.identity.segment != SETUP and entry.identity.segment >= base_segment
+
+
+def _attempts(entries: list[Entry]) -> dict[int, int]:
+    """Number the attempts that recorded something, from 1, by their tokens (which rise)."""
+    return {token: number for number, token in enumerate(sorted({entry.token for entry in entries}), start=1)}
+
+
+def _no_failure() -> Failure:
+    return Failure(kind=FailureKind.FATAL, type="Unknown", message="the store holds no failure for it")
+
+
+__all__ = ["RunHandle"]

@@ -1,0 +1,303 @@
+"""What a run looks like from outside: frozen values with exactly the fields of the shell's `--json`.
+
+Times are aware datetimes in UTC; as JSON they are RFC 3339 with Z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from holdfast.model import (
+    SETUP,
+    Checkpoint,
+    Entry,
+    EntryStatus,
+    Event,
+    Failure,
+    Mismatch,
+    Progress,
+    Reason,
+    Run,
+    RunState,
+    Sample,
+    WorkerRecord,
+)
+from holdfast.rules import progress as progress_rule
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+"""What JSON can say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressView:
+    """How far a run is. `percent` is None while the total is unknown; the ETA is a range in seconds, or None."""
+
+    current: float
+    total: float | None
+    percent: float | None
+    description: str
+    phase: str | None
+    eta_low_s: float | None
+    eta_high_s: float | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointView:
+    """The newest saved checkpoint."""
+
+    n: int
+    name: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcesView:
+    """Resources as sampled last. `shared`: they are those of a worker that executes several runs in one process."""
+
+    cpu_percent: float
+    memory_mb: float
+    disk_mb: float
+    processes: int
+    level: str
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """The worker that executes the run."""
+
+    name: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorView:
+    """A failure. `error_class` (in JSON: `class`) is what it means for trying again: transient, fatal, lost …"""
+
+    type: str
+    message: str
+    error_class: str
+    cause: ErrorView | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one."""
+
+    id: str
+    agent: str
+    version: str
+    state: RunState
+    reason: Reason | None
+    queue: str
+    priority: int
+    attempts: int
+    failures: int
+    steps: int
+    step: str | None
+    progress: ProgressView | None
+    checkpoint: CheckpointView | None
+    resources: ResourcesView | None
+    worker: WorkerView | None
+    result: Json
+    error: ErrorView | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepView:
+    """One recorded outcome. `segment` is "setup" above `ctx.restore`; `attempt` counts the run's attempts from 1."""
+
+    n: int
+    name: str
+    key: str | None
+    segment: int | Literal["setup"]
+    scope: str
+    attempt: int
+    status: StepStatus
+    started_at: datetime | None
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCheckpoint:
+    """A checkpoint in the store. `good`: its bytes match their hash."""
+
+    n: int
+    name: str | None
+    at: datetime
+    bytes: int
+    good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
+    the signal waited for, and when the run is due."""
+
+    failure: Failure | None
+    mismatch: Mismatch | None
+    mismatch_entry: Entry | None
+    wait_name: str | None
+    due_at: datetime | None
+    asked: str | None
+
+
+def at(us: int) -> datetime:
+    """An instant of the store as a datetime in UTC."""
+    return datetime.fromtimestamp(us / 1_000_000, UTC)
+
+
+def at_or_none(us: int | None) -> datetime | None:
+    """An instant that may be missing."""
+    return None if us is None else at(us)
+
+
+def run_view(
+    run: Run,
+    *,
+    now_us: int,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    worker: WorkerRecord | None = None,
+) -> RunView:
+    """Put together what `show --json` says. Pure: everything that it says is an argument."""
+    running = run.state is RunState.RUNNING and worker is not None
+    return RunView(
+        id=run.id,
+        agent=run.agent,
+        version=run.version,
+        state=run.state,
+        reason=run.reason,
+        queue=run.queue,
+        priority=run.priority,
+        attempts=run.attempts,
+        failures=run.failures,
+        steps=run.steps,
+        step=run.step,
+        progress=None if progress is None else progress_view(progress, now_us, moving=not run.state.final),
+        checkpoint=None if checkpoint is None else checkpoint_view(checkpoint),
+        resources=resources_view(worker.sample) if running and worker and worker.sample else None,
+        worker=WorkerView(name=worker.name, host=worker.host, pid=worker.pid) if running and worker else None,
+        result=None if run.result is None else decode_json(run.result),
+        error=None if run.failure is None else error_view(run.failure),
+        created_at=at(run.created_at_us),
+        started_at=at_or_none(run.started_at_us),
+        finished_at=at_or_none(run.finished_at_us),
+    )
+
+
+def progress_view(progress: Progress, now_us: int, *, moving: bool = True) -> ProgressView:
+    """Progress with its percentage and, while the run moves, its ETA."""
+    eta = progress_rule.eta(progress, now_us) if moving else None
+    return ProgressView(
+        current=progress.current,
+        total=progress.total,
+        percent=progress_rule.percent(progress),
+        description=progress.description,
+        phase=progress.phase,
+        eta_low_s=eta[0] if eta else None,
+        eta_high_s=eta[1] if eta else None,
+        updated_at=at(progress.updated_at_us),
+    )
+
+
+def checkpoint_view(checkpoint: Checkpoint) -> CheckpointView:
+    """A checkpoint in short."""
+    return CheckpointView(n=checkpoint.n, name=checkpoint.name, at=at(checkpoint.at_us))
+
+
+def stored_checkpoint(checkpoint: Checkpoint) -> StoredCheckpoint:
+    """A checkpoint with its size and whether it is good."""
+    return StoredCheckpoint(
+        n=checkpoint.n,
+        name=checkpoint.name,
+        at=at(checkpoint.at_us),
+        bytes=checkpoint.size_bytes,
+        good=checkpoint.good,
+    )
+
+
+def resources_view(sample: Sample) -> ResourcesView:
+    """A sample of resources."""
+    return ResourcesView(
+        cpu_percent=sample.cpu_percent,
+        memory_mb=sample.memory_mb,
+        disk_mb=sample.disk_mb,
+        processes=sample.processes,
+        level=str(sample.level),
+        shared=sample.shared,
+    )
+
+
+def error_view(failure: Failure) -> ErrorView:
+    """A failure with its causes."""
+    return ErrorView(
+        type=failure.type,
+        message=failure.message,
+        error_class=str(failure.kind),
+        cause=None if failure.cause is None else error_view(failure.cause),
+    )
+
+
+def step_views(entries: Iterable[Entry], attempts: dict[int, int]) -> list[StepView]:
+    """Every recorded outcome in order; `attempts` numbers the attempt of each token. Marks (unseen) are left out."""
+    return [
+        StepView(
+            n=entry.position,
+            name=entry.identity.name,
+            key=entry.identity.key,
+            segment="setup" if entry.identity.segment == SETUP else entry.identity.segment,
+            scope=entry.identity.scope,
+            attempt=attempts.get(entry.token, 0),
+            status=step_status(entry),
+            started_at=at(entry.started_at_us) if entry.started_at_us else None,
+            finished_at=at(entry.at_us),
+        )
+        for entry in entries
+        if entry.status is not EntryStatus.UNSEEN
+    ]
+
+
+def step_status(entry: Entry) -> StepStatus:
+    """How the call ended, as `steps --json` says it."""
+    if entry.superseded:
+        return "superseded"
+    match entry.status:
+        case EntryStatus.OK:
+            return "ok"
+        case EntryStatus.FAILED:
+            return "failed"
+        case EntryStatus.RETRIED:
+            return "retried"
+        case EntryStatus.ABANDONED | EntryStatus.UNSEEN:
+            return "abandoned"
+
+
+def decode_json(payload: bytes) -> Json:
+    """Recorded JSON as plain Python values."""
+    value: Json = msgspec.json.decode(payload)
+    return value
+
+
+def event_payload(event: Event) -> dict[str, Json]:
+    """The JSON object that an event carries."""
+    value = decode_json(event.payload)
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def newest(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The newest of the stored checkpoints."""
+    return checkpoints[-1] if checkpoints else None
