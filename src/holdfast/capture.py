@@ -55,7 +55,7 @@ class _Allowance:
 
 
 class Capture(logging.Handler):
-    """The handler. `install()` it once per process, after the user's logging is set up."""
+    """The handler; `install()` puts it there once per process, after the user's logging is set up."""
 
     def __init__(self, *, clock: Clock | None = None, level: int = logging.INFO) -> None:
         super().__init__(level)
@@ -63,22 +63,6 @@ class Capture(logging.Handler):
         self._busy = threading.local()
         self._allowances: WeakKeyDictionary[Sink, _Allowance] = WeakKeyDictionary()
         self._text = logging.Formatter()
-
-    @classmethod
-    def install(cls) -> Capture:
-        """Put a Capture on the root logger, or return the one that is there.
-
-        Where nobody configured logging, INFO is let through to it; what is printed stays the same.
-        """
-        root = logging.getLogger()
-        for known in root.handlers:
-            if isinstance(known, cls):
-                return known
-        if not root.handlers and root.level == logging.WARNING:
-            root.setLevel(logging.INFO)
-        capture = cls()
-        root.addHandler(capture)
-        return capture
 
     def remove(self) -> None:
         """Take it off the root logger. Idempotent."""
@@ -151,6 +135,29 @@ class Capture(logging.Handler):
     @staticmethod
     def _is_ours(name: str) -> bool:
         return name == _OURS or name.startswith(f"{_OURS}.")
+
+
+def install() -> Capture:
+    """Put a Capture on the root logger, or return the one that is there.
+
+    Where nobody configured logging, INFO is let through to it; what is printed stays the same.
+    """
+    root = logging.getLogger()
+    for known in root.handlers:
+        if isinstance(known, Capture):
+            return known
+    if not root.handlers and root.level == logging.WARNING:
+        root.setLevel(logging.INFO)
+    capture = Capture()
+    root.addHandler(capture)
+    return capture
+
+
+def finish(sink: Sink) -> None:
+    """An attempt ends: its sink learns how many lines were dropped last."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Capture):
+            handler.finish(sink)
 
 
 def _told(allowance: _Allowance) -> LogLine:

@@ -9,7 +9,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from holdfast.capture import BURST_LINES, LINES_PER_S, MAX_MESSAGE_BYTES, Capture, LogLine, current_log_sink
+from holdfast.capture import (
+    BURST_LINES,
+    LINES_PER_S,
+    MAX_MESSAGE_BYTES,
+    Capture,
+    LogLine,
+    current_log_sink,
+    finish,
+    install,
+)
 from holdfast.threads import run_in_thread
 
 log = logging.getLogger("some.library")
@@ -140,8 +149,8 @@ def test_a_loss_at_the_end_is_told_when_the_attempt_finishes(capture: Capture, c
     for n in range(BURST_LINES + 7):
         log.info("line %d", n)
     current_log_sink.reset(token)
-    capture.finish(sink)
-    capture.finish(sink)
+    finish(sink)
+    finish(sink)
     assert found[-1].message.startswith("dropped 7 lines")
     assert len(found) == BURST_LINES + 1
 
@@ -213,7 +222,7 @@ def bare_root() -> Iterator[logging.Logger]:
 
 def test_installing_twice_installs_once() -> None:
     with bare_root() as root:
-        assert Capture.install() is Capture.install()
+        assert install() is install()
         assert len(root.handlers) == 1
 
 
@@ -221,7 +230,7 @@ def test_info_lines_are_captured_where_nobody_configured_logging(
     lines: list[LogLine], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bare_root():
-        Capture.install()
+        install()
         log.info("info")
     assert [line.message for line in lines] == ["info"]
     assert capsys.readouterr().err == ""
@@ -231,7 +240,7 @@ def test_warnings_are_printed_as_before_where_nobody_configured_logging(
     lines: list[LogLine], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bare_root():
-        Capture.install()
+        install()
         log.warning("to the terminal, too")
     assert capsys.readouterr().err == "to the terminal, too\n"
     assert [line.message for line in lines] == ["to the terminal, too"]
@@ -249,7 +258,7 @@ def test_the_users_handlers_and_level_stay_as_they_are(
     with bare_root() as root:
         root.addHandler(Users())
         root.setLevel(logging.ERROR)
-        Capture.install()
+        install()
         log.warning("below the user's level")
         log.error("seen by both")
         assert root.level == logging.ERROR
