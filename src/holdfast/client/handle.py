@@ -87,8 +87,7 @@ class RunHandle(Generic[R]):
 
     async def steps(self) -> list[StepView]:
         """Every recorded outcome in order, tries and superseded ones included. Raises RunNotFound."""
-        entries = await self._store.read_entries(self.id)
-        return step_views(entries, _attempts(entries))
+        return step_views(await self._store.read_entries(self.id))
 
     async def checkpoints(self) -> list[StoredCheckpoint]:
         """The stored checkpoints, oldest first, each verified. Raises RunNotFound."""
@@ -278,11 +277,6 @@ def _retry(
 
 def _in_tail(entry: Entry, base_segment: int) -> bool:
     return not entry.superseded and entry.identity.segment != SETUP and entry.identity.segment >= base_segment
-
-
-def _attempts(entries: list[Entry]) -> dict[int, int]:
-    """Number the attempts that recorded something, from 1, by their tokens (which rise)."""
-    return {token: number for number, token in enumerate(sorted({entry.token for entry in entries}), start=1)}
 
 
 def _no_failure() -> Failure:

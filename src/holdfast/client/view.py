@@ -118,7 +118,7 @@ StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
-    """One recorded outcome. `segment` is "setup" above `ctx.restore`; `attempt` counts the run's attempts from 1."""
+    """One recorded outcome. `segment` is "setup" above `ctx.restore`; `attempt` is the token of the attempt it is of."""
 
     n: int
     name: str
@@ -252,8 +252,8 @@ def error_view(failure: Failure) -> ErrorView:
     )
 
 
-def step_views(entries: Iterable[Entry], attempts: dict[int, int]) -> list[StepView]:
-    """Every recorded outcome in order; `attempts` numbers the attempt of each token. Marks (unseen) are left out."""
+def step_views(entries: Iterable[Entry]) -> list[StepView]:
+    """Every recorded outcome in order; marks (unseen) are left out."""
     return [
         StepView(
             n=entry.position,
@@ -261,7 +261,7 @@ def step_views(entries: Iterable[Entry], attempts: dict[int, int]) -> list[StepV
             key=entry.identity.key,
             segment="setup" if entry.identity.segment == SETUP else entry.identity.segment,
             scope=entry.identity.scope,
-            attempt=attempts.get(entry.token, 0),
+            attempt=entry.token,
             status=step_status(entry),
             started_at=at(entry.started_at_us) if entry.started_at_us else None,
             finished_at=at(entry.at_us),
