@@ -1,0 +1,184 @@
+"""Hands runs to workers: due ones, and those whose worker is dead, in one transaction with what it read.
+
+There is no other rescue (law 4 of the design): a crashed run, a drained one and a fresh one come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from holdfast.clock import Clock
+from holdfast.errors import StoreCorrupt
+from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
+from holdfast.rules import schedule, transitions
+from holdfast.store.sql import statements
+from holdfast.store.sqlite import decisions, journal, payloads, rows, workers
+from holdfast.store.sqlite.connection import Connection, Row
+
+_SQL = statements("holdfast.store.sqlite", "sql", "claim.sql")
+_DUE_GROUPS, _DUE, _DUE_SUSPECTS, _HELD_BY = (
+    _SQL["due_groups"],
+    _SQL["due"],
+    _SQL["due_suspects"],
+    _SQL["held_by"],
+)
+_LOAD_OF, _LIVE, _LIMITS, _CHOSEN, _KEY_OF = (
+    _SQL["load_of"],
+    _SQL["live"],
+    _SQL["limits"],
+    _SQL["chosen"],
+    _SQL["key_of"],
+)
+_TAKE, _FELL_WITH = _SQL["take"], _SQL["fell_with"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A worker that asks for runs: what it serves, how many it takes, and which locks were found free before."""
+
+    worker: int
+    serves: tuple[Served, ...]
+    limit: int
+    locks: workers.Locks
+    only: str | None = None
+
+
+def asking(
+    connection: Connection,
+    clock: Clock,
+    worker: int,
+    serves: Sequence[Served],
+    limit: int,
+    only: str | None = None,
+) -> Asking:
+    """What the worker asks for. The locks are tried outside the write lock: a dead process stays dead."""
+    return Asking(worker, tuple(dict.fromkeys(serves)), limit, workers.try_locks(connection, clock), only)
+
+
+def look(connection: Connection, clock: Clock, asks: Asking) -> bool:
+    """Whether `claim` would find anything. Reads only, and takes no lock: what an idle worker does all day."""
+    return bool(_pick(connection, clock.wall_us(), asks, _fallen(connection, clock, asks)))
+
+
+def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
+    """Claim runs inside the caller's transaction."""
+    if asks.limit <= 0 or not workers.may_claim(connection, asks.worker):
+        return []
+    now_us = clock.wall_us()
+    dead = _fallen(connection, clock, asks)
+    keys = (
+        _only(connection, now_us, asks, dead)
+        if asks.only is not None
+        else _pick(connection, now_us, asks, dead)
+    )
+    claims = (_take(connection, key, asks.worker, dead, now_us) for key in keys)
+    return [each for each in claims if each is not None]
+
+
+def due(connection: Connection, agent: str, version: str, now_us: int, limit: int) -> Iterator[Row]:
+    """At most `limit` due runs of each queue and priority: key, available_at_us, priority, queue. Suspects excluded."""
+    for queue, priority in connection.rows(_DUE_GROUPS, (agent, version)):
+        yield from connection.rows(_DUE, (agent, version, queue, priority, now_us, limit))
+
+
+# --- which ones ---------------------------------------------------------------------------------------------
+
+_Dead = dict[int, workers.Fallen]
+
+
+def _fallen(connection: Connection, clock: Clock, asks: Asking) -> _Dead:
+    return {each.key: each for each in workers.fallen(connection, clock, asks.locks, asks.worker)}
+
+
+def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> list[int]:
+    held, alone = _load(connection, asks.worker)
+    if alone:
+        return []
+    limits: dict[str, int | None] = dict(connection.rows(_LIMITS))
+    live: dict[str, int] = dict(connection.rows(_LIVE)) if limits else {}
+    candidates: list[schedule.Candidate] = []
+    for worker in dead.values():
+        for row in connection.rows(_HELD_BY, (worker.key, now_us)):
+            if limits:
+                live[row[3]] -= 1  # it holds no live lease
+            if row[6] and Served(agent=row[4], version=row[5]) in asks.serves:
+                candidates.append(_candidate(row, suspect=bool(row[8] and (row[7] or worker.counted))))
+    for served in asks.serves:
+        found = due(connection, served.agent, served.version, now_us, asks.limit)
+        candidates += (_candidate(row, suspect=False) for row in found)
+        if held == 0:
+            suspects = connection.rows(_DUE_SUSPECTS, (served.agent, served.version, now_us))
+            candidates += (_candidate(row, suspect=True) for row in suspects)
+    return schedule.pick(
+        candidates, slots=asks.limit, running=live, limits=limits, worker_runs=held, alone=alone
+    )
+
+
+def _only(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> list[int]:
+    """The one run that is asked for, if it can be claimed now and need not be alone beside others."""
+    key = connection.value(_KEY_OF, (asks.only,))
+    run = None if key is None else decisions.run_by_key(connection, key)
+    if run is None or (asks.serves and Served(agent=run.agent, version=run.version) not in asks.serves):
+        return []
+    if run.state is RunState.RUNNING:
+        free = run.worker in dead
+    else:
+        free = not run.state.final and run.available_at_us is not None and run.available_at_us <= now_us
+    held, alone = _load(connection, asks.worker)
+    fits = held == 0 or not (alone or schedule.runs_alone(run))
+    return [run.key] if free and fits else []
+
+
+def _load(connection: Connection, worker: int) -> tuple[int, bool]:
+    row = connection.row(_LOAD_OF, (worker,))
+    assert row is not None, "an aggregate has a row"
+    return row[0], bool(row[1])
+
+
+def _candidate(row: Row, suspect: bool) -> schedule.Candidate:
+    return schedule.Candidate(row[0], schedule.claim_key(row[1], row[2]), row[3], suspect)
+
+
+# --- handing out --------------------------------------------------------------------------------------------
+
+
+def _take(connection: Connection, key: int, worker: int, dead: _Dead, now_us: int) -> Claim | None:
+    """Claim one run; None when the rules made something else of it."""
+    row = connection.row(_CHOSEN, (key,))
+    assert row is not None, "it was read in this transaction"
+    run = rows.run_of(row)
+    takeover = None if run.worker is None else _takeover(connection, dead[run.worker])
+    decision = transitions.claim(run, worker, now_us, takeover=takeover)
+    if decision.run.state is not RunState.RUNNING:
+        decisions.apply(connection, run, decision, now_us)
+        return None
+    connection.run(_TAKE, (worker, key))
+    inline, blob = row[rows.RUN_WIDTH : rows.RUN_WIDTH + 2]
+    try:
+        given = payloads.load(connection, inline, blob, f"the input of run {run.id}")
+        recorded, notes = journal.build(connection, run)
+    except StoreCorrupt as error:
+        _hold(connection, decisions.apply(connection, run, decision, now_us), error, now_us)
+        return None
+    claimed = decisions.apply(connection, run, replace(decision, notes=decision.notes + notes), now_us)
+    return Claim(run=claimed, input=given, journal=recorded)
+
+
+def _takeover(connection: Connection, worker: workers.Fallen) -> transitions.Takeover:
+    """Whether the run was alone is fixed when the first of the worker's runs is taken over, not when this one is."""
+    if worker.fell_with is not None:
+        return transitions.Takeover(alone=worker.fell_with == 1, counted=worker.counted)
+    held, _ = _load(connection, worker.key)
+    row = connection.row(_FELL_WITH, (held, worker.key))
+    if row is None:  # an earlier run of this claim fixed it
+        row = connection.row("SELECT fell_with FROM workers WHERE key = ?", (worker.key,))
+    assert row is not None, "a worker that holds runs is not forgotten"
+    return transitions.Takeover(alone=row[0] == 1, counted=worker.counted)
+
+
+def _hold(connection: Connection, run: Run, error: StoreCorrupt, now_us: int) -> None:
+    """Hold a run whose own records are damaged: it must not keep others from being claimed."""
+    failure = Failure(kind=FailureKind.CHECKPOINT, type="StoreCorrupt", message=str(error))
+    decision = transitions.settle(run, Hold(reason=Reason.CHECKPOINT_LOST, failure=failure), now_us)
+    decisions.apply(connection, run, decision, now_us)

@@ -1,0 +1,318 @@
+"""The hot path: Changes of many runs in one transaction.
+
+Laws of this file:
+1. The fence (token, state, position) stands in the statement that moves a run's counters; nothing is read before it.
+2. One UPDATE for all consecutive plain Changes of a run, one INSERT statement for the rows of the whole batch.
+3. A refused Change leaves the others untouched: a group that does not fit is tried again Change by Change.
+4. Within a Change the order in the feed is: notes, entries, progress, checkpoint, what the outcome says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from holdfast.errors import Refused
+from holdfast.model import (
+    Change,
+    Committed,
+    Entry,
+    EntryKind,
+    EntryStatus,
+    NewCheckpoint,
+    Outcome,
+    Progress,
+    RefusedChange,
+    RunState,
+    Succeeded,
+)
+from holdfast.rules import transitions
+from holdfast.store.sql import statements
+from holdfast.store.sqlite import decisions, payloads, rows
+from holdfast.store.sqlite.connection import Connection
+
+_SQL = statements("holdfast.store.sqlite", "sql", "commit.sql")
+_ADVANCE, _ADVANCE_NOTES, _SET_REASON = _SQL["advance"], _SQL["advance_notes"], _SQL["set_reason"]
+_INSERT_EVENT, _FENCE, _CONSUME = _SQL["insert_event"], _SQL["fence"], _SQL["consume_signal"]
+_UPSERT_PROGRESS, _RELEASE_CLAIM = _SQL["upsert_progress"], _SQL["release_claim"]
+_INSERT_CHECKPOINT, _COUNT_CHECKPOINT = _SQL["insert_checkpoint"], _SQL["count_checkpoint"]
+_PRUNE_CHECKPOINTS = _SQL["prune_checkpoints"]
+
+Answer = Committed | RefusedChange
+_EventRow = tuple[Any, ...]
+
+_OK, _FAILED, _ABANDONED = EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED
+_STEP, _ONCE = EntryKind.STEP, EntryKind.ONCE
+_INLINE: Final = payloads.INLINE_BYTES
+
+
+def check(changes: Sequence[Change]) -> None:
+    """Raise PayloadTooLarge, before anything is written, when a payload is over the hard limit."""
+    for change in changes:
+        for entry in change.entries:
+            if len(entry.payload) > _INLINE:
+                payloads.check_size(entry.payload, f"the result of {entry.identity.name!r}")
+        if change.checkpoint is not None:
+            payloads.check_size(change.checkpoint.state, f"the state of run number {change.run}")
+        if isinstance(change.outcome, Succeeded):
+            payloads.check_size(change.outcome.result, f"the result of run number {change.run}")
+
+
+def commit(connection: Connection, changes: Sequence[Change], now_us: int) -> list[Answer]:
+    """Apply the Changes inside the caller's transaction, and answer each."""
+    batch = _Batch(connection, changes, now_us)
+    if len(changes) == 1:
+        batch.apply([0])
+    else:
+        by_run: dict[int, list[int]] = {}
+        for index, change in enumerate(changes):
+            by_run.setdefault(change.run, []).append(index)
+        for indexes in by_run.values():
+            batch.apply(indexes)
+    return batch.finish()
+
+
+class _Batch:
+    """One transaction's Changes: the rows they add up to, and the answer to each."""
+
+    def __init__(self, connection: Connection, changes: Sequence[Change], now_us: int) -> None:
+        self._connection = connection
+        self._changes = changes
+        self._now_us = now_us
+        self._rows: list[_EventRow] = []
+        self._answers: dict[int, Answer] = {}
+        self._progress: dict[int, Progress] = {}
+
+    def apply(self, indexes: list[int]) -> None:
+        """Apply the Changes of one run, in order; plain ones that follow each other at once."""
+        plain: list[int] = []
+        for index in indexes:
+            if _is_plain(self._changes[index]):
+                plain.append(index)
+                continue
+            if plain:
+                self._advance(plain)
+                plain = []
+            self._apply_whole(index)
+        if plain:
+            self._advance(plain)
+
+    def finish(self) -> list[Answer]:
+        """Write the rows of the batch, and return the answers in the order of the Changes."""
+        if self._rows:
+            self._connection.many(_INSERT_EVENT, self._rows)
+        if self._progress:
+            self._connection.many(
+                _UPSERT_PROGRESS, [self._progress_row(*each) for each in self._progress.items()]
+            )
+        return [self._answers[index] for index in range(len(self._changes))]
+
+    # --- entries, notes and progress ------------------------------------------------------------------------
+
+    def _advance(self, indexes: list[int]) -> None:
+        """Move the run's counters once for all of `indexes`, and collect their rows."""
+        moved = self._move(indexes)
+        if moved is not None:
+            self._collect(indexes, *moved)
+        elif len(indexes) == 1:
+            self._answers[indexes[0]] = self._refused(self._changes[indexes[0]])
+        else:
+            for index in indexes:
+                self._advance([index])
+
+    def _move(self, indexes: list[int]) -> tuple[int, int] | None:
+        """The run's position and event_no before these Changes; None when the fence refuses them or cannot chain."""
+        entries = events = steps = 0
+        expected: int | None = None
+        for index in indexes:
+            change = self._changes[index]
+            if change.token != self._changes[indexes[0]].token:
+                return None
+            if count := len(change.entries):
+                if expected is None:
+                    expected = change.position
+                elif change.position != expected + entries:
+                    return None
+                entries += count
+                events += count
+                steps += count_steps(change.entries)
+            events += len(change.notes)
+            if change.progress is not None:
+                events += 1
+        last = self._changes[indexes[-1]]
+        if expected is None:
+            row = self._connection.row(_ADVANCE_NOTES, (events, last.step, last.run, last.token))
+        else:
+            row = self._connection.row(
+                _ADVANCE, (entries, events, steps, last.step, last.run, last.token, expected)
+            )
+        if row is None:
+            return None
+        if row[2] != last.reason:  # nearly never: so that no index is looked at on the hot path
+            self._connection.run(_SET_REASON, (last.reason, last.run))
+        return row[0] - entries, row[1] - events
+
+    def _collect(self, indexes: list[int], position: int, event_no: int) -> None:
+        for index in indexes:
+            change = self._changes[index]
+            position, event_no = self._add_rows(change, position, event_no)
+            self._answers[index] = Committed(position=position, event_no=event_no, at_us=self._now_us)
+
+    def _add_rows(self, change: Change, position: int, event_no: int) -> tuple[int, int]:
+        """Collect the rows of a Change that follow these counters, and return the counters after them."""
+        run, now_us = change.run, self._now_us
+        for note in change.notes:
+            event_no += 1
+            self._add_note(run, event_no, note.type, note.payload)
+        for entry in change.entries:
+            event_no += 1
+            position += 1
+            status, payload = entry.status, entry.payload
+            blob: int | None = None
+            kept: bytes | None = payload
+            if len(payload) > _INLINE:
+                kept, blob = payloads.keep(self._connection, run, payload)
+            self._rows.append(
+                (
+                    run, event_no, now_us, "step.finished" if status is _OK else rows.ENTRY_EVENTS[status],
+                    position, entry.kind, status, *entry.identity, entry.started_at_us, change.token,
+                    entry.args_hash or None, entry.signal, kept, blob,
+                )
+            )  # fmt: skip
+        if change.progress is not None:
+            event_no += 1
+            self._add_progress(run, event_no, change.progress)
+        return position, event_no
+
+    def _add_note(self, run: int, n: int, kind: str, payload: bytes) -> None:
+        kept = payloads.keep(self._connection, run, payload)
+        nothing = (None,) * 12
+        self._rows.append((run, n, self._now_us, kind, *nothing, *kept))
+
+    def _add_progress(self, run: int, n: int, progress: Progress) -> None:
+        told = rows.event_json(
+            current=progress.current,
+            total=progress.total,
+            description=progress.description,
+            phase=progress.phase,
+        )
+        self._add_note(run, n, "progress", told)
+        self._progress[run] = progress
+
+    def _progress_row(self, run: int, progress: Progress) -> tuple[Any, ...]:
+        return (
+            run, float(progress.current), None if progress.total is None else float(progress.total),
+            progress.description, progress.phase, progress.started_at_us, self._now_us,
+        )  # fmt: skip
+
+    # --- everything else: signals, checkpoints, outcomes ----------------------------------------------------
+
+    def _apply_whole(self, index: int) -> None:
+        """Apply one Change that is more than entries, notes and progress: all of it or nothing."""
+        change = self._changes[index]
+        collected = len(self._rows)
+        progress = self._progress.get(change.run)
+        try:
+            with self._connection.savepoint():
+                self._advance([index])
+                answer = self._answers[index]
+                if isinstance(answer, Committed):
+                    self._answers[index] = self._apply_rest(change, answer)
+        except Refused as error:
+            del self._rows[collected:]
+            self._progress.pop(change.run, None)
+            if progress is not None:
+                self._progress[change.run] = progress
+            self._answers[index] = self._refused(change, str(error))
+
+    def _apply_rest(self, change: Change, done: Committed) -> Committed:
+        position = done.position - len(change.entries)
+        if not change.entries and change.position != position:
+            raise Refused(f"the run is at position {position}, the Change at {change.position}")
+        for at, entry in enumerate(change.entries, position + 1):
+            if entry.signal is not None:
+                self._consume(change.run, entry.signal, at)
+        if change.checkpoint is not None:
+            done = self._save(change.run, change.checkpoint, done)
+        if change.outcome is not None:
+            done = self._settle(change.run, change.outcome, done)
+        return done
+
+    def _consume(self, run: int, signal: int, position: int) -> None:
+        self._connection.run(_CONSUME, (position, run, signal))
+        if self._connection.changed() != 1:
+            raise Refused(
+                f"signal {signal} is not in the inbox of the run: another entry consumed it, or it never came"
+            )
+
+    def _save(self, run: int, new: NewCheckpoint, done: Committed) -> Committed:
+        connection = self._connection
+        row = connection.row(_COUNT_CHECKPOINT, (run,))
+        assert row is not None, "the fence let the run through"
+        n, event_no = row
+        encoding, body = payloads.pack(new.state)
+        connection.run(
+            _INSERT_CHECKPOINT,
+            (run, n, new.segment, new.name, self._now_us, event_no, new.keep, new.now_us, body,
+             payloads.digest(new.state), len(new.state), encoding),
+        )  # fmt: skip
+        connection.run(_PRUNE_CHECKPOINTS, (run, max(1, new.keep)))
+        told = rows.event_json(n=n, name=new.name, segment=new.segment, bytes=len(new.state))
+        self._add_note(run, event_no, "checkpoint.saved", told)
+        return replace(done, event_no=event_no)
+
+    def _settle(self, run: int, outcome: Outcome, done: Committed) -> Committed:
+        before = decisions.run_by_key(self._connection, run)
+        assert before is not None, "the fence let the run through"
+        decision = transitions.settle(before, outcome, self._now_us)
+        self._flush(run)
+        after = decisions.apply(self._connection, before, decision, self._now_us)
+        # The attempt knows how it ended: `asks` need not tell it.
+        self._connection.run(_RELEASE_CLAIM, (run,))
+        return replace(done, event_no=after.event_no)
+
+    def _flush(self, run: int) -> None:
+        """Write what is collected, because the decision may supersede it; what is written is not collected any more."""
+        if any(row[0] == run for row in self._rows):
+            mine = [row for row in self._rows if row[0] == run]
+            self._rows[:] = [row for row in self._rows if row[0] != run]
+            self._connection.many(_INSERT_EVENT, mine)
+
+    def _refused(self, change: Change, message: str | None = None) -> RefusedChange:
+        row = self._connection.row(_FENCE, (change.run,))
+        if row is None:
+            return RefusedChange(
+                state=None, token=0, message=f"run number {change.run} is gone from the store"
+            )
+        state, token, position = rows.STATES[row[0]], row[1], row[2]
+        if message is None:
+            message = _why(change, state, token, position)
+        return RefusedChange(state=state, token=token, message=message)
+
+
+def _is_plain(change: Change) -> bool:
+    if change.outcome is not None or change.checkpoint is not None:
+        return False
+    for entry in change.entries:  # noqa: SIM110 - `all` would make a generator for every Change
+        if entry.signal is not None:
+            return False
+    return True
+
+
+def count_steps(entries: Sequence[Entry]) -> int:
+    """How many of the entries are outcomes of steps: tries, marks, timers and waits are none."""
+    counted = 0
+    for entry in entries:
+        kind, status = entry.kind, entry.status
+        if (kind is _STEP or kind is _ONCE) and (status is _OK or status is _FAILED or status is _ABANDONED):
+            counted += 1
+    return counted
+
+
+def _why(change: Change, state: RunState, token: int, position: int) -> str:
+    if token != change.token:
+        return f"attempt {change.token} is fenced out: the run's token is {token}, it is {state}"
+    if state is not RunState.RUNNING:
+        return f"the run is {state}: it records nothing"
+    return f"the run is at position {position}, the Change at {change.position}"

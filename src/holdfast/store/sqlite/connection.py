@@ -1,0 +1,176 @@
+"""Connections to the file, each with the settings that durability and speed ask for.
+
+Laws of this file:
+1. Only apsw opens the store, with the SQLite that it carries: two SQLite copies in one process drop each other's
+   locks, and copies before 3.51.3 can corrupt a WAL file that several connections write.
+2. `synchronous=FULL`: a commit that returned is on the disk.
+3. Every write is `BEGIN IMMEDIATE`: one that reads first and upgrades later fails at once, whatever the timeout.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from holdfast.errors import StoreRefused
+
+Row = tuple[Any, ...]
+Values = Sequence[int | float | bytes | str | None]
+
+OLDEST_SQLITE: Final = (3, 51, 3)
+PAGE_BYTES: Final = (
+    8192  # measured: 8 KiB pages take batches of 1 KiB rows 1.3 to 1.6 × as fast as 4 KiB ones
+)
+BUSY_MS: Final = 10_000  # far beyond the longest transaction of ours; then something is wrong, and is said
+CACHE_KIB: Final = 16_384
+JOURNAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
+
+
+def check_library(version: str) -> None:
+    """Raise StoreRefused when this SQLite is older than the first one without the WAL-reset bug."""
+    if tuple(int(part) for part in version.split(".")[:3]) < OLDEST_SQLITE:
+        wanted = ".".join(str(part) for part in OLDEST_SQLITE)
+        raise StoreRefused(
+            f"apsw carries SQLite {version}, which can corrupt a file that several connections write; "
+            f"install an apsw that carries SQLite {wanted} or later: pip install --upgrade apsw"
+        )
+
+
+class Connection:
+    """One connection to the file, used by one thread at a time."""
+
+    def __init__(
+        self, path: Path, *, busy_ms: int = BUSY_MS, autocheckpoint: bool = False, reads_only: bool = False
+    ) -> None:
+        check_library(apsw.sqlite_lib_version())
+        self.path = path
+        self._busy_ms = busy_ms
+        # Never SQLITE_OPEN_CREATE: our own code creates the file, so a file deleted in use is noticed, not made anew.
+        self._raw = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
+        self._raw.set_busy_timeout(busy_ms)  # with blocking locks where the build has them: no polling
+        self._execute: Callable[..., apsw.Cursor] = self._raw.execute
+        for pragma in _settings(autocheckpoint):
+            self.run(pragma)
+        if reads_only:
+            self.run("PRAGMA query_only = ON")
+
+    def rows(self, sql: str, values: Values = ()) -> list[Row]:
+        """Every row of one statement."""
+        return self._execute(sql, values).fetchall()
+
+    def row(self, sql: str, values: Values = ()) -> Row | None:
+        """The first row of one statement, or None."""
+        found: Row | None = self._execute(sql, values).fetchone()
+        return found
+
+    def value(self, sql: str, values: Values = ()) -> Any:  # noqa: ANN401 - a cell is of any of SQLite's types
+        """The first value of the first row, or None."""
+        found = self._execute(sql, values).fetchone()
+        return None if found is None else found[0]
+
+    def run(self, sql: str, values: Values = ()) -> None:
+        """Run one statement, or a script, to its end."""
+        for _ in self._execute(sql, values):
+            pass
+
+    def many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run one statement for each of `rows`."""
+        self._raw.executemany(sql, rows)
+
+    def changed(self) -> int:
+        """How many rows the newest statement changed."""
+        return self._raw.changes()
+
+    def newest_key(self) -> int:
+        """The key of the newest inserted row."""
+        return self._raw.last_insert_rowid()
+
+    def patience(self, busy_ms: int | None) -> None:
+        """How long to wait for the write lock from now on; None is what the connection was opened with."""
+        self._raw.set_busy_timeout(self._busy_ms if busy_ms is None else busy_ms)
+
+    def begin(self) -> None:
+        """Take the write lock."""
+        self._execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self._execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+        if self._raw.in_transaction:
+            self._execute("ROLLBACK")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it, or nothing."""
+        self.begin()
+        try:
+            yield
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Reads inside see one moment of the store. Never for writes."""
+        self._execute("BEGIN DEFERRED")
+        try:
+            yield
+        finally:
+            self.rollback()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """All of it, or nothing, inside a transaction."""
+        self._execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._execute("ROLLBACK TO part")
+            self._execute("RELEASE part")
+            raise
+        self._execute("RELEASE part")
+
+    def on_wal(self, tell: Callable[[int], None]) -> None:
+        """Call `tell` after each commit with the number of pages in the WAL."""
+
+        def hook(_: apsw.Connection, __: str, pages: int) -> int:
+            tell(pages)
+            return apsw.SQLITE_OK
+
+        self._raw.set_wal_hook(hook)
+
+    def checkpoint(self, *, truncate: bool) -> None:
+        """Move the WAL into the database: passively, or waiting for everyone and cutting the file to nothing."""
+        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if truncate else apsw.SQLITE_CHECKPOINT_PASSIVE
+        self._raw.wal_checkpoint(mode=mode)
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        self._raw.close()
+
+
+def _settings(autocheckpoint: bool) -> list[str]:
+    wanted = [
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA recursive_triggers = OFF",
+        "PRAGMA trusted_schema = OFF",
+        "PRAGMA mmap_size = 0",  # a mapped file turns an I/O error into a signal that ends the process
+        f"PRAGMA cache_size = -{CACHE_KIB}",
+        f"PRAGMA journal_size_limit = {JOURNAL_LIMIT_BYTES}",
+    ]
+    if not autocheckpoint:
+        wanted.append("PRAGMA wal_autocheckpoint = 0")
+    if sys.platform == "darwin":
+        # There fsync leaves the data in the drive's cache.
+        wanted += ["PRAGMA fullfsync = ON", "PRAGMA checkpoint_fullfsync = ON"]
+    return wanted

@@ -1,0 +1,87 @@
+"""Builds what an attempt needs to go on: the newest good checkpoint, the setup, and the tail.
+
+The cost is setup + state + tail, whatever the history: a checkpoint remembers the run's event number at its save,
+so the tail is one range of the index on (run, n).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.model import SETUP, Checkpoint, Entry, Journal, Note, Resolution, Run
+from holdfast.store.sql import statements
+from holdfast.store.sqlite import payloads, rows
+from holdfast.store.sqlite.connection import Connection, Row
+
+_SQL = statements("holdfast.store.sqlite", "sql", "journal.sql")
+_CHECKPOINT_BELOW, _MARK_CORRUPT, _MOST_KEPT = (
+    _SQL["checkpoint_below"],
+    _SQL["mark_corrupt"],
+    _SQL["most_kept"],
+)
+_TAIL, _SETUP, _RESOLUTIONS = _SQL["tail"], _SQL["setup"], _SQL["resolutions"]
+_PAYLOAD: Final = 14
+_NEWEST: Final = 1 << 62
+
+
+def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
+    """The journal of a run that is being claimed, and an event for each checkpoint now found bad.
+
+    Raises StoreCorrupt when an entry of it fails its checksum.
+    """
+    checkpoint, event_no, corrupt, notes = _newest_good(connection, run)
+    lost = checkpoint is None and run.checkpoint_n > (connection.value(_MOST_KEPT, (run.key,)) or 0)
+    segment = 0 if checkpoint is None else checkpoint.segment
+    found: list[Row] = []
+    if not lost and run.position:
+        if event_no:
+            found += connection.rows(_SETUP, (run.key, event_no))
+        found += connection.rows(_TAIL, (run.key, event_no, segment))
+    journal = Journal(
+        checkpoint=checkpoint,
+        entries=tuple(entry(connection, row, run.id) for row in found),
+        resolutions=_resolutions(connection, run, segment),
+        corrupt=corrupt,
+        lost=lost,
+    )
+    return journal, notes
+
+
+def entry(connection: Connection, row: Row, run_id: str) -> Entry:
+    """An entry with its payload, wherever that is kept. Raises StoreCorrupt."""
+    inline, blob = row[_PAYLOAD], row[_PAYLOAD + 1]
+    if blob is not None:
+        inline = payloads.load(connection, None, blob, f"run {run_id}: entry {row[0]}, {row[3]!r}")
+    return rows.entry_of(row, inline)
+
+
+def _newest_good(
+    connection: Connection, run: Run
+) -> tuple[Checkpoint | None, int, tuple[int, ...], tuple[Note, ...]]:
+    """The newest good checkpoint, its event number, the bad ones passed over, and the events that say so."""
+    corrupt: list[int] = []
+    notes: list[Note] = []
+    below = _NEWEST if run.checkpoint_n else 0
+    while below and (row := connection.row(_CHECKPOINT_BELOW, (run.key, below))) is not None:
+        below = row[0]
+        state = payloads.unpack(row[6], row[7], row[8])
+        if state is not None:
+            return rows.checkpoint_of(row, True, state), row[9], tuple(corrupt), tuple(notes)
+        corrupt.append(below)
+        if not row[10]:
+            connection.run(_MARK_CORRUPT, (run.key, below))
+            notes.append(Note("checkpoint.corrupt", rows.event_json(n=below, name=row[2])))
+    return None, 0, tuple(corrupt), tuple(notes)
+
+
+def _resolutions(connection: Connection, run: Run, segment: int) -> tuple[Resolution, ...]:
+    found = [rows.resolution_of(row[0]) for row in connection.rows(_RESOLUTIONS, (run.key,))]
+    return tuple(each for each in found if _is_live(each, segment))
+
+
+def _is_live(resolution: Resolution, segment: int) -> bool:
+    """Whether the call that it speaks of can still be made: in the setup, or from `segment` on."""
+    if resolution.call is None:
+        return True
+    called_in = resolution.call.identity.segment
+    return called_in == SETUP or called_in >= segment

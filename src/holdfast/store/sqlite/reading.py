@@ -1,0 +1,199 @@
+"""Everything that only reads. Each call sees one moment of the store."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from holdfast.errors import CheckpointNotFound, RunNotFound, StoreCorrupt
+from holdfast.model import (
+    Ask,
+    Checkpoint,
+    Entry,
+    EntryStatus,
+    Event,
+    Progress,
+    QueueRecord,
+    Run,
+    RunFilter,
+    RunState,
+    Signal,
+)
+from holdfast.store.sql import statements
+from holdfast.store.sqlite import journal, payloads, rows
+from holdfast.store.sqlite.connection import Connection, Row
+
+_SQL = statements("holdfast.store.sqlite", "sql", "reading.sql")
+_N, _TYPE = 16, 17
+_HIGHEST: Final = "\U0010ffff"
+_WITH_FAILURE: Final = (EntryStatus.FAILED, EntryStatus.RETRIED)
+ALL_QUEUES: Final = "*"
+
+
+def run_key(connection: Connection, run_id: str) -> int:
+    """The store's number of the run. Raises RunNotFound."""
+    key: int | None = connection.value(_SQL["run_key"], (run_id,))
+    if key is None:
+        raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
+    return key
+
+
+def input_of(connection: Connection, run_id: str) -> bytes:
+    """The run's input."""
+    run_key(connection, run_id)
+    row = connection.row(_SQL["input"], (run_id,))
+    assert row is not None, "a run has its payloads"
+    return payloads.load(connection, row[0], row[1], f"the input of run {run_id}")
+
+
+def progress(connection: Connection, run: int) -> Progress | None:
+    """The newest progress."""
+    row = connection.row(_SQL["progress"], (run,))
+    return None if row is None else rows.progress_of(row)
+
+
+# --- lists --------------------------------------------------------------------------------------------------
+
+
+def runs(connection: Connection, chosen: RunFilter) -> list[Run]:
+    """Runs that fit, newest first. Each state is read by its index, which ends in the key."""
+    found: list[Row] = []
+    states: list[RunState | None] = list(chosen.states) or [None]
+    for state in states:
+        where, values = _conditions(chosen, state)
+        found += connection.rows(
+            f"SELECT * FROM run_rows {where} ORDER BY key DESC LIMIT ?",  # noqa: S608 - fixed fragments
+            (*values, chosen.limit),
+        )
+    found.sort(key=lambda row: row[0], reverse=True)
+    return [rows.run_of(row) for row in found[: max(0, chosen.limit)]]
+
+
+def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[Any]]:
+    wanted: list[tuple[str, Any]] = []
+    if state is not None:
+        wanted.append(("state = ?", state))
+    if chosen.agent is not None:
+        wanted.append(("agent = ?", chosen.agent))
+    if chosen.queue is not None:
+        wanted.append(("queue = ?", chosen.queue))
+    if chosen.id_prefix:
+        wanted += [("id >= ?", chosen.id_prefix), ("id < ?", chosen.id_prefix + _HIGHEST)]
+    if chosen.before is not None:
+        wanted.append(("key < ?", chosen.before))
+    if not wanted:
+        return "", []
+    return "WHERE " + " AND ".join(text for text, _ in wanted), [value for _, value in wanted]
+
+
+def runs_with_input(connection: Connection, agent: str, input_json: bytes) -> list[Run]:
+    """Unfinished runs of the agent with this input, newest first."""
+    found = connection.rows(_SQL["runs_with_input"], (agent, payloads.digest(input_json)))
+    return [rows.run_of(row) for row in found]
+
+
+def queues(connection: Connection) -> list[QueueRecord]:
+    """The queues that have a limit or runs. "*", when it has a limit, counts all of them."""
+    found = {row[0]: QueueRecord(name=row[0], limit=row[1], queued=row[2], running=row[3]) for row in
+             connection.rows(_SQL["queues"])}  # fmt: skip
+    if ALL_QUEUES in found:
+        found[ALL_QUEUES] = QueueRecord(
+            name=ALL_QUEUES,
+            limit=found[ALL_QUEUES].limit,
+            queued=sum(each.queued for each in found.values()),
+            running=sum(each.running for each in found.values()),
+        )
+    return list(found.values())
+
+
+def asks(connection: Connection, worker: int) -> list[Ask]:
+    """The runs whose newest claim is this worker's, apart from those that it settled itself."""
+    return [
+        Ask(run=row[0], token=row[1], state=rows.STATES[row[2]], asked=row[3], inbox_no=row[4])
+        for row in connection.rows(_SQL["asks"], (worker,))
+    ]
+
+
+# --- the journal and the feed -------------------------------------------------------------------------------
+
+
+def events(connection: Connection, run_id: str, after: int, limit: int) -> list[Event]:
+    """The feed from `after` on."""
+    found = connection.rows(_SQL["events"], (run_key(connection, run_id), after, limit))
+    return [_event(connection, run_id, row) for row in found]
+
+
+def _event(connection: Connection, run_id: str, row: Row) -> Event:
+    n, kind = row[_N], row[_TYPE]
+    if row[0] is None:
+        payload = payloads.load(connection, row[14], row[15], f"run {run_id}: event {n}")
+        return Event(run=run_id, n=n, at_us=row[11], type=kind, payload=payload)
+    if rows.STATUSES[row[7]] in _WITH_FAILURE:
+        return rows.entry_event(run_id, n, kind, journal.entry(connection, row, run_id))
+    return rows.entry_event(run_id, n, kind, rows.entry_of(row, b""))
+
+
+def entries(connection: Connection, run_id: str, with_payloads: bool) -> list[Entry]:
+    """Every entry, in order."""
+    key = run_key(connection, run_id)
+    if with_payloads:
+        return [journal.entry(connection, row, run_id) for row in connection.rows(_SQL["entries"], (key,))]
+    return [rows.entry_of(row, b"") for row in connection.rows(_SQL["entries_without_payloads"], (key,))]
+
+
+def once(connection: Connection, run: int, key: str) -> Entry | None:
+    """The outcome remembered under this key."""
+    row = connection.row(_SQL["once"], (run, key))
+    return None if row is None else journal.entry(connection, row, f"number {run}")
+
+
+def count_once(connection: Connection, run: int) -> int:
+    """How many outcomes are remembered."""
+    counted: int = connection.value(_SQL["count_once"], (run,))
+    return counted
+
+
+def inbox(connection: Connection, run: int) -> tuple[int, list[Signal]]:
+    """The highest signal number, and the signals that nothing has consumed."""
+    highest: int = connection.value(_SQL["inbox_no"], (run,)) or 0
+    waiting = [
+        Signal(
+            n=row[0],
+            name=row[1],
+            payload=payloads.load(connection, row[2], row[3], f"run number {run}: signal {row[0]}"),
+            at_us=row[4],
+        )
+        for row in connection.rows(_SQL["inbox"], (run,))
+    ]
+    return highest, waiting
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------
+
+
+def checkpoints(connection: Connection, run_id: str) -> list[Checkpoint]:
+    """The stored checkpoints, each verified."""
+    found = connection.rows(_SQL["checkpoints"], (run_key(connection, run_id),))
+    return [rows.checkpoint_of(row, _state(row) is not None) for row in found]
+
+
+def checkpoint(connection: Connection, run_id: str, n: int | None) -> Checkpoint:
+    """One checkpoint with its state; None is the newest good one. Raises CheckpointNotFound, StoreCorrupt."""
+    key = run_key(connection, run_id)
+    numbers = [row[0] for row in connection.rows(_SQL["checkpoint_numbers"], (key,))] if n is None else [n]
+    for number in numbers:
+        row = connection.row(_SQL["checkpoint"], (key, number))
+        state = None if row is None else _state(row)
+        if row is not None and state is not None:
+            return rows.checkpoint_of(row, True, state)
+        if row is not None and n is not None:
+            raise StoreCorrupt(
+                f"run {run_id}: checkpoint {n} fails its checksum; `holdfast checkpoints {run_id}` lists all"
+            )
+    if n is None and numbers:
+        raise StoreCorrupt(f"run {run_id}: none of its {len(numbers)} checkpoints is good")
+    which = "no checkpoint" if n is None else f"no checkpoint {n}"
+    raise CheckpointNotFound(f"run {run_id} has {which}; `holdfast checkpoints {run_id}` lists what it has")
+
+
+def _state(row: Row) -> bytes | None:
+    return payloads.unpack(row[6], row[7], row[8])

@@ -1,0 +1,64 @@
+-- Who gets which run. The conditions of the partial indexes are repeated word for word, or they are not used.
+
+-- name: due_groups
+-- Every (queue, priority) with due or coming runs of an agent and version: one seek each, however many rows there are.
+WITH RECURSIVE heads (key) AS (
+    SELECT (SELECT key FROM runs INDEXED BY runs_due
+            WHERE agent = ?1 AND version = ?2
+              AND claimable = 1 AND available_at_us IS NOT NULL AND state IN ('queued', 'waiting')
+            ORDER BY queue, priority LIMIT 1)
+    UNION ALL
+    SELECT (SELECT later.key FROM runs AS later INDEXED BY runs_due
+            WHERE later.agent = ?1 AND later.version = ?2
+              AND later.claimable = 1 AND later.available_at_us IS NOT NULL AND later.state IN ('queued', 'waiting')
+              AND (later.queue, later.priority) > (head.queue, head.priority)
+            ORDER BY later.queue, later.priority LIMIT 1)
+    FROM heads JOIN runs AS head ON head.key = heads.key
+)
+SELECT runs.queue, runs.priority FROM heads JOIN runs ON runs.key = heads.key;
+
+-- name: due
+SELECT key, available_at_us, priority, queue FROM runs INDEXED BY runs_due
+WHERE agent = ?1 AND version = ?2 AND queue = ?3 AND priority = ?4
+  AND claimable = 1 AND available_at_us IS NOT NULL AND state IN ('queued', 'waiting')
+  AND available_at_us <= ?5
+  AND (suspect = 0 OR position <> claimed_position)
+  AND (deadline_at_us IS NULL OR deadline_at_us > ?5)
+ORDER BY available_at_us LIMIT ?6;
+
+-- name: due_suspects
+SELECT key, available_at_us, priority, queue FROM runs INDEXED BY runs_suspect
+WHERE agent = ?1 AND version = ?2
+  AND suspect = 1 AND claimable = 1 AND available_at_us IS NOT NULL AND state IN ('queued', 'waiting')
+  AND available_at_us <= ?3
+  AND position = claimed_position
+  AND (deadline_at_us IS NULL OR deadline_at_us > ?3);
+
+-- name: held_by
+-- The runs that a worker holds.
+SELECT key, coalesce(available_at_us, created_at_us), priority, queue, agent, version,
+       claimable = 1 AND (deadline_at_us IS NULL OR deadline_at_us > ?2), suspect, position = claimed_position
+FROM runs INDEXED BY runs_of_worker WHERE worker = ?1;
+
+-- name: load_of
+-- How many runs the worker has, and whether one of them must run alone.
+SELECT count(*), coalesce(max(suspect AND position = claimed_position), 0)
+FROM runs INDEXED BY runs_of_worker WHERE worker = ?;
+
+-- name: live
+SELECT queue, count(*) FROM runs INDEXED BY runs_live WHERE state = 'running' GROUP BY queue;
+
+-- name: limits
+SELECT name, at_most FROM queues WHERE at_most IS NOT NULL;
+
+-- name: chosen
+SELECT run_rows.*, input, input_blob FROM run_rows JOIN run_payloads ON run = run_rows.key WHERE run_rows.key = ?;
+
+-- name: key_of
+SELECT key FROM runs WHERE id = ?;
+
+-- name: take
+UPDATE runs SET claimed_by = ? WHERE key = ?;
+
+-- name: fell_with
+UPDATE workers SET fell_with = ? WHERE key = ? AND fell_with IS NULL RETURNING fell_with;

@@ -1,0 +1,27 @@
+-- What a rule decided about a run.
+
+-- name: settle_run
+UPDATE runs SET state = ?, reason = ?, token = ?, event_no = ?, worker = ?, available_at_us = ?, attempts = ?,
+    failures = ?, crashes = ?, crashes_alone = ?, suspect = ?, claimed_position = ?, asked = ?, wait_name = ?,
+    inbox_no = ?, deadline_at_us = ?, started_at_us = ?, finished_at_us = ?, step = ?
+WHERE key = ?;
+
+-- name: settle_payloads
+UPDATE run_payloads SET result = ?, result_blob = ?, failure = ?, mismatch = ? WHERE run = ?;
+
+-- name: supersede
+UPDATE events SET superseded = 1 WHERE rowid = (    -- an entry's number in the feed is never below its position
+    SELECT rowid FROM events WHERE run = ?1 AND n >= ?2 AND position = ?2 ORDER BY n LIMIT 1);
+
+-- name: return_signal
+UPDATE signals SET consumed = NULL WHERE run = ? AND consumed = ?;
+
+-- name: insert_resolution
+INSERT INTO resolutions (run, n, resolution)
+SELECT ?1, coalesce(max(n), 0) + 1, ?2 FROM resolutions WHERE run = ?1;
+
+-- name: run_by_key
+SELECT * FROM run_rows WHERE key = ?;
+
+-- name: run_by_id
+SELECT run_rows.*, result, result_blob FROM run_rows JOIN run_payloads ON run = run_rows.key WHERE id = ?;

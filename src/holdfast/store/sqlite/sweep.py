@@ -1,0 +1,74 @@
+"""What no worker can do for itself: deadlines, versions without code, and dead generations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast.clock import Clock
+from holdfast.model import Decision, Run
+from holdfast.rules import transitions
+from holdfast.store.sql import statements
+from holdfast.store.sqlite import claim, decisions, rows, workers
+from holdfast.store.sqlite.connection import Connection
+
+_SQL = statements("holdfast.store.sqlite", "sql", "sweep.sql")
+
+_Rule = Callable[[Run, int], Decision]
+
+
+def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks) -> tuple[int, list[Path]]:
+    """Sweep at most `limit` runs inside the caller's transaction; return how many rows changed, and the lock files of
+    the generations that were forgotten."""
+    now_us = clock.wall_us()
+    dead = workers.fallen(connection, clock, locks)
+    swept = _expire(connection, now_us, limit)
+    served = _served(connection, {each.key for each in dead})
+    swept += _find_code(connection, served, now_us, limit - swept)
+    swept += _miss_code(connection, served, now_us, limit - swept)
+    forgotten = workers.forget(connection, dead)
+    return swept + len(forgotten), forgotten
+
+
+def _expire(connection: Connection, now_us: int, limit: int) -> int:
+    keys = [row[0] for row in connection.rows(_SQL["expired"], (now_us, limit))]
+    return _decide(connection, keys, transitions.expire, now_us)
+
+
+def _find_code(connection: Connection, served: set[tuple[str, str]], now_us: int, limit: int) -> int:
+    found = 0
+    for agent, version in sorted(served):
+        keys = [
+            row[0] for row in connection.rows(_SQL["without_code"], (agent, version, max(0, limit - found)))
+        ]
+        found += _decide(connection, keys, transitions.code_found, now_us)
+    return found
+
+
+def _miss_code(connection: Connection, served: set[tuple[str, str]], now_us: int, limit: int) -> int:
+    missed = 0
+    for agent, version in connection.rows(_SQL["versions"]):
+        if (agent, version) in served:
+            continue
+        due = claim.due(connection, agent, version, now_us, max(0, limit - missed))
+        keys = [row[0] for row in due][: max(0, limit - missed)]
+        missed += _decide(connection, keys, transitions.needs_code, now_us)
+    return missed
+
+
+def _served(connection: Connection, dead: set[int]) -> set[tuple[str, str]]:
+    """What live workers serve. A draining one counts: its successor is about to start."""
+    return {
+        (each.agent, each.version)
+        for key, serves in connection.rows(_SQL["served"])
+        if key not in dead
+        for each in rows.serves_of(serves)
+    }
+
+
+def _decide(connection: Connection, keys: list[int], rule: _Rule, now_us: int) -> int:
+    for key in keys:
+        run = decisions.run_by_key(connection, key)
+        assert run is not None, "it was read in this transaction"
+        decisions.apply(connection, run, rule(run, now_us), now_us)
+    return len(keys)
