@@ -338,6 +338,8 @@ def test_a_missing_key_is_fatal(monkeypatch: pytest.MonkeyPatch):
         (of("asyncpg.exceptions", "PostgresError"), FATAL),
         (of("sqlalchemy.exc", "OperationalError"), TRANSIENT),
         (of("sqlalchemy.exc", "IntegrityError", type(of("sqlalchemy.exc", "SQLAlchemyError"))), FATAL),
+        (of("sqlalchemy.exc", "DBAPIError"), TRANSIENT),
+        (of("sqlalchemy.exc", "DatabaseError", type(of("sqlalchemy.exc", "DBAPIError"))), FATAL),
         (of("redis.exceptions", "RedisError"), TRANSIENT),
         (of("redis.exceptions", "AuthenticationError"), FATAL),
         (of("redis.exceptions", "ReadOnlyError", type(of("redis.exceptions", "ResponseError"))), TRANSIENT),

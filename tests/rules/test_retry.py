@@ -75,6 +75,10 @@ def test_the_delay_doubles_up_to_its_cap():
     assert [next_delay_s(policy, LOST, tries, 1.0) for tries in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+def test_chance_spreads_the_whole_delay_so_that_a_thousand_runs_do_not_come_back_together():
+    assert [next_delay_s(POLICY, LOST, 3, chance) for chance in (0.0, 0.25, 0.5)] == [0.0, 1.0, 2.0]
+
+
 @given(st.integers(1, 999), st.floats(0, 1), st.floats(1, 1e6), st.floats(0, 60), st.floats(60, 86_400))
 def test_the_delay_is_within_its_bounds_and_never_overflows(tries, chance, factor, base, cap):
     policy = RetryPolicy(attempts=1_000, base=base, factor=factor, cap=cap)

@@ -225,7 +225,7 @@ _KINDS: Final[Mapping[str, FailureKind]] = _table(
     requests__fatal="""InvalidURL MissingSchema InvalidSchema URLRequired TooManyRedirects InvalidHeader
         InvalidProxyURL UnrewindableBodyError StreamConsumedError""",
     urllib3__timed_out="TimeoutError",
-    urllib3__transient="HTTPError",
+    urllib3__transient="HTTPError NewConnectionError",  # the latter calls itself a time-out, and is none
     urllib3__fatal="LocationValueError URLSchemeUnknown UnrewindableBodyError InvalidHeader",
     aiohttp__timed_out="ServerTimeoutError",
     aiohttp__transient="ClientError",
@@ -250,10 +250,12 @@ _KINDS: Final[Mapping[str, FailureKind]] = _table(
         OperatorInterventionError InterfaceError InternalClientError""",
     asyncpg__fatal="PostgresError InvalidAuthorizationSpecificationError",
     sqlalchemy__timed_out="TimeoutError",
-    sqlalchemy__transient="OperationalError InterfaceError InternalError DisconnectionError",
-    sqlalchemy__fatal="SQLAlchemyError",
+    # DBAPIError itself wraps what a driver did not sort, asyncpg's deadlocks among them
+    sqlalchemy__transient="OperationalError InterfaceError InternalError DisconnectionError DBAPIError",
+    sqlalchemy__fatal="SQLAlchemyError DatabaseError",
     redis__timed_out="TimeoutError",
-    redis__transient="RedisError BusyLoadingError TryAgainError ClusterDownError ReadOnlyError MasterDownError",
+    redis__transient="""RedisError BusyLoadingError TryAgainError ClusterDownError ReadOnlyError MasterDownError
+        OutOfMemoryError""",
     redis__fatal="AuthenticationError AuthorizationError ResponseError DataError",
     botocore__timed_out="ConnectTimeoutError ReadTimeoutError",
     botocore__transient="HTTPClientError ConnectionError ConnectionClosedError IncompleteReadError",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec.json
 
@@ -254,6 +254,8 @@ def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
                 )
             held = replace(_out_of_running(run, WAITING, reason), failure=failure, mismatch=mismatch)
             return _moved(run, held, "held", attempt=run.attempts, failure=_brief(failure))
+        case _:
+            assert_never(outcome)
 
 
 def _fail(run: Run, failure: Failure, now_us: int, event: str) -> Decision:
@@ -504,6 +506,8 @@ def _way_out(run: Run) -> str:
             return "it is done, and its result stays; start another run under another id"
         case RunState.FAILED | RunState.CANCELLED:
             return f"it has ended; to run it again: holdfast retry {run.id}"
+        case _:
+            assert_never(run.state)
 
 
 def _way_out_of_wait(run: Run) -> str:
