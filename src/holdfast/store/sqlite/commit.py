@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import apsw
+
 from holdfast.errors import Refused
 from holdfast.model import (
     Change,
@@ -209,9 +211,9 @@ class _Batch:
     # --- everything else: signals, checkpoints, outcomes ----------------------------------------------------
 
     def _apply_whole(self, index: int) -> None:
-        """Apply one Change that is more than entries, notes and progress: all of it or nothing."""
+        """Apply one Change that is more than steps, notes and progress: all of it or nothing."""
         change = self._changes[index]
-        collected = len(self._rows)
+        self._flush(change.run)  # what came before stays, whatever becomes of this one
         progress = self._progress.get(change.run)
         try:
             with self._connection.savepoint():
@@ -219,8 +221,9 @@ class _Batch:
                 answer = self._answers[index]
                 if isinstance(answer, Committed):
                     self._answers[index] = self._apply_rest(change, answer)
-        except Refused as error:
-            del self._rows[collected:]
+                    self._flush(change.run)
+        except (Refused, apsw.ConstraintError) as error:
+            self._rows = [row for row in self._rows if row[0] != change.run]
             self._progress.pop(change.run, None)
             if progress is not None:
                 self._progress[change.run] = progress
@@ -228,7 +231,7 @@ class _Batch:
 
     def _apply_rest(self, change: Change, done: Committed) -> Committed:
         position = done.position - len(change.entries)
-        if not change.entries and change.position != position:
+        if change.position != position and not change.entries:
             raise Refused(f"the run is at position {position}, the Change at {change.position}")
         for at, entry in enumerate(change.entries, position + 1):
             if entry.signal is not None:
@@ -236,6 +239,7 @@ class _Batch:
         if change.checkpoint is not None:
             done = self._save(change.run, change.checkpoint, done)
         if change.outcome is not None:
+            self._flush(change.run)  # the outcome may supersede what was collected
             done = self._settle(change.run, change.outcome, done)
         return done
 
@@ -266,17 +270,16 @@ class _Batch:
         before = decisions.run_by_key(self._connection, run)
         assert before is not None, "the fence let the run through"
         decision = transitions.settle(before, outcome, self._now_us)
-        self._flush(run)
         after = decisions.apply(self._connection, before, decision, self._now_us)
         # The attempt knows how it ended: `asks` need not tell it.
         self._connection.run(_RELEASE_CLAIM, (run,))
         return replace(done, event_no=after.event_no)
 
     def _flush(self, run: int) -> None:
-        """Write what is collected, because the decision may supersede it; what is written is not collected any more."""
-        if any(row[0] == run for row in self._rows):
-            mine = [row for row in self._rows if row[0] == run]
-            self._rows[:] = [row for row in self._rows if row[0] != run]
+        """Write what is collected of this run."""
+        mine = [row for row in self._rows if row[0] == run]
+        if mine:
+            self._rows = [row for row in self._rows if row[0] != run]
             self._connection.many(_INSERT_EVENT, mine)
 
     def _refused(self, change: Change, message: str | None = None) -> RefusedChange:
@@ -292,10 +295,11 @@ class _Batch:
 
 
 def _is_plain(change: Change) -> bool:
+    """Whether nothing but the fence can refuse it."""
     if change.outcome is not None or change.checkpoint is not None:
         return False
     for entry in change.entries:  # noqa: SIM110 - `all` would make a generator for every Change
-        if entry.signal is not None:
+        if entry.signal is not None or entry.kind is _ONCE:
             return False
     return True
 

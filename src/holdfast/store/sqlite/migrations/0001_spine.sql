@@ -170,7 +170,7 @@ CREATE TABLE events (
     CHECK ((payload IS NULL) <> (blob IS NULL))
 ) STRICT;
 
-CREATE INDEX events_setup ON events (run, n) WHERE segment = -1;
+CREATE INDEX events_setup ON events (run, n) WHERE segment = -1 AND kind <> 'once';
 CREATE UNIQUE INDEX events_once ON events (run, key)
     WHERE kind = 'once' AND superseded = 0 AND status IN ('ok', 'failed');
 

@@ -13,13 +13,14 @@ SELECT position, segment, scope, name, key, occurrence, kind, status, args_hash,
        superseded, payload, blob
 FROM events
 WHERE run = ?1 AND n > ?2 AND position IS NOT NULL AND superseded = 0 AND (segment >= ?3 OR segment = -1)
+  AND kind <> 'once'
 ORDER BY n;
 
 -- name: setup
 SELECT position, segment, scope, name, key, occurrence, kind, status, args_hash, started_at_us, signal, at_us, token,
        superseded, payload, blob
 FROM events INDEXED BY events_setup
-WHERE run = ?1 AND segment = -1 AND n <= ?2 AND position IS NOT NULL AND superseded = 0
+WHERE run = ?1 AND segment = -1 AND kind <> 'once' AND n <= ?2 AND position IS NOT NULL AND superseded = 0
 ORDER BY n;
 
 -- name: resolutions
