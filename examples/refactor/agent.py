@@ -12,7 +12,7 @@ import logging
 
 from examples.refactor import steps
 from examples.refactor.index import in_scope, tests_that_matter
-from examples.refactor.model import Applied, Change, Index, Job, Judged, Refactoring, Report, TestRun
+from examples.refactor.model import Applied, Change, Index, Job, Judged, Refactoring, Summary, TestRun
 from examples.refactor.rules import DEFAULT_RULES
 from examples.refactor.verify import fate_of, judge
 from holdfast import Context, Every, RetryPolicy, agent
@@ -30,7 +30,7 @@ async def refactor(
     tools: str | None = None,
     in_place: bool = False,
     limit: int | None = None,
-) -> Report:
+) -> Summary:
     """Refactor the codebase at `repo` by `rules`, in a copy unless `in_place`; return what was kept and what was not.
 
     rules: ruff families or codes (`UP`, `C4`, `F401`) and custom rules (`percent-format`), tried in this order.

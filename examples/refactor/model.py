@@ -32,8 +32,12 @@ class Job:
         return Path(self.folder) / "executions.jsonl"
 
     @property
-    def report(self) -> Path:
+    def page(self) -> Path:
         return Path(self.folder) / "report.html"
+
+    @property
+    def report(self) -> Path:
+        return Path(self.folder) / "report.json"
 
     @property
     def changes(self) -> Path:
@@ -140,7 +144,7 @@ class Refactoring:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The agent's result."""
+    """All that is known at the end: the page is made of it, and `report.json` in the job's folder holds it."""
 
     job: Job
     baseline: TestRun
@@ -149,7 +153,20 @@ class Report:
     judged: tuple[Judged, ...]
     files: dict[str, str]  # the record: every file → the sha256 it must have now
     differences: tuple[str, ...]  # where the tree was found not to equal the record
-    html: str  # path of the page
 
     def count(self, fate: Fate) -> int:
         return sum(1 for judged in self.judged if judged.fate == fate)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The agent's result: what a person wants to know first, and where the rest is."""
+
+    verdict: str
+    sound: bool  # the whole suite stands, and the tree equals the record
+    kept: int
+    rolled_back: tuple[str, ...]  # rule, path and reason of each
+    unchanged: int
+    tests_passed: int
+    tree: str
+    report: str

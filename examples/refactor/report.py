@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from examples.refactor.apply import Undo, diff
-from examples.refactor.model import Fate, Job, Judged, Report, TestRun
+from examples.refactor.model import Fate, Job, Judged, Report, Summary, TestRun
 from examples.refactor.verify import last_line
 
 STYLE = Path(__file__).with_name("page.css")
@@ -43,6 +43,22 @@ def diffs(job: Job, judged: Sequence[Judged]) -> dict[int, list[str]]:
             undo = Undo.of(job, row.change)
             found[row.change.number] = diff(undo.before(), undo.after(), row.change.path)
     return found
+
+
+def summary(report: Report) -> Summary:
+    """The agent's result."""
+    sound, sentence = headline(report)
+    back = [row for row in report.judged if row.fate in ("rolled back", "refused")]
+    return Summary(
+        verdict=sentence,
+        sound=sound,
+        kept=report.count("kept"),
+        rolled_back=tuple(f"{row.change.rule} · {row.change.path}: {row.reason}" for row in back),
+        unchanged=report.count("unchanged"),
+        tests_passed=report.final.passed,
+        tree=report.job.tree,
+        report=str(report.job.page),
+    )
 
 
 def headline(report: Report) -> tuple[bool, str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
+
 from examples.refactor import apply as applying
 from examples.refactor import executions, files, report, rules, verify
 from examples.refactor import index as indexing
-from examples.refactor.model import Applied, Change, Index, Job, Judged, Report, TestRun, Verdict
+from examples.refactor.model import Applied, Change, Index, Job, Judged, Report, Summary, TestRun
 from holdfast import FatalError
 
 
@@ -101,23 +103,19 @@ def full_tests(job: Job, base: TestRun) -> TestRun:
     return verify.run_tests(job, all_tests=tuple(base.ran), baseline=base)
 
 
-def write_report(job: Job, found: Index, base: TestRun, final: TestRun, judged: list[Judged]) -> Report:
-    """Compare the tree with the record, and write the page."""
+def write_report(job: Job, found: Index, base: TestRun, final: TestRun, judged: list[Judged]) -> Summary:
+    """Compare the tree with the record; write the page, and `report.json` for programs."""
     executions.note(job.execution_log, "report")
     record = report.record(found.files, judged)
     result = Report(
         job=job,
         baseline=base,
         final=final,
-        verdict=final_verdict(base, final),
+        verdict=verify.judge(base, final),
         judged=tuple(judged),
         files=record,
         differences=report.differences(record, files.hash_tree(Path(job.tree))),
-        html=str(job.report),
     )
-    files.write(job.report, report.page(result, report.diffs(job, judged)).encode())
-    return result
-
-
-def final_verdict(base: TestRun, final: TestRun) -> Verdict:
-    return verify.judge(base, final)
+    files.write(job.report, msgspec.json.encode(result))
+    files.write(job.page, report.page(result, report.diffs(job, judged)).encode())
+    return report.summary(result)

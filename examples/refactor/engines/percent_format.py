@@ -48,7 +48,10 @@ class PercentToFString(libcst.CSTTransformer):
             return []
         simple = (libcst.Name, libcst.Attribute, libcst.Subscript)
         values = [self.module.code_for_node(element.value) for element in right.elements]
-        fits = all(isinstance(element.value, simple) for element in right.elements)
+        fits = all(
+            isinstance(element, libcst.Element) and isinstance(element.value, simple)
+            for element in right.elements
+        )
         return values if fits and not any(set(value) & set("\"'\\\n") for value in values) else []
 
 

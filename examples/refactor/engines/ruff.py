@@ -39,7 +39,7 @@ class Ruff:
 
     def command(self, job: Job, rules: Sequence[str]) -> list[str]:
         return [
-            *(job.tools, "-m", "ruff", "check", "--isolated", "--no-cache", "--quiet", "--exit-zero"),
+            *(job.tools, "-m", "ruff", "check", "--isolated", "--no-cache", "--exit-zero"),
             *("--preview", "--unsafe-fixes", "--target-version", target_version(job.python)),
             *("--select", ",".join(rules)),
         ]
@@ -49,7 +49,9 @@ class Ruff:
         for start in range(0, len(paths) if rules else 0, FILES_AT_ONCE):
             asked = paths[start : start + FILES_AT_ONCE]
             ran = self.run([*self.command(job, rules), "--output-format", "json", *asked], job, None)
-            if ran.returncode:
+            if (
+                ran.returncode or b"Unknown rule" in ran.stderr
+            ):  # with others, ruff passes an unknown one over
                 raise Unavailable(why_not(job, rules, ran.stderr))
             for found in json.loads(ran.stdout):
                 rule = family_of(found["code"] or "", rules)
@@ -59,7 +61,7 @@ class Ruff:
         return [Finding(rule, path, count) for (rule, path), count in places.items()]
 
     def rewrite(self, job: Job, change: Change, source: bytes) -> bytes:
-        flags = ["--fix", "--stdin-filename", change.path, "-"]
+        flags = ["--fix", "--quiet", "--stdin-filename", change.path, "-"]
         ran = self.run([*self.command(job, [change.rule]), *flags], job, source)
         if ran.returncode:
             raise Refused(f"ruff refused: {words(ran.stderr)}")
