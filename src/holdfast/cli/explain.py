@@ -50,7 +50,7 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
     later = due is not None and due > now
     when = words.until(due, now) if due is not None else ""
     if view.reason is Reason.BACKOFF and later:
-        failures = f"{view.failures} failed {'attempt' if view.failures == 1 else 'attempts'}"
+        failures = words.number(view.failures, "failure")
         return Explanation(f"the next attempt begins {when}, after {failures}", (_retry(quoted, "try now"),))
     if later:
         return Explanation(f"it starts {when}")

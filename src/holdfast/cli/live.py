@@ -103,6 +103,8 @@ class Picture:
                 self.logs.append(log_text(told))
             case "progress":
                 self.progress = progress_rule.merge(self.progress, _progress(told), event.at_us)
+            case "step.started":
+                self.step, self.step_since_us = str(told.get("name") or ""), event.at_us
             case "step.finished" | "step.failed":
                 self.recorded += 1
             case _:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from holdfast.cli import words
 from holdfast.cli.explain import Explanation, sides
-from holdfast.client import Detail, ErrorView, ProgressView, RunView, StepView, StoredCheckpoint
+from holdfast.client import Detail, ProgressView, RunView, StepView, StoredCheckpoint
 from holdfast.model import Failure, RunState
 
 PLAIN_WIDTH = 240
@@ -111,7 +111,10 @@ def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_inp
     """The page of `show`."""
     head = Text.assemble((view.id, "bold"), "  ")
     head.append_text(state_text(view.state, view.reason))
-    parts: list[RenderableType] = [head, Padding(_facts(view, why, now, run_input), (0, 0, 0, 2))]
+    parts: list[RenderableType] = [
+        head,
+        Padding(_facts(view, why, now, run_input), (0, 0, 0, 2), expand=False),
+    ]
     if detail.mismatch is not None:
         parts += ["", _both_sides(detail)]
     if detail.failure is not None and view.state is not RunState.SUCCEEDED:
@@ -132,7 +135,7 @@ def _facts(view: RunView, why: Explanation, now: datetime, run_input: object) ->
         grid.add_row("progress", progress_line(view.progress))
     if view.step is not None:
         grid.add_row("step", view.step)
-    grid.add_row("recorded", f"{view.steps} outcomes, {_attempts(view)}")
+    grid.add_row("recorded", recorded(view))
     if view.checkpoint is not None:
         name = f" {view.checkpoint.name!r}" if view.checkpoint.name else ""
         saved = words.age(view.checkpoint.at, now)
@@ -150,9 +153,10 @@ def _facts(view: RunView, why: Explanation, now: datetime, run_input: object) ->
     return grid
 
 
-def _attempts(view: RunView) -> str:
-    attempts = f"{view.attempts} attempt{'' if view.attempts == 1 else 's'}"
-    return f"{attempts}, {view.failures} of them failed" if view.failures else attempts
+def recorded(view: RunView) -> str:
+    """`12 outcomes in 2 attempts, 1 of them failed`."""
+    text = f"{words.number(view.steps, 'outcome')} in {words.number(view.attempts, 'attempt')}"
+    return f"{text}, {view.failures} of them failed" if view.failures else text
 
 
 def progress_line(view: ProgressView) -> RenderableType:
@@ -173,7 +177,8 @@ def progress_line(view: ProgressView) -> RenderableType:
 
 def bar(percent: float, width: int = 24) -> ProgressBar:
     """A bar of a fixed width."""
-    return ProgressBar(total=100, completed=max(0.0, min(100.0, percent)), width=width)
+    done = max(0.0, min(100.0, percent))
+    return ProgressBar(total=100, completed=done, width=width, complete_style="cyan", finished_style="green")
 
 
 def resources_line(view: RunView) -> str:
@@ -197,7 +202,7 @@ def _both_sides(detail: Detail) -> RenderableType:
     if both is not None:
         grid.add_row("the code does", Text(both[0], style="cyan"))
         grid.add_row("recorded is", Text(both[1], style="yellow"))
-    return Group(Text(detail.mismatch.message, style="bold"), Padding(grid, (0, 0, 0, 2)))
+    return Group(Text(detail.mismatch.message, style="bold"), Padding(grid, (0, 0, 0, 2), expand=False))
 
 
 def ways_out(why: Explanation) -> RenderableType:
@@ -207,7 +212,9 @@ def ways_out(why: Explanation) -> RenderableType:
     grid.add_column(style="dim", overflow="fold")
     for way in why.ways:
         grid.add_row(way.command, way.meaning)
-    return Group(Text("ways on" if len(why.ways) > 1 else "way on"), Padding(grid, (0, 0, 0, 2)))
+    return Group(
+        Text("ways on" if len(why.ways) > 1 else "way on"), Padding(grid, (0, 0, 0, 2), expand=False)
+    )
 
 
 def failure_text(failure: Failure) -> Text:
@@ -217,15 +224,21 @@ def failure_text(failure: Failure) -> Text:
     known = ", an error nobody classified" if failure.unclassified else ""
     text.append(f"  [{failure.kind}{known}]", style="dim")
     if failure.frames:
-        text.append("\n" + failure.frames.rstrip("\n"), style="")
+        text.append("\n" + _frames_alone(failure.frames))
     if failure.cause is not None:
         text.append("\ncaused by ", style="dim").append_text(failure_text(failure.cause))
     return text
 
 
-def error_line(error: ErrorView) -> str:
-    """A failure in one line."""
-    return words.one_line(f"{error.type}: {error.message}" if error.message else error.type, 160)
+def _frames_alone(frames: str) -> str:
+    """The frames of a traceback without its first line and its last, which the failure's own line says already.
+    One with several parts (an error raised while another was handled) stays as it is."""
+    lines = frames.rstrip("\n").splitlines()
+    if sum(line.lstrip("| ").startswith("Traceback (most") for line in lines) != 1 or not lines[0].startswith(
+        "Trace"
+    ):
+        return "\n".join(lines)
+    return "\n".join(line for line in lines[1:] if line.startswith(" "))
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:

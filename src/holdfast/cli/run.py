@@ -153,11 +153,12 @@ async def _ended(client: Client, handle: RunHandle[object], order: Order) -> int
 def _succeeded(view: RunView, order: Order) -> None:
     from rich.text import Text
 
-    from holdfast.cli.render import console, took
+    from holdfast.cli.render import console, recorded, took
 
-    recorded = f"{view.steps} outcomes recorded, {view.attempts} attempt{'' if view.attempts == 1 else 's'}"
     end = view.finished_at or view.created_at
-    line = Text.assemble(("✓ ", "green"), (view.id, "bold"), f" succeeded in {took(view, end)}: {recorded}")
+    line = Text.assemble(
+        ("✓ ", "green"), (view.id, "bold"), f" succeeded in {took(view, end)}: {recorded(view)}"
+    )
     console(stderr=True).print(line)
     if not order.as_json:
         import json

@@ -13,9 +13,11 @@ _DAY: Final = 86400
 
 
 def duration(length_s: float) -> str:
-    """`0.4s`, `12s`, `3m 05s`, `2h 10m`, `4d 3h`."""
+    """`40ms`, `1.4s`, `12s`, `3m 05s`, `2h 10m`, `4d 3h`."""
     if length_s < 0:
         return "0s"
+    if length_s < 0.1:
+        return f"{round(length_s * 1000)}ms"
     if length_s < 10:
         return f"{length_s:.1f}s"
     whole = round(length_s)
@@ -56,6 +58,11 @@ def rough(length_s: float) -> str:
     if length_s < 36 * _HOUR:
         return f"{length_s / _HOUR:.1f}h".replace(".0h", "h")
     return f"{round(length_s / _DAY)}d"
+
+
+def number(count_of: int, noun: str) -> str:
+    """`1 attempt`, `2 attempts`."""
+    return f"{count_of:,} {noun}{'' if count_of == 1 else 's'}"
 
 
 def count(value: float) -> str:

@@ -118,7 +118,7 @@ StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
-    """One recorded outcome. `segment` is "setup" above `ctx.restore`; `attempt` is the token of the attempt it is of."""
+    """One recorded outcome. `segment` is "setup" above `ctx.restore`; `attempt` is the token of its attempt."""
 
     n: int
     name: str
