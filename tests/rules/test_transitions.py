@@ -280,14 +280,6 @@ def test_a_pause_that_was_asked_survives_the_death_of_the_worker():
     assert (run.crashes, run.suspect) == (1, True)
 
 
-def test_what_must_run_alone_is_known_before_the_claim():
-    assert transitions.must_run_alone(running(), CRASH_BESIDE)
-    assert not transitions.must_run_alone(running(), DRAIN)
-    assert not transitions.must_run_alone(running(position=6), CRASH_ALONE)
-    assert transitions.must_run_alone(a_run(suspect=True), None)
-    assert not transitions.must_run_alone(a_run(suspect=True, position=6), None)
-
-
 # --- settle -------------------------------------------------------------------------------------------------
 
 OUTCOMES = [

@@ -169,11 +169,6 @@ def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> D
     return _hand_out(run, worker, now_us, {"taken_over": after})
 
 
-def must_run_alone(run: Run, takeover: Takeover | None) -> bool:
-    """Whether a claim would hand out a suspect: what `schedule.Candidate` wants to know before the claim."""
-    return (_forgiven(run) if takeover is None else _count(run, takeover)).suspect
-
-
 def _hand_out(run: Run, worker: int, now_us: int, why: dict[str, object]) -> Decision:
     claimed = replace(
         run,
