@@ -1,0 +1,53 @@
+"""The store's conformance suite: each promise of the Store protocol is a test named after it.
+
+A store proves itself by running all of it, with no case skipped:
+
+    from holdfast.testing.conformance import MovableClock, Place, StoreConformance
+
+    class MyPlace(Place):
+        def handle(self) -> Store: ...
+        async def damage_checkpoint(self, run_key: int, n: int) -> None: ...
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture
+        def place(self) -> Place:
+            return MyPlace(MovableClock())
+
+It needs pytest and pytest-asyncio. Time never passes by itself: a test moves the clock of its Place, so a lease
+ends without anybody waiting for it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+_PARTS = ("runs", "claims", "crashes", "commits", "outcomes", "journals", "signals", "workers", "handles")
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
+
+from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
+from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
+from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
+from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
+from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
+from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
+from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
+from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
+from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
+from holdfast.testing.conformance.workers import WorkerPromises  # noqa: E402
+
+
+class StoreConformance(
+    RunPromises,
+    ClaimPromises,
+    CrashPromises,
+    CommitPromises,
+    OutcomePromises,
+    JournalPromises,
+    SignalPromises,
+    WorkerPromises,
+    HandlePromises,
+):
+    """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
+
+
+__all__ = ["MovableClock", "Place", "StoreConformance"]

@@ -1,0 +1,71 @@
+"""The SQLite store keeps every promise of the protocol."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, settings
+
+from holdfast.store.protocol import Store
+from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing.conformance import MovableClock, Place, StoreConformance
+from tests.conformance.machine import StoreMachine
+
+EXAMPLES = int(os.environ.get("HOLDFAST_MACHINE_EXAMPLES", "0"))
+"""How many random sequences the state machine tries; 0: the few dozen fixed ones of every test run."""
+
+
+class SqlitePlace(Place):
+    """One SQLite file."""
+
+    def __init__(self, path: Path, clock: MovableClock) -> None:
+        super().__init__(clock)
+        self.path = path
+
+    def handle(self) -> Store:
+        return SQLiteStore(self.path, clock=self.clock)
+
+    async def damage_checkpoint(self, run_key: int, n: int) -> None:
+        connection = apsw.Connection(str(self.path))
+        try:
+            where = "FROM checkpoints WHERE run = ? AND n = ?"
+            ((state,),) = connection.execute(f"SELECT state {where}", (run_key, n)).fetchall()
+            middle = len(state) // 2
+            damaged = state[:middle] + bytes([state[middle] ^ 1]) + state[middle + 1 :]
+            connection.execute(
+                "UPDATE checkpoints SET state = ? WHERE run = ? AND n = ?", (damaged, run_key, n)
+            )
+        finally:
+            connection.close()
+
+
+class TestSqliteStore(StoreConformance):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Place:
+        return SqlitePlace(tmp_path / "runs.db", MovableClock())
+
+
+class SqliteMachine(StoreMachine):
+    def new_place(self) -> Place:
+        self.folder = Path(tempfile.mkdtemp(prefix="holdfast-machine-"))
+        return SqlitePlace(self.folder / "runs.db", MovableClock())
+
+    def teardown(self) -> None:
+        super().teardown()
+        shutil.rmtree(self.folder)
+
+
+TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine.settings = settings(
+    max_examples=EXAMPLES or 40,
+    stateful_step_count=60 if EXAMPLES else 30,
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
