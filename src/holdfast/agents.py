@@ -327,10 +327,10 @@ def _load_file(place: str) -> ModuleType:
         near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.py")], n=1)
         hint = f"did you mean {Path(place).with_name(near[0])}?" if near else f"looked for {path}"
         raise AgentNotFound(f"there is no file {place!r}: {hint}")
-    if (path.parent / "__init__.py").is_file():
-        return _load_from_package(path)
-    _see_first(str(path.parent))
     name = path.stem
+    if (path.parent / "__init__.py").is_file() and not _is_from(sys.modules["__main__"], path):
+        return _load_from_package(path, place)
+    _see_first(str(path.parent))
     for known in ("__main__", name, f"{name}@{path}"):
         if known in sys.modules and _is_from(sys.modules[known], path):
             return sys.modules[known]
@@ -349,17 +349,17 @@ def _load_file(place: str) -> ModuleType:
     return module
 
 
-def _load_from_package(path: Path) -> ModuleType:
+def _load_from_package(path: Path, place: str) -> ModuleType:
     """A file in a package is loaded as the module it is there, so that its imports of the package work."""
     root = path.parent
     while (root / "__init__.py").is_file():
         root = root.parent
     _see_first(str(root))
-    name = ".".join(path.relative_to(root).with_suffix("").parts)
+    inside = path.parent if path.stem == "__init__" else path.with_suffix("")
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(".".join(inside.relative_to(root).parts))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
-        _refuse_import(str(path), error)
+        _refuse_import(place, error)
 
 
 def _load_module(place: str) -> ModuleType:
@@ -398,7 +398,4 @@ def _refuse_import(place: str, error: BaseException) -> NoReturn:
         and "importlib" not in frame.filename
     ]
     told = "".join(traceback.format_list(frames) + traceback.format_exception_only(error)).rstrip()
-    hint = ""
-    if isinstance(error, ImportError) and "relative import" in str(error):
-        hint = "\nA file inside a package is named by its module: package.module:NAME"
-    raise UsageError(f"{place} cannot be imported:\n{told}{hint}") from None
+    raise UsageError(f"{place} cannot be imported:\n{told}") from None

@@ -348,7 +348,7 @@ def test_a_program_started_by_the_worker_does_not_keep_the_lock(tmp_path: Path) 
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
     try:
         lock.forget()
-        assert is_free(path)
+        assert becomes_free(path)
     finally:
         child.communicate(b"\n")
 
