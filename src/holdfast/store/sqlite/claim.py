@@ -5,7 +5,9 @@ There is no other rescue (law 4 of the design): a crashed run, a drained one and
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from holdfast.clock import Clock
@@ -72,7 +74,8 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
         if asks.only is not None
         else _pick(connection, now_us, asks, dead)
     )
-    claims = (_take(connection, key, asks.worker, dead, now_us) for key in keys)
+    with _collector_resting():
+        claims = [_take(connection, key, asks.worker, dead, now_us) for key in keys]
     return [each for each in claims if each is not None]
 
 
@@ -140,6 +143,19 @@ def _candidate(row: Row, suspect: bool) -> schedule.Candidate:
     return schedule.Candidate(row[0], schedule.claim_key(row[1], row[2]), row[3], suspect)
 
 
+@contextmanager
+def _collector_resting() -> Iterator[None]:
+    """Claims make many objects that all stay: Python's collector would look through them for nothing, which took a
+    third of the time of claiming 500 runs (measured)."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 # --- handing out --------------------------------------------------------------------------------------------
 
 
@@ -154,7 +170,7 @@ def _take(connection: Connection, key: int, worker: int, dead: _Dead, now_us: in
         decisions.apply(connection, run, decision, now_us)
         return None
     connection.run(_TAKE, (worker, key))
-    inline, blob = row[rows.RUN_WIDTH : rows.RUN_WIDTH + 2]
+    inline, blob = row[rows.INPUT : rows.INPUT + 2]
     try:
         given = payloads.load(connection, inline, blob, f"the input of run {run.id}")
         recorded, notes = journal.build(connection, run)

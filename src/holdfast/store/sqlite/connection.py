@@ -27,7 +27,7 @@ PAGE_BYTES: Final = (
     8192  # measured: 8 KiB pages take batches of 1 KiB rows 1.3 to 1.6 × as fast as 4 KiB ones
 )
 BUSY_MS: Final = 10_000  # far beyond the longest transaction of ours; then something is wrong, and is said
-CACHE_KIB: Final = 16_384
+CACHE_KIB: Final = 65_536  # used when touched: 500 runs resuming read each other's pages again and again
 JOURNAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 

@@ -30,7 +30,7 @@ def run_by_id(connection: Connection, run_id: str) -> Run:
     if row is None:
         raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
     run = rows.run_of(row)
-    inline, blob = row[rows.RUN_WIDTH : rows.RUN_WIDTH + 2]
+    inline, blob = row[rows.RESULT : rows.RESULT + 2]
     if inline is None and blob is None:
         return run
     return replace(run, result=payloads.load(connection, inline, blob, f"the result of run {run_id}"))

@@ -97,8 +97,11 @@ def run_of(row: Row) -> Run:
     )
 
 
-RUN_WIDTH: Final = 31
-"""How many columns `run_rows` has."""
+INPUT: Final = 31
+"""Where `whole_runs` has the input, inline or as a blob."""
+
+RESULT: Final = 33
+"""Where `whole_runs` has the result, inline or as a blob."""
 
 
 def run_values(run: Run) -> tuple[Any, ...]:

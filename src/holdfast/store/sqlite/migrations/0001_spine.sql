@@ -145,6 +145,13 @@ SELECT runs.key, id, agent, version, queue, priority, state, reason, created_at_
        claimed_position, asked, wait_name, inbox_no, deadline_at_us, started_at_us, finished_at_us, failure, mismatch
 FROM runs JOIN run_payloads ON run_payloads.run = runs.key;
 
+CREATE VIEW whole_runs AS
+SELECT runs.key, id, agent, version, queue, priority, state, reason, created_at_us, token, position, event_no, steps,
+       step, checkpoint_n, worker, available_at_us, attempts, failures, crashes, crashes_alone, suspect,
+       claimed_position, asked, wait_name, inbox_no, deadline_at_us, started_at_us, finished_at_us, failure, mismatch,
+       input, input_blob, result, result_blob
+FROM runs JOIN run_payloads ON run_payloads.run = runs.key;
+
 CREATE TABLE events (
     run           INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
     n             INTEGER NOT NULL,

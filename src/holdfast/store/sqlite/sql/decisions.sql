@@ -24,4 +24,4 @@ SELECT ?1, coalesce(max(n), 0) + 1, ?2 FROM resolutions WHERE run = ?1;
 SELECT * FROM run_rows WHERE key = ?;
 
 -- name: run_by_id
-SELECT run_rows.*, result, result_blob FROM run_rows JOIN run_payloads ON run = run_rows.key WHERE id = ?;
+SELECT * FROM whole_runs WHERE id = ?;
