@@ -150,7 +150,7 @@ def _integrity(path: Path | None) -> Finding:
 
     with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         answers = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
-        version = connection.execute("PRAGMA user_version").get
+        version = connection.execute("SELECT max(version) FROM holdfast_schema").get
     sound = answers == ["ok"]
     return Finding(
         "integrity",

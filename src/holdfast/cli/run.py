@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import click
@@ -16,7 +16,7 @@ from holdfast import codec
 from holdfast.agents import AnyAgent, load_agent
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit, exit_of_state
-from holdfast.cli.explain import explain
+from holdfast.cli.explain import WayOut, explain
 from holdfast.cli.follow import BATCH, glances, picture_of
 from holdfast.cli.live import Show, choose_show
 from holdfast.cli.options import DURATION, common, on_store
@@ -146,7 +146,7 @@ async def _ended(client: Client, handle: RunHandle[object], order: Order) -> int
     if view.state is RunState.SUCCEEDED:
         _succeeded(view, order)
     else:
-        await _stands(client, handle, view)
+        await _stands(client, handle, view, order)
     return exit_of_state(view.state)
 
 
@@ -166,13 +166,15 @@ def _succeeded(view: RunView, order: Order) -> None:
         click.echo(json.dumps(jsonable(view.result), indent=2, ensure_ascii=False))
 
 
-async def _stands(client: Client, handle: RunHandle[object], view: RunView) -> None:
+async def _stands(client: Client, handle: RunHandle[object], view: RunView, order: Order) -> None:
     """The failure with the user's own frames, or why the run waits; and the ways on."""
     from holdfast.cli.render import console, page
 
     detail = await handle.detail()
     now = at(await client.store.now())
     why = explain(view, detail, now)
+    go_on = WayOut(shlex.join(["holdfast", *order.again(view.id)]), "and then go on here")
+    why = replace(why, ways=(*why.ways, go_on))
     console(stderr=True).print(page(view, detail, why, now, await handle.input()))
 
 

@@ -27,6 +27,7 @@ from holdfast.model import (
     SETUP,
     Decision,
     Entry,
+    EntryStatus,
     Event,
     Failure,
     FailureKind,
@@ -173,8 +174,16 @@ class RunHandle(Generic[R]):
         """
         way = _chosen(accept=accept, insert=insert, drop=drop, rerun=rerun, from_checkpoint=from_checkpoint)
         seen = await self._store.get_run(self.id)
-        superseded = await self._superseded(seen, way)
-        resolution = None if way is None else _resolution(seen, way)
+        entries = [entry for entry in await self._store.read_entries(self.id) if not entry.superseded]
+        if way is None:
+            superseded, resolution = _failed_entries(seen, entries), None
+        elif way.kind is ResolutionKind.FROM_CHECKPOINT:
+            base = await self._base_segment()
+            superseded = tuple(entry.position for entry in entries if _in_tail(entry, base))
+            resolution = Resolution(kind=way.kind, after=seen.position)
+        else:
+            resolution = _resolution(seen, way, entries)
+            superseded = (way.position,) if way.position and way.kind in _SUPERSEDING else ()
         return await self._update(partial(_retry, seen=seen, superseded=superseded, resolution=resolution))
 
     async def delete(self) -> None:
@@ -196,24 +205,6 @@ class RunHandle(Generic[R]):
         entries = await self._store.read_entries(self.id, payloads=True)
         return next((entry for entry in entries if entry.position == position), None)
 
-    async def _superseded(self, run: Run, way: _Way | None) -> tuple[int, ...]:
-        if way is None:
-            failed = run.failure.entries if run.failure and run.state is RunState.FAILED else ()
-            return (
-                journal.superseded_by_retry(await self._store.read_entries(self.id), failed) if failed else ()
-            )
-        entries = await self._store.read_entries(self.id)
-        if way.kind is ResolutionKind.FROM_CHECKPOINT:
-            base = await self._base_segment()
-            return tuple(entry.position for entry in entries if _in_tail(entry, base))
-        if way.position is not None and not any(
-            entry.position == way.position and not entry.superseded for entry in entries
-        ):
-            raise Refused(
-                f"run {self.id} has no live entry {way.position}: `holdfast steps {self.id}` numbers them"
-            )
-        return (way.position,) if way.kind in _SUPERSEDING and way.position is not None else ()
-
     async def _base_segment(self) -> int:
         good = [one.segment for one in await self._store.list_checkpoints(self.id) if one.good]
         return max(good, default=0)
@@ -227,6 +218,7 @@ class _Way:
     position: int | None = None
 
 
+_OUTCOMES = frozenset({EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED})
 _SUPERSEDING = frozenset({ResolutionKind.DROP, ResolutionKind.RERUN})
 
 
@@ -250,20 +242,28 @@ def _chosen(
     return ways[0] if ways else None
 
 
-def _resolution(run: Run, way: _Way) -> Resolution:
+def _failed_entries(run: Run, entries: list[Entry]) -> tuple[int, ...]:
+    """What a plain retry supersedes: the failures that ended the run, and what was recorded because of them."""
+    failed = run.failure.entries if run.failure is not None and run.state is RunState.FAILED else ()
+    return journal.superseded_by_retry(entries, failed)
+
+
+def _resolution(run: Run, way: _Way, entries: list[Entry]) -> Resolution:
     """The operator's answer, checked against what the run is held for."""
-    if way.kind is ResolutionKind.FROM_CHECKPOINT:
-        return Resolution(kind=way.kind)
     if run.state is not RunState.WAITING or run.reason is not Reason.MISMATCH or run.mismatch is None:
         raise Refused(
             f"run {run.id} is {run.state}{f' ({run.reason})' if run.reason else ''}, not held for a mismatch:"
             f" --{way.kind} answers a mismatch only; `holdfast retry {run.id}` alone tries again"
         )
-    if way.kind is not ResolutionKind.DROP and run.mismatch.call is None:
+    entry = next((one for one in entries if one.position == way.position and one.status in _OUTCOMES), None)
+    if way.position is not None and entry is None:
         raise Refused(
-            f"in run {run.id} no call is at hand (the code ended early): use --drop or --from-checkpoint"
+            f"run {run.id} has no live entry {way.position}: `holdfast steps {run.id}` numbers them"
         )
-    return Resolution(kind=way.kind, position=way.position, call=run.mismatch.call)
+    try:
+        return journal.resolve(way.kind, run.mismatch, entry, run.position)
+    except Refused as error:
+        raise Refused(f"run {run.id}: {error}") from error
 
 
 def _retry(

@@ -187,7 +187,9 @@ def run_view(
         failures=run.failures,
         steps=run.steps,
         step=run.step,
-        progress=None if progress is None else progress_view(progress, now_us, moving=not run.state.final),
+        progress=None
+        if progress is None
+        else progress_view(progress, now_us, moving=run.state is RunState.RUNNING),
         checkpoint=None if checkpoint is None else checkpoint_view(checkpoint),
         resources=resources_view(worker.sample) if running and worker and worker.sample else None,
         worker=WorkerView(name=worker.name, host=worker.host, pid=worker.pid) if running and worker else None,
