@@ -126,9 +126,14 @@ class Attempt:
         self._task = asyncio.get_running_loop().create_task(
             coroutine, name=f"run {self.claim.run.id}", context=scene
         )
+        self._task.add_done_callback(_read)
         if self._recording.ending is not None:
             self._task.cancel()
-        await asyncio.wait({self._task})
+        try:
+            await asyncio.wait({self._task})
+        except asyncio.CancelledError:  # nobody waits for the code any more; it must record nothing
+            self.interrupt(Lost(cancelled=False, message="the worker has gone"))
+            raise
         return _result(self._task)
 
     def _judge(self, result: object) -> Ending:
@@ -188,3 +193,9 @@ def _result(task: asyncio.Task[object]) -> object:
     if task.cancelled():
         return asyncio.CancelledError()
     return task.exception() or task.result()
+
+
+def _read(task: asyncio.Task[object]) -> None:
+    """Take note of an error that nobody may be left to read."""
+    if not task.cancelled():
+        task.exception()

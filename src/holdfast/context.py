@@ -123,9 +123,7 @@ class Context:
         return call.start(self._recording.step(call, body, retry or self._agent.retry))
 
     @overload
-    def once(
-        self, key: str, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts
-    ) -> Coroutine[Any, Any, R]: ...
+    def once(self, key: str, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> Coroutine[Any, Any, R]: ...
 
     @overload
     def once(self, key: str, fn: Callable[[*Ts], R], *args: *Ts) -> Coroutine[Any, Any, R]: ...
@@ -196,7 +194,12 @@ class Context:
         return call.start(self._sleep(call, micros(duration)))
 
     def wait_for(
-        self, signal: str, kind: type[T] | None = None, *, timeout: Duration | None = None, key: str | None = None
+        self,
+        signal: str,
+        kind: type[T] | None = None,
+        *,
+        timeout: Duration | None = None,
+        key: str | None = None,
     ) -> Coroutine[Any, Any, T]:
         """Wait for a signal of this name and return what was sent with it, decoded into `kind`.
 
@@ -232,7 +235,9 @@ class Context:
                 self._recording.unseen(call)
                 raise
 
-    async def _wait_for(self, call: OpenCall, timer: OpenCall | None, timeout_us: int, kind: type[T] | None) -> T:
+    async def _wait_for(
+        self, call: OpenCall, timer: OpenCall | None, timeout_us: int, kind: type[T] | None
+    ) -> T:
         recording = self._recording
         with recording.entered(call):
             until_us = None

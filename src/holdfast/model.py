@@ -178,15 +178,18 @@ class Call:
 class Resolution:
     """An operator's answer to a mismatch, an entry of its own in the events of the run.
 
-    `accept`: the entry at `position` answers `call`. `insert`: `call` executes before the entry at `position`, which
-    stays. `drop`: the entry at `position`, whose identity is `call`'s, is superseded. `rerun`: it is superseded and
-    `call` executes in its place.
+    `accept`: the entry at `position` answers `call`, in the place of the entry `before`. `insert`: `call` executes
+    before the entry at `position`, which stays. `drop`: the entry at `position` is superseded. `rerun`: it is
+    superseded and `call` executes in its place. `recorded` is the identity of the entry at `position` (not of
+    `insert`), `before` the entry that was recorded next. `rules.journal.resolve` makes one.
     """
 
     kind: ResolutionKind
     position: int | None = None
     call: Call | None = None
     after: int = 0  # the run's position when it was given: it speaks of entries up to here
+    recorded: Identity | None = None
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

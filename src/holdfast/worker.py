@@ -87,6 +87,7 @@ class _Tenure:
         self.port = port
         self.told_to_end_at: float | None = None
         self.cancelled_at = 0.0
+        self.task: asyncio.Task[None] | None = None
 
     @property
     def key(self) -> int:
@@ -204,24 +205,43 @@ class Worker:
     async def _generation(self) -> None:
         """One registration: serve, and leave nothing of ours behind."""
         lock = WorkerLock(self._store.lock_folder) if self._store.lock_folder is not None else None
-        heart: HeartLike | None = None
+        retired = False
         try:
             key = await self._register(str(lock.path) if lock else None)
-            heart = self._make_heart(key)
-            heart.start()
-            writer = Writer(self._store, lambda: heart.trusted)
+            try:
+                await self._serve_with_heart(key)
+            finally:
+                retired = await self._retire(key)
+        finally:
+            if lock is not None and retired:
+                lock.close()
+            elif lock is not None:
+                lock.forget()  # freed, but left there: whoever finds it free knows that we are gone
+
+    async def _retire(self, key: int) -> bool:
+        """End the generation, so that nobody waits for its lease; a store that is down finds out by itself."""
+        try:
+            await self._store.retire_worker(key, counted=False)
+        except StoreError as error:
+            log.warning("worker %s could not say that it goes: %s", self._name, error)
+            return False
+        return True
+
+    async def _serve_with_heart(self, key: int) -> None:
+        heart = self._make_heart(key)
+        heart.start()
+        writer = Writer(self._store, lambda: heart.trusted)
+        try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(writer.run(), name="writer")
                 ticking = group.create_task(self._tick(heart), name="tick")
-                await self._serve(key, heart, writer, group)
-                writing.cancel()
-                ticking.cancel()
-            await self._retire(key)
+                watching = group.create_task(self._watch(), name="watch")
+                async with asyncio.TaskGroup() as attempts:  # all settled before the writer goes
+                    await self._serve(key, heart, writer, attempts)
+                for task in (writing, ticking, watching):
+                    task.cancel()
         finally:
-            if heart is not None:
-                heart.stop()
-            if lock is not None:
-                lock.close()
+            heart.stop()
 
     async def _register(self, lock_path: str | None) -> int:
         serves = tuple(Served(agent=name, version=version) for name, version in self._agents)
@@ -259,10 +279,6 @@ class Worker:
 
         self._on_loop(let_go)
 
-    async def _retire(self, key: int) -> None:
-        with suppress(StoreError):
-            await self._store.retire_worker(key, counted=False)
-
     async def _serve(self, key: int, heart: HeartLike, writer: Writer, group: asyncio.TaskGroup) -> None:
         trouble_s = 0.0
         while True:
@@ -277,27 +293,29 @@ class Worker:
             except StoreError as error:
                 trouble_s = min(5.0, trouble_s * 2 or 0.1)
                 log.warning("the store does not answer: %s", error)
-            self._press()
+            self._press(group)
             if not claimed:
                 await self._pause(began, trouble_s)
 
     async def _pause(self, began: float, trouble_s: float) -> None:
         """Wait for news, but not less than a round: `_wake` ends both."""
         timeout_s = min(POLL_S, ASK_S if self._tenures else POLL_S)
-        async with asyncio.TaskGroup() as group:
-            news = group.create_task(self._news(max(timeout_s, trouble_s)))
-            wake = group.create_task(self._wake.wait())
-            await asyncio.wait({news, wake}, return_when=asyncio.FIRST_COMPLETED)
-            news.cancel()
-            wake.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(timeout_s, trouble_s)):
+                await self._wake.wait()
         self._wake.clear()
         rest_s = max(ROUND_S, trouble_s) - (self._time() - began)
         if rest_s > 0:
             await asyncio.sleep(rest_s)
 
-    async def _news(self, timeout_s: float) -> None:
-        with suppress(StoreError):
-            await self._store.wait_for_news(timeout_s)
+    async def _watch(self) -> None:
+        """News of the store wake the loop of rounds; one task for all of them, so that none falls between two."""
+        while True:
+            try:
+                await self._store.wait_for_news(POLL_S)
+            except StoreError:
+                await asyncio.sleep(POLL_S)
+            self._wake.set()
 
     async def _over(self) -> bool:
         """Whether this generation ends. Attempts are never left behind: they end or are given up first."""
@@ -352,7 +370,7 @@ class Worker:
         port.slow_down_s = pressure.slow_down_s(self._level)
         tenure = _Tenure(Attempt(claim, agent, port, self._chance), port)
         self._tenures[tenure.key] = tenure
-        group.create_task(self._execute(tenure), name=f"attempt {claim.run.id}")
+        tenure.task = group.create_task(self._execute(tenure), name=f"attempt {claim.run.id}")
 
     async def _execute(self, tenure: _Tenure) -> None:
         try:
@@ -401,7 +419,7 @@ class Worker:
             tenure.cancelled_at = now
             tenure.attempt.interrupt(ending)
 
-    def _press(self) -> None:
+    def _press(self, group: asyncio.TaskGroup) -> None:
         """Follow up on endings: drains past their time, code that does not listen, threads that never end."""
         now = self._time()
         if self._let_go:
@@ -416,7 +434,7 @@ class Worker:
                 self._tell_to_end(tenure, Lost(cancelled=False))  # again; the first ending stands
                 grace_s = 1.0 if self._now else GRACE_S
                 if now - tenure.told_to_end_at >= grace_s:
-                    self._give_up(tenure)
+                    self._give_up(tenure, group)
         for since, attempt in self._stray:
             if now - since >= GRACE_S and self._stuck is None:
                 self._replace(f"a thread of run {attempt.claim.run.id} does not end")
@@ -426,13 +444,15 @@ class Worker:
             if tenure.told_to_end_at is None:
                 self._tell_to_end(tenure, ending)
 
-    def _give_up(self, tenure: _Tenure) -> None:
+    def _give_up(self, tenure: _Tenure, group: asyncio.TaskGroup) -> None:
         """The code does not end. The run is settled without it, and the process has to go."""
         run = tenure.attempt.claim.run
         del self._tenures[tenure.key]
         self._stray.append((self._time(), tenure.attempt))
-        if self._loop is not None and self._end is not None and not self._let_go:
-            self._settling = self._loop.create_task(tenure.attempt.settle(self._end), name=f"settle {run.id}")
+        if self._end is not None and not self._let_go:
+            group.create_task(tenure.attempt.settle(self._end), name=f"settle {run.id}")
+        if tenure.task is not None:
+            tenure.task.cancel()
         self._replace(f"the code of run {run.id} does not listen")
 
     def _replace(self, why: str) -> None:

@@ -11,7 +11,8 @@ Laws (DESIGN 3.2):
 5. Whether a checkpoint was saved never changes an identity: the segment counts checkpoint *calls*.
 
 A scope is a path: "" is the root; a group opened in scope P as G with a branch K is "P/G/K" (without the leading
-slash at the root), so the parts alternate: group, branch, group, branch.
+slash at the root), so the parts alternate: group, branch, group, branch. G carries the segment and the occurrence:
+no two groups of a run share a path.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from holdfast.errors import UsageError
+from holdfast.errors import Refused, UsageError
 from holdfast.model import (
     SETUP,
     Call,
     Entry,
+    EntryKind,
     EntryStatus,
     Identity,
     Journal,
@@ -54,9 +56,10 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The call must wait until recorded siblings, named here, have been opened again."""
+    """The call must wait until recorded siblings, named here, are open again; `entry` is the first of theirs."""
 
     siblings: tuple[str, ...]
+    entry: int
 
 
 Answer = Recorded | Execute | Blocked | Mismatch
@@ -64,12 +67,18 @@ Answer = Recorded | Execute | Blocked | Mismatch
 _EXECUTE: Final = Execute()
 
 
+Place = tuple[int, ...]
+"""Where something stands among the outcomes; places compare. The entry at position p stands at (1, p, 1), in the
+setup at (0, p, 1): whatever is added to the setup later comes before all segments. What is put before the place
+(*rest, 1) stands at (*rest, 0, p, 1), so anything can be put before anything, in the order of its recording."""
+
+
 @dataclass(slots=True)
 class _Element:
-    """A recorded outcome in its place. `order` is its position, moved by resolutions."""
+    """A recorded outcome in its place."""
 
     entry: Entry
-    order: tuple[int, int]
+    place: Place
     answered: bool = False
 
 
@@ -77,13 +86,13 @@ class Cursor:
     """Walks the journal of one attempt. No I/O: the caller asks, executes, records, and tells what it recorded."""
 
     __slots__ = (
-        "_allowed",
         "_answers",
         "_by_identity",
         "_keys",
         "_left",
         "_occurrences",
         "_opened",
+        "_places",
         "_tries",
         "_waiting",
         "base",
@@ -97,7 +106,9 @@ class Cursor:
         self._keys: set[tuple[str, str, str]] = set()
         self._opened: set[str] = set()
         self._answers: dict[str, int] = defaultdict(int)
-        elements, self._tries, self._allowed = arrange(journal.entries, journal.resolutions)
+        line = _arrange(journal.entries, journal.resolutions)
+        self._tries, self._places = line.tries, line.places
+        elements = sorted((e for e in line.outcomes.values() if self._live(e)), key=lambda e: e.place)
         self._by_identity = {element.entry.identity: element for element in elements}
         self._left: dict[str, deque[_Element]] = defaultdict(deque)
         self._waiting = len(elements)
@@ -140,9 +151,14 @@ class Cursor:
         following = self._next(call.identity.scope)
         if mine is not None and not mine.answered:
             return self._recorded(call, mine, following)
-        if following is not None and not self._may_insert(call.identity, following):
+        if following is not None and not self._may_precede(call.identity, following):
             return _mismatch(call, following.entry, f"the code calls {call.identity}")
         return self._may_execute(call)
+
+    def holds(self, identity: Identity) -> bool:
+        """Whether an outcome of this call waits for it. A race whose winner is recorded is not entered again."""
+        mine = self._by_identity.get(identity)
+        return mine is not None and not mine.answered
 
     def tries(self, identity: Identity) -> int:
         """How many failed tries of a call that is not over are recorded."""
@@ -181,10 +197,12 @@ class Cursor:
         return _mismatch(None, following.entry, "the agent returns") if following is not None else None
 
     def open_group(self, group: str, branches: Iterable[str]) -> Mismatch | None:
-        """A group of branches is entered: what is recorded next must lie in it, and none of its branches may be
-        missing from those at hand. `group` is its path."""
+        """A group of branches is entered. When something is recorded in it, it must be what is recorded next, and
+        none of its branches may be missing from those at hand. `group` is its path."""
         following = self._next(_outer(group))
-        if following is not None and not within(following.entry.identity.scope, group):
+        if following is None or self._next(group) is None:
+            return None
+        if not within(following.entry.identity.scope, group):
             return _mismatch(None, following.entry, f"the code enters {group!r}")
         known = {f"{group}/{branch}" for branch in branches}
         for element in self._elements(group):
@@ -209,6 +227,10 @@ class Cursor:
             self._answer(element)
 
     # --- inside ---------------------------------------------------------------------------------------------
+
+    def _live(self, element: _Element) -> bool:
+        segment = element.entry.identity.segment
+        return segment == SETUP or segment >= self.base
 
     def _enter_segment(self, segment: int) -> None:
         self.segment = segment
@@ -238,76 +260,95 @@ class Cursor:
             return _mismatch(call, mine.entry, f"the code calls {call.identity} with other arguments")
         return Recorded(mine.entry)
 
-    def _may_insert(self, identity: Identity, following: _Element) -> bool:
-        allowed = self._allowed.get(identity)
-        return allowed is not None and following.order >= allowed
+    def _may_precede(self, identity: Identity, following: _Element) -> bool:
+        """Whether a resolution lets the call execute although this element is left."""
+        place = self._places.get(identity)
+        return place is not None and following.place > place
 
     def _may_execute(self, call: Call) -> Answer:
         branch = call.identity.scope
         while branch:
             group = _outer(branch)
             for element in self._elements(_outer(group)):
-                if not within(element.entry.identity.scope, group):
+                inside = within(element.entry.identity.scope, group)
+                if not inside and not self._may_precede(call.identity, element):
                     return _mismatch(call, element.entry, f"the code calls {call.identity}")
-            closed = self._closed_siblings(group)
-            if closed:
-                return Blocked(closed)
+            blocked = self._closed_siblings(group)
+            if blocked is not None:
+                return blocked
             branch = _outer(group)
         return _EXECUTE
 
-    def _closed_siblings(self, group: str) -> tuple[str, ...]:
-        siblings = {_branch(element.entry.identity.scope, group) for element in self._elements(group)}
-        return tuple(sorted(siblings - self._opened))
-
-
-def arrange(
-    entries: Sequence[Entry], resolutions: Sequence[Resolution] = ()
-) -> tuple[list[_Element], dict[Identity, int], dict[Identity, tuple[int, int]]]:
-    """Order the outcomes, count failed tries, and work resolutions and marks in.
-
-    Returns the outcomes in the order in which calls must ask for them; the failed tries per identity; and, for
-    calls that may execute although entries follow, the place that they take.
-    """
-    outcomes: dict[int, _Element] = {}
-    tries: dict[Identity, int] = defaultdict(int)
-    newest: dict[Identity, _Element] = {}
-    for entry in entries:
-        if entry.status is EntryStatus.RETRIED:
-            tries[entry.identity] += 1
-        elif entry.status is EntryStatus.UNSEEN:
-            seen = newest[entry.identity]
-            seen.entry = replace(seen.entry, status=EntryStatus.ABANDONED)
-        else:
-            element = _Element(entry, (entry.position, 1))
-            outcomes[entry.position] = newest[entry.identity] = element
-    allowed: dict[Identity, tuple[int, int]] = {}
-    for resolution in resolutions:
-        _resolve(resolution, outcomes, allowed)
-    for element in outcomes.values():
-        place = allowed.get(element.entry.identity)
-        if place is not None and element.order > place and element.order[1] == 1:
-            element.order = place
-    return sorted(outcomes.values(), key=lambda e: e.order), dict(tries), allowed
+    def _closed_siblings(self, group: str) -> Blocked | None:
+        closed: dict[str, int] = {}
+        for element in self._elements(group):
+            branch = _branch(element.entry.identity.scope, group)
+            if branch not in self._opened:
+                closed.setdefault(branch, element.entry.position)
+        return Blocked(tuple(sorted(closed)), min(closed.values())) if closed else None
 
 
 def superseded_by_retry(entries: Sequence[Entry], failed: Iterable[int]) -> tuple[int, ...]:
     """The positions that a retry of the run supersedes, given the positions of the step failures that ended it.
 
-    These are: each such failure with its recorded tries; everything later in its scope and the scopes around it
-    (cleanup runs again); and, in the other branches of its outermost group, a last entry that is a failure or
-    abandoned.
+    These are: each such failure with its recorded tries; everything that follows it in its scope and the scopes
+    around it (cleanup runs again); and, in the other branches of the groups it is in, a last entry that is a failure
+    or abandoned. Of a last entry that only went unseen, the mark goes and the outcome stays. `ctx.once` is outside
+    all order: only a failure of it that is named goes.
     """
     live = [entry for entry in entries if not entry.superseded]
+    calls = [entry for entry in live if entry.kind is not EntryKind.ONCE]
     by_position = {entry.position: entry for entry in live}
-    gone: set[int] = set()
-    for position in failed:
-        failure = by_position.get(position)
-        if failure is not None:
-            gone.update(entry.position for entry in live if _undone(entry, failure, live))
-    identities = {by_position[position].identity for position in gone}
-    marks = (EntryStatus.RETRIED, EntryStatus.UNSEEN)
-    gone.update(entry.position for entry in live if entry.identity in identities and entry.status in marks)
+    failures = [by_position[position] for position in failed if position in by_position]
+    gone = {failure.position for failure in failures}
+    for failure in failures:
+        if failure.kind is not EntryKind.ONCE:
+            gone.update(_undone(calls, failure))
+    identities = {by_position[position].identity for position in gone if not _is_mark(by_position[position])}
+    gone.update(entry.position for entry in live if entry.identity in identities and _is_mark(entry))
     return tuple(sorted(gone))
+
+
+def superseded_by(resolution: Resolution, entries: Sequence[Entry]) -> tuple[int, ...]:
+    """The positions that a resolution supersedes: for `drop` and `rerun` the entry with its tries and marks."""
+    if resolution.kind not in (ResolutionKind.DROP, ResolutionKind.RERUN):
+        return ()
+    identity = next(e.identity for e in entries if e.position == resolution.position)
+    marks = (e.position for e in entries if e.identity == identity and not e.superseded and _is_mark(e))
+    return tuple(sorted({*marks, resolution.position or 0}))
+
+
+def resolve(kind: ResolutionKind, mismatch: Mismatch, entry: Entry | None, after: int) -> Resolution:
+    """An operator's way out of a mismatch. `entry` is the one that was named (for `insert` none is), `after` the
+    run's position. Raises Refused when the way does not fit the mismatch."""
+    call = mismatch.call
+    if kind is ResolutionKind.INSERT:
+        if call is None or mismatch.entry is None:
+            raise Refused(
+                "no call is at hand before a recorded entry: drop the entry, or go back to the checkpoint"
+            )
+        return Resolution(kind=kind, position=mismatch.entry, call=call, after=after)
+    if entry is None:
+        raise Refused(f"{kind} needs the number of an entry")
+    if kind is ResolutionKind.ACCEPT:
+        if call is None:
+            raise Refused(
+                "no call is at hand that the entry could answer: drop it, or go back to the checkpoint"
+            )
+        if (call.identity.segment == SETUP) != (entry.identity.segment == SETUP):
+            raise Refused("an outcome cannot move over `restore`: setup is kept for ever, the rest is not")
+    elif kind is ResolutionKind.DROP:
+        call = None
+    elif call is None or entry.position != mismatch.entry:
+        call = Call(identity=entry.identity)
+    return Resolution(
+        kind=kind,
+        position=entry.position,
+        call=call,
+        after=after,
+        recorded=entry.identity,
+        before=mismatch.entry,
+    )
 
 
 def around(scope: str) -> tuple[str, ...]:
@@ -334,63 +375,130 @@ def _branch(scope: str, group: str) -> str:
     return f"{group}/{rest.partition('/')[0]}"
 
 
-def _undone(entry: Entry, failure: Entry, live: Sequence[Entry]) -> bool:
-    if entry is failure:
-        return True
-    mine, theirs = entry.identity.scope, failure.identity.scope
-    if within(theirs, mine) and entry.position > failure.position:
-        return True
-    if not mine or not theirs or mine.partition("/")[0] != theirs.partition("/")[0]:
-        return False
-    if entry.status not in (EntryStatus.FAILED, EntryStatus.ABANDONED):
-        return False
-    same = (
-        e.position for e in live if e.identity.scope == mine and e.identity.segment == entry.identity.segment
-    )
-    return entry.position == max(same)
+def _is_mark(entry: Entry) -> bool:
+    return entry.status in (EntryStatus.RETRIED, EntryStatus.UNSEEN)
 
 
-def _resolve(
-    resolution: Resolution, outcomes: dict[int, _Element], allowed: dict[Identity, tuple[int, int]]
-) -> None:
-    """Work one resolution in: the entries that it speaks of take the identities that the code now gives them."""
-    position, call = resolution.position, resolution.call
-    if position is None:
-        return
-    old = [element for element in outcomes.values() if element.entry.position <= resolution.after]
-    target = outcomes.get(position)
-    kind = resolution.kind
-    if kind is ResolutionKind.ACCEPT and target is not None and call is not None:
-        others = [element for element in old if element is not target]
-        _shift(others, target.entry.identity, target.order, -1)
-        _shift(others, call.identity, target.order, +1)
-        target.entry = replace(target.entry, identity=call.identity, args_hash=call.args_hash)
-    elif kind is ResolutionKind.INSERT and call is not None:
-        place = target.order[0] if target is not None else position
-        _shift(old, call.identity, (place, 0), +1)
-        allowed[call.identity] = (place, 0)
-    elif kind is ResolutionKind.DROP and call is not None:
-        _shift(old, call.identity, (position, 1), -1)
-    elif kind is ResolutionKind.RERUN and call is not None:
-        allowed[call.identity] = (position, 0)
+def _parallel(one: str, other: str) -> bool:
+    """Whether two scopes lie in different branches of one group, so that neither comes before the other."""
+    ones, others = one.split("/"), other.split("/")
+    for n, (mine, theirs) in enumerate(zip(ones, others, strict=False)):
+        if mine != theirs:
+            return n % 2 == 1  # the first difference is a branch, not a group
+    return False
 
 
-def _shift(elements: Iterable[_Element], identity: Identity, after: tuple[int, int], by: int) -> None:
-    """Move the occurrences of later calls of the same name, for a call of that name came or went before them."""
-    if identity.key is not None:
-        return
-    for element in elements:
-        mine = element.entry.identity
-        same = (mine.segment, mine.scope, mine.name, mine.key) == (
-            identity.segment,
-            identity.scope,
-            identity.name,
-            None,
-        )
-        if same and element.order > after and mine.occurrence >= identity.occurrence:
-            element.entry = replace(
-                element.entry, identity=mine._replace(occurrence=max(0, mine.occurrence + by))
-            )
+def _follows(entry: Entry, other: Entry) -> bool:
+    return entry.position > other.position and not _parallel(entry.identity.scope, other.identity.scope)
+
+
+def _undone(calls: Sequence[Entry], failure: Entry) -> Iterable[int]:
+    """The positions that a retry undoes because of one failure, itself apart."""
+    kept: list[Entry] = []
+    for entry in calls:
+        if _follows(entry, failure):
+            yield entry.position
+        elif _parallel(entry.identity.scope, failure.identity.scope):
+            kept.append(entry)
+    unhappy = (EntryStatus.FAILED, EntryStatus.ABANDONED, EntryStatus.UNSEEN)
+    for entry in kept:
+        later = (other for other in kept if other.identity != entry.identity or not _is_mark(other))
+        if entry.status in unhappy and not any(_follows(other, entry) for other in later):
+            yield entry.position
+
+
+class _Line:
+    """The outcomes of a journal, each in its place, as recordings and resolutions followed each other in time.
+
+    `tries` counts the failed tries per identity; `places` says where calls may execute although entries follow.
+    """
+
+    __slots__ = ("_newest", "outcomes", "places", "tries")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, _Element] = {}
+        self.tries: dict[Identity, int] = {}
+        self.places: dict[Identity, Place] = {}
+        self._newest: dict[Identity, _Element] = {}
+
+    def add(self, entry: Entry) -> None:
+        identity = entry.identity
+        if entry.status is EntryStatus.RETRIED:
+            self.tries[identity] = self.tries.get(identity, 0) + 1
+        elif entry.kind is EntryKind.ONCE:
+            return  # outside scopes and their order
+        elif entry.status is EntryStatus.UNSEEN:
+            seen = self._newest.get(identity)  # none, when the outcome was superseded by an operator
+            if seen is not None:
+                seen.entry = replace(seen.entry, status=EntryStatus.ABANDONED)
+        else:
+            among = self.places.pop(identity, None)
+            rest = among[1:-2] if among is not None else ()
+            place = (int(identity.segment != SETUP), *rest, entry.position, 1)
+            self.outcomes[entry.position] = self._newest[identity] = _Element(entry, place)
+
+    def resolve(self, resolution: Resolution) -> None:
+        """Work one resolution in: what is recorded takes the identities that the code now gives it."""
+        kind, position, call = resolution.kind, resolution.position, resolution.call
+        if kind is ResolutionKind.FROM_CHECKPOINT:
+            self.places = {i: place for i, place in self.places.items() if i.segment == SETUP}
+        elif kind is ResolutionKind.ACCEPT and position in self.outcomes and call is not None:
+            self._accept(self.outcomes[position], call, resolution.before)
+        elif kind is ResolutionKind.INSERT and position is not None and call is not None:
+            place = self._place(position, call.identity)
+            self._shift(call.identity, +1)
+            self.places[call.identity] = (*place[:-1], 0, resolution.after, 1)
+        elif resolution.recorded is not None and position is not None:
+            place = self._place(position, resolution.recorded)
+            self.places.pop(resolution.recorded, None)
+            self._shift(resolution.recorded, -1)
+            if kind is ResolutionKind.RERUN and call is not None:
+                self._shift(call.identity, +1)
+                self.places[call.identity] = (*place[:-1], 0, resolution.after, 1)
+
+    def _accept(self, target: _Element, call: Call, before: int | None) -> None:
+        entry = target.entry
+        del self.outcomes[entry.position]
+        self._shift(entry.identity, -1)
+        self._shift(call.identity, +1)
+        if before in self.outcomes:
+            target.place = (*self.outcomes[before].place[:-1], 0, entry.position, 1)
+        target.entry = replace(entry, identity=call.identity, args_hash=call.args_hash)
+        self.outcomes[entry.position] = self._newest[call.identity] = target
+
+    def _place(self, position: int, identity: Identity) -> Place:
+        """The place of an entry, also of one that is superseded by now."""
+        if position in self.outcomes:
+            return self.outcomes[position].place
+        if identity in self.places:
+            return (*self.places[identity][:-2], position, 1)
+        return (int(identity.segment != SETUP), position, 1)
+
+    def _shift(self, identity: Identity, by: int) -> None:
+        """Move the occurrences of the calls of that name from this one on, for one more came or this one went."""
+        for element in self.outcomes.values():
+            element.entry = replace(element.entry, identity=_shifted(element.entry.identity, identity, by))
+        self.tries = {_shifted(i, identity, by): count for i, count in self.tries.items()}
+        self.places = {_shifted(i, identity, by): place for i, place in self.places.items()}
+        self._newest = {element.entry.identity: element for element in self.outcomes.values()}
+
+
+def _arrange(entries: Iterable[Entry], resolutions: Sequence[Resolution]) -> _Line:
+    line, given = _Line(), deque(resolutions)
+    for entry in entries:
+        while given and given[0].after < entry.position:
+            line.resolve(given.popleft())
+        line.add(entry)
+    for resolution in given:
+        line.resolve(resolution)
+    return line
+
+
+def _shifted(mine: Identity, identity: Identity, by: int) -> Identity:
+    first = identity.occurrence if by > 0 else identity.occurrence + 1
+    if identity.key is None and mine[:4] == identity[:4] and mine.occurrence >= first:
+        return mine._replace(occurrence=mine.occurrence + by)
+    return mine
 
 
 def _mismatch(call: Call | None, entry: Entry, does: str) -> Mismatch:

@@ -125,7 +125,9 @@ class Store(Protocol):
 
     # --- attempts -------------------------------------------------------------------------------------------
 
-    async def claim(self, worker: int, serves: Sequence[Served], limit: int, *, only: str | None = None) -> list[Claim]:
+    async def claim(
+        self, worker: int, serves: Sequence[Served], limit: int, *, only: str | None = None
+    ) -> list[Claim]:
         """Hand at most `limit` runs to the worker: due ones, and those whose worker is dead, in the order and within
         the limits of `rules.schedule`, each by `rules.transitions.claim` on exactly the token that was read.
 
