@@ -37,9 +37,12 @@ async def refactor(
     workspace: where the copy, the bytes to put back and the report go (a new folder beside the codebase).
     python, tools: the Pythons that run the tests and the engines. limit: try only so many changes.
     """
+    ctx.progress(0, None, "reading the codebase", phase="setup")
     job = await ctx.step(steps.prepare, repo, workspace, python, tools, in_place, ctx.run_id)
     index = await ctx.step(steps.index, job)
+    ctx.progress(0, None, "running its tests as it is", phase="baseline")
     baseline = await ctx.step(steps.baseline, job, index.tests)
+    ctx.progress(0, None, "asking the engines", phase="plan")
     scope = in_scope(index, baseline.ran)
     plan = await ctx.step(steps.plan, job, scope, rules or list(DEFAULT_RULES), limit)
 

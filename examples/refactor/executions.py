@@ -39,4 +39,6 @@ def read(log: Path) -> list[Execution]:
     """Every execution so far, in order."""
     if not log.exists():
         return []
-    return [Execution(**json.loads(line)) for line in log.read_text().splitlines() if line]
+    text = log.read_text()
+    whole = text[: text.rfind("\n") + 1]  # a line is being written while we read
+    return [Execution(**json.loads(line)) for line in whole.splitlines()]

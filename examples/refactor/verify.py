@@ -96,7 +96,9 @@ def run_tests(
         limit_s = time_limit_s(baseline) if baseline else BASELINE_LIMIT_S
         ended = run_suite(job, request, Path(scratch, "output.txt"), limit_s)
         if ended is None and answer.exists():
-            run = TestRun(**json.loads(answer.read_text()))
+            run = TestRun(
+                **json.loads(answer.read_text().replace(f"{job.tree}/", ""))
+            )  # paths within the tree
             return replace(
                 run, problem=explained(run.problem, Path(scratch, "output.txt").read_text(errors="replace"))
             )

@@ -1,0 +1,336 @@
+"""`make demo`: a real codebase is refactored by a worker that is killed again and again, and the result is proved.
+
+Setup, then the run: a worker process executes the agent; this process only watches it through the shell's commands,
+kills it with SIGKILL in the middle of work, and starts another. At the end the record is held against every witness.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from examples.refactor import executions, fetch, files, proof, rules, terminal
+from examples.refactor.chaos import Killed, Killer, choose_kills
+from examples.refactor.model import Change, Judged, Report
+from examples.refactor.proof import Outcome, Proof, Witnessed
+from examples.refactor.screen import Screen
+from examples.refactor.shell import ROOT, CommandFailed, Shell
+
+FOLDER = ROOT / ".demo"
+RUN = "demo"
+RULES = [
+    "percent-format",
+    "UP",
+    "F",
+    "C4",
+    "SIM",
+    "FURB",
+    "PTH",
+    "RUF",
+]  # about 45 changes to Flask, 3 minutes
+TICK_S = 0.005  # an apply takes 50 ms, and a kill has to hit it
+WORKER_DEATHS_ALLOWED = 3  # that were not our doing
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is refactored, with what, and where everything of this run is kept."""
+
+    repo: Path
+    python: Path
+    tools: Path
+    shell: Shell
+    workspace: Path
+    limit: int | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.workspace / "executions.jsonl"
+
+    @property
+    def worker_log(self) -> Path:
+        return self.workspace.parent / "workers.log"
+
+
+@dataclass(slots=True)
+class Show:
+    """The run while it goes on: its worker, its killer, and what a watcher reads of it."""
+
+    stage: Stage
+    screen: Screen
+    kills_wanted: int
+    seed: int
+    killer: Killer
+    killed: list[Killed] = field(default_factory=list)
+    events: queue.SimpleQueue[dict[str, object] | None] = field(default_factory=queue.SimpleQueue)
+    deaths: int = 0
+    planned: bool = False
+    resuming_since: float | None = None
+
+    def perform(self) -> None:
+        """Run the agent to its end, through every kill."""
+        watcher = self.stage.shell.watch(RUN)
+        threading.Thread(target=self.read, args=(watcher,), daemon=True).start()
+        worker = self.new_worker()
+        try:
+            with self.screen.live():
+                while True:
+                    if not self.drain():
+                        break
+                    worker = self.replaced(worker)
+                    time.sleep(TICK_S)
+        finally:
+            for process in (worker, watcher):
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+
+    def read(self, watcher: subprocess.Popen[str]) -> None:
+        assert watcher.stdout is not None
+        for line in watcher.stdout:
+            self.events.put(json.loads(line))
+        self.events.put(None)
+
+    def new_worker(self) -> subprocess.Popen[bytes]:
+        worker = self.stage.shell.worker(self.stage.worker_log)
+        self.screen.worker(str(worker.pid))
+        return worker
+
+    def replaced(self, worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """The worker, or a new one if it was time to kill it, or if it died by itself."""
+        self.notice_resumed()
+        killed = self.killer.look(worker)
+        if killed is not None:
+            self.tell_killed(killed)
+            return self.new_worker()
+        if worker.poll() not in (None, 0):
+            self.deaths += 1
+            if self.deaths > WORKER_DEATHS_ALLOWED:
+                raise DemoFailed(f"workers die by themselves; {self.stage.worker_log} has what they said")
+            return self.new_worker()
+        return worker
+
+    def tell_killed(self, killed: Killed) -> None:
+        self.killed.append(killed)
+        recorded = self.stage.shell.show(RUN)["steps"]
+        self.screen.line("✗", f"killed worker {killed.pid} with SIGKILL, {words_of(killed)}", "bold red")
+        self.screen.line(
+            "↻", f"a new worker resumes: {recorded} outcomes are recorded, none of them runs again", "cyan"
+        )
+        self.resuming_since = time.time()
+
+    def notice_resumed(self) -> None:
+        """Say which step the new worker entered first."""
+        if self.resuming_since is None:
+            return
+        entered = executions.read(self.stage.log)
+        if entered and entered[-1].at > self.resuming_since:
+            first = next(one for one in entered if one.at > self.resuming_since)
+            again = "again, as it was cut short" if cut_short(self.killed[-1], first) else "the next one"
+            took = first.at - self.resuming_since
+            self.screen.line(
+                "↻", f"worker {first.pid} is at work after {took:.1f} s: {first.name}, {again}", "cyan"
+            )
+            self.resuming_since = None
+
+    def drain(self) -> bool:
+        """Show every event that has come. False when the watcher has seen the end."""
+        while not self.events.empty():
+            event = self.events.get()
+            if event is None:
+                return False
+            self.show(event)
+        return True
+
+    def show(self, event: dict[str, object]) -> None:
+        found = event["data"]
+        assert isinstance(found, dict)
+        if event["type"] == "progress":
+            self.screen.progress(found["current"], found["total"], found["description"], found["phase"])
+            self.plan_kills(found["total"])
+        elif event["type"] == "log":
+            self.screen.judged(found["message"])
+        elif event["type"] == "step.finished" and found["name"] in ("prepare", "index", "baseline", "plan"):
+            self.screen.line("·", f"{found['name']} recorded")
+        elif event["type"] in ("warning", "checkpoint.corrupt", "run.failed", "step.failed"):
+            self.screen.line("!", f"{event['type']}: {json.dumps(found)}", "yellow")
+
+    def plan_kills(self, total: float | None) -> None:
+        """The plan is known with the first total: now there is something to spread the kills over."""
+        if total and not self.planned:
+            self.planned = True
+            self.killer.kills = choose_kills(int(total), self.kills_wanted, self.seed)
+
+
+def words_of(killed: Killed) -> str:
+    return f"{killed.after_s * 1000:.0f} ms into {killed.during.name}"
+
+
+def cut_short(killed: Killed, first: executions.Execution) -> bool:
+    return (killed.during.step, killed.during.key) == (first.step, first.key)
+
+
+def set_stage(screen: Screen, codebase: Path | None, limit: int | None) -> Stage:
+    """Fetch the codebase, or take the one that was given, and clear the last demo's run away."""
+    screen.heading("Setting up")
+    if codebase is None:
+        fetched = fetch.fetch(FOLDER, screen.saying())
+        repo, python, tools = fetched.codebase, fetched.python, fetched.python
+    else:
+        repo, tools = codebase.resolve(), Path(sys.executable)
+        own = repo / ".venv" / "bin" / "python"
+        python = own if own.exists() else tools
+    run = FOLDER / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    screen.line("·", f"ready: {repo.name}, tests run with {python}")
+    return Stage(repo, python, tools, Shell(run / "holdfast.db"), run / "job", limit)
+
+
+def arguments_of(stage: Stage, chosen: list[str]) -> dict[str, object]:
+    places = {"repo": stage.repo, "workspace": stage.workspace, "python": stage.python, "tools": stage.tools}
+    return {**{name: str(path) for name, path in places.items()}, "rules": chosen, "limit": stage.limit}
+
+
+def replay(stage: Stage, report: Report) -> dict[str, str]:
+    """Give a fresh copy the kept changes, in order and undisturbed, and hash what comes out."""
+    with tempfile.TemporaryDirectory(prefix="undisturbed-", dir=stage.workspace.parent) as folder:
+        tree = Path(folder, "tree")
+        files.copy_tree(stage.repo, tree)
+        for row in report.judged:
+            if row.fate == "kept":
+                replay_one(tree, report, row)
+        return files.hash_tree(tree)
+
+
+def replay_one(tree: Path, report: Report, row: Judged) -> None:
+    change: Change = row.change
+    path = tree / change.path
+    path.write_bytes(rules.engine_of(change.rule).rewrite(report.job, change, path.read_bytes()))
+
+
+def witness(stage: Stage, show: Show, report: Report, original: dict[str, str]) -> Witnessed:
+    """Gather what the proofs rest on."""
+    recorded = stage.shell.show(RUN)["steps"]
+    assert isinstance(recorded, int)
+    listed = stage.shell.steps(RUN)
+    outcomes = [Outcome(str(one["name"]), key_of(one), str(one["status"])) for one in listed]
+    return Witnessed(
+        report=report,
+        kills=len(show.killed),
+        wanted_kills=show.kills_wanted,
+        recorded=recorded,
+        outcomes=outcomes,
+        executions=executions.read(stage.log),
+        original=original,
+        untouched=files.hash_tree(stage.repo),
+        actual=files.hash_tree(Path(report.job.tree)),
+        replayed=replay(stage, report),
+    )
+
+
+def key_of(step: dict[str, object]) -> str | None:
+    return None if step["key"] is None else str(step["key"])
+
+
+def tell_end(screen: Screen, stage: Stage, report: Report, proved: list[Proof]) -> None:
+    screen.heading("Report")
+    screen.console.print(terminal.rendered(report))
+    screen.heading("Proof")
+    screen.console.print(terminal.proven(proved))
+    screen.heading("Look around")
+    for words in (f"show {RUN}", f"steps {RUN}", f"checkpoints {RUN}", f"watch {RUN}", f"logs {RUN}"):
+        screen.console.print(Text(f"  .venv/bin/{stage.shell.words(*words.split())}"), soft_wrap=True)
+    screen.console.print(Text(f"  diff -ru {near(stage.repo)} {near(Path(report.job.tree))}"), soft_wrap=True)
+    screen.console.print()
+    screen.console.print(Text(f"The page: {report.job.page}", style="bold"), soft_wrap=True)
+
+
+def near(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def perform(
+    screen: Screen, stage: Stage, kills: int, seed: int, chosen: list[str]
+) -> tuple[Report, list[Proof]]:
+    """The run and its proofs."""
+    original = files.hash_tree(stage.repo)
+    screen.heading(f"Refactoring {stage.repo.name}: one change at a time, each judged by the tests")
+    stage.shell.start(RUN, arguments_of(stage, chosen))
+    show = Show(stage, screen, kills, seed, Killer(stage.log))
+    show.perform()
+    ended = stage.shell.show(RUN)
+    if ended["state"] != "succeeded":
+        raise DemoFailed(f"the run ended {ended['state']}: {json.dumps(ended['error'])}")
+    report = terminal.load(stage.workspace / "report.json")
+    screen.line(
+        "·", "done; proving it: hashing every file, applying the kept changes again without a disturbance"
+    )
+    return report, proof.proofs(witness(stage, show, report, original))
+
+
+def answer(stage: Stage, report: Report, proved: list[Proof], seed: int) -> str:
+    """What `--json` prints."""
+    counts = {fate: report.count(fate) for fate in ("kept", "rolled back", "unchanged", "refused")}
+    proofs = [asdict(one) for one in proved]
+    paths = {"page": str(report.job.page), "tree": report.job.tree, "store": str(stage.shell.store)}
+    return json.dumps({"seed": seed, "changes": counts, "proofs": proofs, **paths}, indent=2)
+
+
+@click.command()
+@click.option(
+    "--kills",
+    type=click.IntRange(0, 50),
+    default=3,
+    show_default=True,
+    help="How often the worker is killed.",
+)
+@click.option(
+    "--codebase", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Refactor this instead."
+)
+@click.option(
+    "--rules", "chosen", help="Rules, with commas between them. [default: a few of ruff's, and a custom one]"
+)
+@click.option("--limit", type=click.IntRange(1), help="Try only so many changes.")
+@click.option("--seed", type=int, help="Chooses the moments of the kills. [default: another each time]")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The proofs as JSON on stdout, everything else on stderr."
+)
+def main(
+    kills: int, codebase: Path | None, chosen: str | None, limit: int | None, seed: int | None, as_json: bool
+) -> None:
+    """Refactor a real codebase with a worker that gets killed, and prove that it made no difference."""
+    screen = Screen(Console(stderr=as_json, highlight=False))
+    seed = int.from_bytes(os.urandom(2), "big") if seed is None else seed
+    try:
+        stage = set_stage(screen, codebase, limit)
+        screen.line("·", f"{kills} kills to come, at moments chosen by --seed {seed}")
+        report, proved = perform(screen, stage, kills, seed, chosen.split(",") if chosen else RULES)
+    except (fetch.SetupFailed, CommandFailed, DemoFailed) as failure:
+        screen.console.print(Text(f"demo: {failure}", style="bold red"), soft_wrap=True)
+        sys.exit(1)
+    tell_end(screen, stage, report, proved)
+    if as_json:
+        print(answer(stage, report, proved, seed))
+    sys.exit(0 if all(one.holds for one in proved) else 1)
+
+
+if __name__ == "__main__":
+    main()
