@@ -6,6 +6,7 @@ diff is reviewed. A name may be added; one that was released is never renamed or
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 from collections.abc import Iterable
@@ -21,7 +22,9 @@ from tests.conformance.test_sqlite import SqlitePlace
 
 GOLDEN = Path(__file__).parent / "golden.txt"
 REWRITE = "HOLDFAST_REWRITE_GOLDEN"
-NOTES = {"step.started", "checkpoint.saved", "checkpoint.corrupt", "progress", "warning", "log"}
+SOURCE = Path(model.__file__).parent
+WRITERS = {"Note": 0, "_add_note": 2}
+"""The calls that write an event, and which of their arguments is its type."""
 
 
 def section(title: str, lines: Iterable[str]) -> str:
@@ -36,7 +39,19 @@ def enums() -> Iterable[str]:
 
 def event_types() -> set[str]:
     states = {f"run.{state}" for state in model.RunState}
-    return states | {str(kind) for kind in rows.ENTRY_EVENTS.values()} | NOTES
+    written = {
+        kind for path in SOURCE.rglob("*.py") if "testing" not in path.parts for kind in literals(path)
+    }
+    return states | {str(kind) for kind in rows.ENTRY_EVENTS.values()} | written
+
+
+def literals(path: Path) -> Iterable[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            at = WRITERS.get(name, len(node.args))
+            if at < len(node.args) and isinstance(kind := node.args[at], ast.Constant):
+                yield str(kind.value)
 
 
 def columns(path: Path) -> Iterable[str]:

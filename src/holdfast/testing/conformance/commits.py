@@ -122,6 +122,21 @@ class CommitPromises(Promises):
         assert types[:2] == ["run.queued", "run.running"]
         assert sorted(types[2:]) == ["log", "step.failed", "step.finished", "step.retried"]
 
+    async def test_events_of_a_change_follow_notes_first_and_outcome_last(self, store: Store) -> None:
+        attempt = await start(store, await register(store))
+        change = attempt.change(
+            step(),
+            notes=(Note("log"), Note("warning")),
+            checkpoint=save(),
+            progress=Progress(current=1),
+            outcome=Succeeded(result=b"1"),
+        )
+        await commit_one(store, change)
+        types = (await event_types(store, "r"))[2:]
+        assert types[:3] == ["log", "warning", "step.finished"]
+        assert sorted(types[3:-1]) == ["checkpoint.saved", "progress"]
+        assert types[-1] == "run.succeeded"
+
     # --- the fence ----------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("which", range(6))

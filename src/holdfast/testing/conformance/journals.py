@@ -9,6 +9,7 @@ from holdfast.model import (
     SETUP,
     Call,
     Decision,
+    EntryKind,
     EntryStatus,
     Failed,
     Identity,
@@ -59,7 +60,7 @@ class JournalPromises(Promises):
         big = b'{"s":"' + b"x" * 2_000_000 + b'"}'
         await attempt.commit(checkpoint=save(1, state=b'{"a":1}'))
         place.clock.advance(SECOND_US)
-        await attempt.commit(checkpoint=save(4, name="collected", state=big))
+        await attempt.commit(checkpoint=replace(save(4, name="collected", state=big), now_us=77))
         listed = await store.list_checkpoints("r")
         assert [(c.n, c.segment, c.name, c.good, c.state) for c in listed] == [
             (1, 1, None, True, None),
@@ -69,6 +70,7 @@ class JournalPromises(Promises):
         assert all(c.size_bytes > 0 for c in listed)
         newest = await store.load_checkpoint("r")
         assert (newest.n, newest.segment, newest.state, newest.good) == (2, 4, big, True)
+        assert newest.now_us == 77
         assert (await store.load_checkpoint("r", 1)).state == b'{"a":1}'
         assert (await store.get_run("r")).checkpoint_n == 2
         assert (await event_types(store, "r")).count("checkpoint.saved") == 2
@@ -104,6 +106,18 @@ class JournalPromises(Promises):
         assert [e.identity.segment for e in journal.entries] == [SETUP, SETUP, 30, 30, 30]
         assert [e.position for e in journal.entries] == [1, 2, 33, 34, 35]
         assert (journal.corrupt, journal.lost) == ((), False)
+
+    async def test_once_outcomes_are_read_by_key_and_not_with_the_journal(self, store: Store) -> None:
+        attempt = await start(store, await register(store))
+        await attempt.commit(
+            step(),
+            step("pay", kind=EntryKind.ONCE, key="k", segment=SETUP),
+            step("pay", kind=EntryKind.ONCE, key="l"),
+        )
+        second = await again(store, attempt)
+        assert [e.position for e in second.claim.journal.entries] == [1]
+        assert second.run.position == 3
+        assert await store.get_once(attempt.run.key, "k") is not None
 
     async def test_journal_holds_tries_and_marks_but_nothing_superseded(self, store: Store) -> None:
         worker = await register(store)

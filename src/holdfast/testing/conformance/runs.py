@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -295,6 +296,7 @@ class RunPromises(Promises):
         assert paged == whole
         assert [event.n for event in whole] == list(range(1, len(whole) + 1))
         assert (await store.get_run("r")).event_no == len(whole)
+        assert all(isinstance(json.loads(event.payload), dict) for event in whole)
         assert [e.payload for e in whole if e.type == "log"] == [b'{"line":%d}' % n for n in range(20)]
 
     async def test_events_of_runs_are_numbered_apart(self, store: Store) -> None:

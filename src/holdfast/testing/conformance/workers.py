@@ -144,7 +144,9 @@ class WorkerPromises(Promises):
         assert (record.alive, record.draining, record.runs) == (True, True, 1)
         await attempt.commit(step())
         assert store.renew_lease(worker, LEASE_US, None)
-        assert await claimed_ids(store, await register(store, "other")) == []
+        await store.create_run(new_run("next"))
+        assert await claimed_ids(store, worker) == []
+        assert await claimed_ids(store, await register(store, "other")) == ["next"]
 
     async def test_a_dead_worker_is_listed_while_it_holds_runs_and_forgotten_after(
         self, store: Store, place: Place
