@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 _MIB = 1024 * 1024
 
 
+def default_thresholds() -> Thresholds:
+    """Thresholds that fit this machine: its memory sets the bounds."""
+    import psutil
+
+    return Thresholds.for_machine(psutil.virtual_memory().total / _MIB)
+
+
 class Monitor:
     """Measures the tree of processes under this one, and judges the figures by thresholds.
 

@@ -28,17 +28,21 @@ from holdfast.heart import Heart, WorkerLock
 from holdfast.model import (
     Ask,
     Claim,
+    Failed,
+    Hold,
     Level,
     NewWorker,
     Note,
     Park,
     Reason,
     Release,
+    Retry,
     RunFilter,
     RunState,
     Served,
+    Succeeded,
 )
-from holdfast.monitor import Monitor
+from holdfast.monitor import Monitor, default_thresholds
 from holdfast.recording import Ending, Lost
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
@@ -57,6 +61,8 @@ POLL_S: Final = 1.0
 """The longest time without a look at the store; news make it sooner."""
 CANCEL_AGAIN_S: Final = 1.0
 """Code that swallows a cancellation is cancelled again this often."""
+MIN_LEASE_S: Final = 1.0
+"""A shorter lease would end by a slow disk or a busy scheduler, not by a death."""
 GRACE_S: Final = 10.0
 """How long code may go on after it was told to end; then the worker replaces itself."""
 
@@ -99,7 +105,8 @@ class Worker:
 
     `capacity` is how many runs it holds at a time. `only` restricts it to one run and ends it when that run is over
     or waits for somebody. `until_idle` ends it when nothing is left that it could do. `drain_timeout` is how long a
-    drain waits for safe points before it releases what is left.
+    drain waits for safe points before it releases what is left. `lease` is how long the store waits for a sign of
+    life before others may take the runs over; it is renewed three times as often.
     """
 
     def __init__(
@@ -112,6 +119,7 @@ class Worker:
         only: str | None = None,
         until_idle: bool = False,
         drain_timeout: Duration = 30,
+        lease: Duration = lease_rules.LEASE_S,
         thresholds: pressure.Thresholds | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
@@ -126,7 +134,8 @@ class Worker:
         self._only = only
         self._until_idle = until_idle
         self._drain_timeout_s = seconds(drain_timeout)
-        self._thresholds = thresholds or pressure.Thresholds()
+        self._lease_s = max(MIN_LEASE_S, seconds(lease))
+        self._thresholds = thresholds
         self._clock = clock or SystemClock()
         self._chance = chance
         self._new_heart = heart
@@ -256,7 +265,7 @@ class Worker:
         tries = 0
         while True:
             try:
-                return await self._store.register_worker(new, int(lease_rules.LEASE_S * 1e6))
+                return await self._store.register_worker(new, int(self._lease_s * 1e6))
             except StoreError:
                 if not self._let_go and tries == 0:
                     raise  # a first start that cannot reach its store says so at once
@@ -269,8 +278,18 @@ class Worker:
         if self._new_heart is not None:
             return self._new_heart(key, self._lease_lost)
         folder = self._store.lock_folder
-        monitor = Monitor(self._thresholds, folder.parent if folder is not None else None)
-        return Heart(self._store, key, clock=self._clock, monitor=monitor, on_lost=self._lease_lost)
+        thresholds = self._thresholds or default_thresholds()
+        monitor = Monitor(thresholds, folder.parent if folder is not None else None)
+        return Heart(
+            self._store,
+            key,
+            lease_s=self._lease_s,
+            renew_s=self._lease_s / 3,
+            margin_s=self._lease_s / 6,
+            clock=self._clock,
+            monitor=monitor,
+            on_lost=self._lease_lost,
+        )
 
     def _lease_lost(self) -> None:
         def let_go() -> None:
@@ -370,11 +389,13 @@ class Worker:
         port.slow_down_s = pressure.slow_down_s(self._level)
         tenure = _Tenure(Attempt(claim, agent, port, self._chance), port)
         self._tenures[tenure.key] = tenure
+        log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
         tenure.task = group.create_task(self._execute(tenure), name=f"attempt {claim.run.id}")
 
     async def _execute(self, tenure: _Tenure) -> None:
         try:
             await tenure.attempt.execute()
+            log.info("run %s: %s", tenure.attempt.claim.run.id, _told(tenure.attempt.ending))
         except Exception:  # an attempt's edge: one run's trouble is never another's
             log.exception(
                 "attempt %s of run %s", tenure.attempt.claim.run.attempts, tenure.attempt.claim.run.id
@@ -502,6 +523,27 @@ class Worker:
     def _time(self) -> float:
         assert self._loop is not None
         return self._loop.time()
+
+
+def _told(ending: Ending | None) -> str:
+    """How an attempt ended, for the log."""
+    match ending:
+        case Succeeded():
+            return "succeeded"
+        case Failed(failure=failure):
+            return f"failed: {failure.summary()}"
+        case Retry(failure=failure, delay_us=delay_us):
+            return f"failed, tried again in {delay_us / 1e6:.1f} s: {failure.summary()}"
+        case Park(reason=reason):
+            return f"waits ({reason})"
+        case Release(reason=reason):
+            return f"released ({reason})"
+        case Hold(reason=reason, failure=failure):
+            return f"held ({reason}): {failure.message}"
+        case Lost(message=message):
+            return f"is no longer ours: {message or 'cancelled'}"
+        case None:
+            return "ended"
 
 
 def _by_served(agents: Sequence[AnyAgent]) -> dict[tuple[str, str], Any]:
