@@ -22,7 +22,7 @@ from holdfast.codec.kinds import (
     kind_name,
     reader,
 )
-from holdfast.codec.values import LIMIT_BYTES, difference, encode
+from holdfast.codec.values import LIMIT_BYTES, difference, encode, parts_of
 from holdfast.errors import InvalidInput, NotSerializable, PayloadTooLarge
 
 
@@ -50,6 +50,8 @@ class _Parameter:
     def canonical(self, value: object) -> bytes:
         """The value as sorted JSON, after a round trip: 1 for a declared float is 1.0, defaults of fields are there."""
         decoded = self.read(encode(value, what=self.what))
+        if self.kind not in JSON_KINDS:
+            _complete(decoded)
         if self.kind in JSON_KINDS and decoded != value:
             raise NotSerializable(
                 f"{self.what} does not survive being recorded: {difference(value, decoded)}. "
@@ -59,6 +61,15 @@ class _Parameter:
             return encode_sorted(decoded)
         except TypeError:  # keys that are not text sort as the text they become
             return encode_sorted(decode_json(encode_json(decoded)))
+
+
+def _complete(value: object) -> None:
+    """Write the defaults into decoded dataclasses: msgspec leaves them to the class, and then does not encode them."""
+    for _, part in parts_of(value):
+        _complete(part)
+    if dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
+        for field in dataclasses.fields(value):
+            vars(value).setdefault(field.name, getattr(value, field.name))
 
 
 def _declared(kind: object) -> str:

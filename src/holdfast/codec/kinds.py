@@ -85,9 +85,17 @@ def _dump_model(model: Any) -> object:  # noqa: ANN401 - an instance of the user
     return cast("object", dumped)
 
 
-def _holds_secret(model: object) -> bool:
-    secrets = (_pydantic().SecretStr, _pydantic().SecretBytes)
-    return any(isinstance(part, secrets) and part.get_secret_value() for part in vars(model).values())
+def _holds_secret(part: object) -> bool:
+    pydantic = _pydantic()
+    if isinstance(part, (pydantic.SecretStr, pydantic.SecretBytes)):
+        return bool(cast("Any", part).get_secret_value())
+    if isinstance(part, pydantic.BaseModel):
+        return any(map(_holds_secret, vars(part).values()))
+    if isinstance(part, dict):
+        return any(map(_holds_secret, cast("dict[object, object]", part).values()))
+    if isinstance(part, list | tuple | set | frozenset):
+        return any(map(_holds_secret, cast("list[object]", part)))
+    return False
 
 
 def _load_model(kind: Any, plain: object) -> object:  # noqa: ANN401 - a class of the user's pydantic

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
+
+import msgspec
 
 from holdfast.codec.kinds import REFUSALS, encode_json, holds_nan, kind_name, reader, type_name
 from holdfast.errors import NotSerializable, PayloadTooLarge
@@ -73,36 +75,53 @@ def refuse_nan(value: object, what: str) -> None:
         )
 
 
-def _parts(value: object) -> list[tuple[str, object]]:
+def parts_of(value: object) -> list[tuple[str, object]]:
+    """What a value holds, each part with the step that leads to it, as in ".name" or "[0]"."""
     if isinstance(value, dict):
         return [(f"[{key!r}]", part) for key, part in cast("dict[object, object]", value).items()]
     if isinstance(value, list | tuple):
         return [(f"[{n}]", part) for n, part in enumerate(cast("list[object]", value))]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, type):
+        return []
+    if isinstance(value, msgspec.Struct):
+        return [(f".{name}", getattr(value, name, None)) for name in value.__struct_fields__]
+    if dataclasses.is_dataclass(value):
         return [(f".{field.name}", getattr(value, field.name, None)) for field in dataclasses.fields(value)]
-    return []
+    attributes: tuple[Any, ...] = getattr(value, "__attrs_attrs__", ())
+    return [(f".{attribute.name}", getattr(value, attribute.name, None)) for attribute in attributes]
+
+
+def _keys(value: object) -> list[object]:
+    return list(cast("dict[object, object]", value)) if isinstance(value, dict) else []
 
 
 def path_to_refused(value: object) -> str:
     """Where in `value` the part stands that cannot be encoded, as " (at [3].client)"; empty for the whole."""
     path = ""
     for _ in range(50):  # deeper paths are no help to anybody
-        for step, part in _parts(value):
-            try:
-                encode_json(part)
-            except REFUSALS:
-                path, value = path + step, part
-                break
-        else:
+        for key in _keys(value):
+            if _refused({key: None}):
+                return f" (the key {repr(key)[:80]}{f' of {path[:200]}' if path else ''})"
+        step, part = next(((step, part) for step, part in parts_of(value) if _refused(part)), ("", None))
+        if not step:
             break
+        path, value = path + step, part
     return f" (at {path[:200]})" if path else ""
+
+
+def _refused(part: object) -> bool:
+    try:
+        encode_json(part)
+    except REFUSALS:
+        return True
+    return False
 
 
 def difference(value: object, decoded: object) -> str:
     """The first place where what was read differs from what was written, in words."""
     path = ""
     while type(value) is type(decoded):
-        ours, theirs = _parts(value), dict(_parts(decoded))
+        ours, theirs = parts_of(value), dict(parts_of(decoded))
         step, part = next(((s, p) for s, p in ours if s not in theirs or theirs[s] != p), ("", None))
         if not step:
             return f"{repr(value)[:80]} comes back as {repr(decoded)[:80]}{f' (at {path[:200]})' if path else ''}"
