@@ -184,7 +184,9 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.usable)
     @rule(data=st.data(), limit=st.integers(1, 3))
     def claim(self, data: st.DataObject, limit: int) -> None:
-        worker = data.draw(st.sampled_from(self.usable))
+        self._claim(data.draw(st.sampled_from(self.usable)), limit)
+
+    def _claim(self, worker: int, limit: int) -> None:
         self.renew(worker)
         serves = [Served(agent="refactor", version=v) for v in self.model.workers[worker].versions]
         eligible = self.model.eligible(worker)
@@ -295,6 +297,35 @@ class StoreMachine(RuleBasedStateMachine):
                 run.save(2)
         if twice:
             assert not self._answer(change), "I1: a lost acknowledgement records nothing twice"
+
+    @precondition(lambda self: any(self._is_zombie(attempt) for attempt in self.attempts))
+    @rule(data=st.data())
+    def zombie(self, data: st.DataObject) -> None:
+        """A fenced attempt that guesses everything right but the token, or the state, can still write nothing."""
+        attempt = data.draw(st.sampled_from([each for each in self.attempts if self._is_zombie(each)]))
+        runs = [run for run in self.model.runs.values() if run.key == attempt.run.key]
+        attempt.position = runs[0].position if runs else attempt.position
+        for change in (
+            attempt.change(step(payload=b'"zombie"')),
+            attempt.change(notes=(Note("log"),)),
+            attempt.change(checkpoint=save(99)),
+            attempt.change(outcome=Succeeded(result=b'"zombie"')),
+        ):
+            assert not self._answer(change), "I3: a fenced attempt commits nothing"
+
+    def _is_zombie(self, attempt: Attempt) -> bool:
+        return self.model.fenced(attempt.run.key, attempt.run.token, None) is None
+
+    @precondition(lambda self: any(run.state == "running" for run in self.model.runs.values()))
+    @rule(data=st.data())
+    def lose_worker(self, data: st.DataObject) -> None:
+        """The lease of a worker that holds runs ends, and another worker claims."""
+        held = [run.worker for run in self.model.runs.values() if run.worker is not None]
+        worker = data.draw(st.sampled_from(held))
+        self.usable = [key for key in self.usable if key != worker]
+        self.advance(31)
+        self.register(both=True)
+        self._claim(self.usable[-1], 3)
 
     @precondition(lambda self: self.attempts)
     @rule(data=st.data(), drift=st.integers(-2, 2))

@@ -62,8 +62,8 @@ class SqliteMachine(StoreMachine):
 
 TestSqliteMachine = SqliteMachine.TestCase
 TestSqliteMachine.settings = settings(
-    max_examples=EXAMPLES or 40,
-    stateful_step_count=60 if EXAMPLES else 30,
+    max_examples=EXAMPLES or 50,
+    stateful_step_count=60 if EXAMPLES else 40,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
