@@ -74,6 +74,11 @@ class Attempt:
         """Whether agent code still runs."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def ending(self) -> Ending | None:
+        """How it ended, or ends; None while nothing is decided."""
+        return self._recording.ending
+
     async def execute(self) -> None:
         """Open, call, judge, settle."""
         opened = self._open()
