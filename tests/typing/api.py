@@ -1,0 +1,134 @@
+"""The API as users write it. Type checkers must accept each line, and refuse those that say which refusal they want.
+
+Checked by test_typing.py, never executed. A `type: ignore` that mypy does not need, and a `pyright: ignore` that
+pyright does not need, is an error: so what is wrong stays refused.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_type
+
+import holdfast
+from holdfast import Client, Context, Every, RetryPolicy, RunHandle, Worker, agent, open_store
+
+
+@dataclass
+class Report:
+    lines: list[str]
+
+
+@dataclass
+class State:
+    done: int = 0
+
+
+def count(path: Path, words: list[str]) -> int:
+    return len(words)
+
+
+def shorten(text: str, to: int = 80) -> str:
+    return text[:to]
+
+
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@agent
+async def bare(ctx: Context, path: Path, times: int) -> Report:
+    return Report([str(path)] * times)
+
+
+@agent(name="set-up", deadline="4h", retry=RetryPolicy(attempts=3), checkpoint=Every("30s", steps=10), keep=3)
+async def with_settings(ctx: Context, url: str) -> bytes:
+    return await ctx.step(fetch, url)
+
+
+@agent
+async def alone(ctx: Context) -> None: ...
+
+
+@holdfast.agent(version="2")
+async def optional(ctx: Context, path: Path, times: int = 3) -> str:
+    return str(path) * times
+
+
+# --- agents that cannot be ------------------------------------------------------------------------------------
+
+
+def sync(ctx: Context, path: Path) -> int:
+    return 1
+
+
+agent(sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- clients and handles --------------------------------------------------------------------------------------
+
+
+async def starts_are_typed_after_the_agent(client: Client) -> None:
+    handle = await client.start(bare, Path("x"), 3, id="r1", priority=1, queue="slow", delay="5m")
+    assert_type(handle, RunHandle[Report])
+    assert_type(await handle.result(), Report)
+    assert_type(await client.start(with_settings, "https://a"), RunHandle[bytes])
+    assert_type(await client.start(alone), RunHandle[None])
+    assert_type(await client.start(optional, Path("x"), 5), RunHandle[str])
+    assert_type(client.handle(bare, "r1"), RunHandle[Report])
+
+    await client.start(bare, "x", 3)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.start(bare, Path("x"), "3")  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.start(bare, Path("x"))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.start(bare, Path("x"), 3, 4)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.start(alone, 1)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.start(fetch, "https://a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.start(bare, Path("x"), 3, colour=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def a_script_runs_an_agent() -> None:
+    assert_type(holdfast.run(bare, Path("x"), 3, id="r1"), Report)
+    holdfast.run(bare, "x", 3)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+
+
+async def agents_of_all_types_go_into_one_worker() -> None:
+    async with open_store("sqlite:///x.db") as store:
+        await Worker(store, [bare, with_settings, alone, optional]).run()
+
+
+async def an_agent_is_called_like_its_function(ctx: Context) -> None:
+    assert_type(await bare(ctx, Path("x"), 3), Report)
+    await bare(ctx, "x", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- the context ----------------------------------------------------------------------------------------------
+
+
+async def steps_are_typed_after_their_function(ctx: Context) -> None:
+    assert_type(await ctx.step(count, Path("x"), ["a"]), int)
+    assert_type(await ctx.step(shorten, "text"), str)
+    assert_type(await ctx.step(shorten, "text", 3), str)
+    assert_type(
+        await ctx.step(fetch, "https://a", name="get", key="a", timeout=5, retry=RetryPolicy()), bytes
+    )
+    assert_type(await ctx.step(lambda: 5, name="five"), int)
+    assert_type(await ctx.step(functools.partial(shorten, to=3), "text"), str)
+    assert_type(await ctx.once("key", count, Path("x"), ["a"]), int)
+    assert_type(await ctx.once("key", fetch, "https://a"), bytes)
+
+    await ctx.step(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step(fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step(count, Path("x"), "a")  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def state_is_typed(ctx: Context) -> None:
+    state = ctx.restore(State)
+    assert_type(state, State)
+    assert_type(ctx.restore(dict[str, int], default={}), dict[str, int])
+    await ctx.checkpoint(state, force=True, name="half")
+
+
+async def waits_are_typed(ctx: Context) -> None:
+    assert_type(await ctx.sleep("5m"), None)
+    assert_type(await ctx.wait_for("decision", State, timeout="1h"), State)
