@@ -335,8 +335,9 @@ def resolve(kind: ResolutionKind, mismatch: Mismatch, entry: Entry | None, after
             raise Refused(
                 "no call is at hand that the entry could answer: drop it, or go back to the checkpoint"
             )
-        if (call.identity.segment == SETUP) != (entry.identity.segment == SETUP):
-            raise Refused("an outcome cannot move over `restore`: setup is kept for ever, the rest is not")
+        setup, segment = entry.identity.segment == SETUP, call.identity.segment
+        if (segment == SETUP) != setup or segment > entry.identity.segment:
+            raise Refused("an outcome cannot move over `restore` or to a later segment: it is not kept as long")
     elif kind is ResolutionKind.DROP:
         call = None
     elif call is None or entry.position != mismatch.entry:
