@@ -15,7 +15,7 @@ from holdfast import codec
 from holdfast.agents import Agent, AnyAgent
 from holdfast.client import Client
 from holdfast.controller import Controller
-from holdfast.errors import Refused, RunNotFound, UsageError
+from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
 from holdfast.model import Decision, Reason, Run, RunState
 from holdfast.rules import transitions
 from holdfast.settings import find_store
@@ -38,18 +38,35 @@ def run(
 
     With the `id` of an unfinished run it goes on with that run, with the code at hand; of a succeeded one it returns
     the result at once. `store` is a URL or a path; without it the store is found as the shell finds it. Ctrl-C parks
-    the run: the same call with the same id goes on. Raises RunFailed, RunCancelled, Conflict (the id belongs to
-    another agent or input), and Refused when the run waits for a person or signal, or when a run of the same agent
-    and input is unfinished and no id says which is meant.
+    the run: the same call with the same id goes on.
+
+    Raises RunFailed, RunCancelled, Conflict (the id belongs to another agent or input), WorkerStuck (the agent's code
+    does not end when it is told to), and Refused when the run waits for a person or signal, or when a run of the same
+    agent and input is unfinished and no id says which is meant.
     """
+    if _in_a_loop():
+        raise UsageError(
+            "holdfast.run blocks, and an event loop is running here: use `async with Worker(store, [agent]):"
+            " result = await (await Client(store).start(agent, ...)).result()`"
+        )
+    runner = asyncio.Runner()
+    try:
+        result = runner.run(_run(agent, args, id, store))
+    except WorkerStuck:
+        raise  # closing the loop would wait for the code that does not end
+    except BaseException:
+        runner.close()
+        raise
+    runner.close()
+    return result
+
+
+def _in_a_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_run(agent, args, id, store))
-    raise UsageError(
-        "holdfast.run blocks, and an event loop is running here: use `async with Worker(store, [agent]):"
-        " result = await (await Client(store).start(agent, ...)).result()`"
-    )
+        return False
+    return True
 
 
 async def _run(agent: Agent[*Ts, R], args: tuple[*Ts], run_id: str | None, given: str | None) -> R:

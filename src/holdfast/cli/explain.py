@@ -82,8 +82,9 @@ def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:
 def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explanation:
     match view.reason:
         case Reason.SLEEP:
-            due = words.until(detail.due_at, now) if detail.due_at else "later"
-            return Explanation(f"it sleeps and wakes {due}")
+            return Explanation(
+                f"it sleeps and wakes {words.until(detail.due_at, now) if detail.due_at else 'later'}"
+            )
         case Reason.SIGNAL:
             return _waits_for_signal(detail, now, quoted)
         case Reason.PAUSED:
@@ -110,6 +111,10 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
 
 
 def _waits_for_signal(detail: Detail, now: datetime, quoted: str) -> Explanation:
+    if detail.due_at is not None and detail.due_at <= now:
+        return Explanation(
+            f"the signal {detail.wait_name!r} is there, or its time is up: any worker goes on with it"
+        )
     name = shlex.quote(detail.wait_name or "NAME")
     until = f", or until a time-out {words.until(detail.due_at, now)}" if detail.due_at else ""
     send = WayOut(f"holdfast signal {quoted} {name} --data JSON", "send it")

@@ -13,6 +13,7 @@ from holdfast.cli.options import common, on_run, run_argument
 from holdfast.cli.views import event_json, print_line
 from holdfast.client import Client, RunHandle
 from holdfast.clock import SystemClock
+from holdfast.errors import HoldfastError
 from holdfast.model import Event
 
 GLANCE_S = 0.5
@@ -28,7 +29,10 @@ async def picture_of(client: Client, run_id: str) -> Picture:
 async def glances(client: Client, run_id: str, show: Show) -> None:
     """Look at the run about twice a second, until cancelled."""
     while True:
-        show.glance(await client.store.get_run(run_id))
+        try:
+            show.glance(await client.store.get_run(run_id))
+        except HoldfastError:  # what reads the events says it
+            pass
         await asyncio.sleep(GLANCE_S)
 
 

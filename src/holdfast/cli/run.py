@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import signal
 import sys
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 import click
 
@@ -20,6 +18,7 @@ from holdfast.cli.explain import WayOut, explain
 from holdfast.cli.follow import BATCH, glances, picture_of
 from holdfast.cli.live import Show, choose_show
 from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.views import jsonable, print_document
 from holdfast.client import Client, RunHandle, RunView
 from holdfast.client.view import at
@@ -100,14 +99,24 @@ async def _run(client: Client, order: Order) -> int:
     def told(number: int, count: int) -> None:
         show.say(_stopping_text(number, count))
 
-    try:
-        with show.shown(), Stopping(worker, told) as stopping:
+    stuck: WorkerStuck | None = None
+    with show.shown(), Stopping(worker, told) as stopping:
+        try:
             await _followed(client, worker, prepared.id, prepared.event_no, show)
-    except WorkerStuck as error:
-        _replace_process(order, prepared.id, str(error))
-    if stopping.signal is not None and not (await client.store.get_run(prepared.id)).state.final:
-        return await _interrupted(handle, order, stopping.signal)
-    return await _ended(client, handle, order)
+        except WorkerStuck as error:
+            stuck = error
+    if stuck is not None:
+        click.echo(str(stuck), err=True)
+    ended = await client.store.get_run(prepared.id)
+    interrupted = stopping.signal is not None and not ended.state.final
+    if stuck is not None and not interrupted:
+        await client.store.close()
+        replace_process([*order.again(prepared.id), *(["--json"] if order.as_json else [])])
+    code = await (_interrupted(handle, order, stopping) if interrupted else _ended(client, handle, order))
+    if stuck is not None:
+        await client.store.close()
+        leave_now(code)
+    return code
 
 
 async def _followed(client: Client, worker: Worker, run_id: str, after: int, show: Show) -> None:
@@ -178,7 +187,7 @@ async def _stands(client: Client, handle: RunHandle[object], view: RunView, orde
     console(stderr=True).print(page(view, detail, why, now, await handle.input()))
 
 
-async def _interrupted(handle: RunHandle[object], order: Order, number: int) -> int:
+async def _interrupted(handle: RunHandle[object], order: Order, stopping: Stopping) -> int:
     view = await handle.status()
     if order.as_json:
         print_document(view)
@@ -188,7 +197,7 @@ async def _interrupted(handle: RunHandle[object], order: Order, number: int) -> 
         f"\nrun {view.id} is {view.state}{reason}; everything recorded is kept. To go on:\n\n  {command}\n",
         err=True,
     )
-    return Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
+    return Exit.INTERRUPTED if stopping.signal == signal.SIGINT else Exit.TERMINATED
 
 
 def _stopping_text(number: int, count: int) -> str:
@@ -196,12 +205,3 @@ def _stopping_text(number: int, count: int) -> str:
         return "stopping now"
     again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
     return f"ending at the next safe point ({again} stops now)"
-
-
-def _replace_process(order: Order, run_id: str, why: str) -> NoReturn:
-    """Begin again in a fresh process: the only way to be rid of code that does not listen. Counted as nothing."""
-    click.echo(f"{why}", err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    json_flag = ["--json"] if order.as_json else []
-    os.execv(sys.executable, [sys.executable, "-m", "holdfast", *order.again(run_id), *json_flag])  # noqa: S606

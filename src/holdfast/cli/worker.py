@@ -6,14 +6,16 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
-from typing import NoReturn
 
 import click
 
 from holdfast.agents import AnyAgent, load_agents
+from holdfast.attempt import current_run
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.views import print_line
 from holdfast.client import Client
 from holdfast.embedded import Stopping, execute
@@ -66,13 +68,13 @@ def worker(
             try:
                 await execute(client, serving)
             except WorkerStuck as error:
-                if stopping.signal is None:
-                    _replace_process(str(error))
                 click.echo(str(error), err=True)
+                await client.store.close()
+                if stopping.signal is None:
+                    replace_process(sys.argv[1:])
+                leave_now(_code(stopping.signal))
         click.echo(f"worker {serving.name} ended", err=True)
-        if stopping.signal is None:
-            return Exit.SUCCEEDED
-        return Exit.INTERRUPTED if stopping.signal == signal.SIGINT else Exit.TERMINATED
+        return _code(stopping.signal)
 
     return on_store(store, serve, make=True)
 
@@ -86,10 +88,21 @@ def _agents(files: Sequence[str]) -> list[AnyAgent]:
     return list(found.values())
 
 
+class RunFormatter(logging.Formatter):
+    """A line a record, which names the run whose code wrote it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        run = current_run.get()
+        record.run = f"[{run}] " if run else ""
+        return super().format(record)
+
+
 def log_to_stderr() -> None:
     """INFO and above of everything, a line each."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)-8s %(name)s: %(message)s", "%H:%M:%S"))
+    formatter = RunFormatter("%(asctime)s  %(levelname)-8s %(run)s%(name)s: %(message)s", "%H:%M:%S")
+    formatter.converter = time.gmtime  # as everything here: UTC
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -113,9 +126,7 @@ def _tell(number: int, count: int) -> None:
         click.echo("stopping now", err=True)
 
 
-def _replace_process(why: str) -> NoReturn:
-    """Begin again in a fresh process, with the same arguments."""
-    click.echo(why, err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "holdfast", *sys.argv[1:]])  # noqa: S606
+def _code(number: int | None) -> Exit:
+    if number is None:
+        return Exit.SUCCEEDED
+    return Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED

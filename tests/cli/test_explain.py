@@ -1,0 +1,107 @@
+"""Every state and reason has a sentence that says why nothing moves, and the commands that lead out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from holdfast.cli.explain import explain, sides
+from holdfast.client import Detail, RunView, WorkerView
+from holdfast.model import Call, Entry, EntryKind, EntryStatus, Identity, Mismatch, Reason, RunState
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NOTHING = Detail(failure=None, mismatch=None, mismatch_entry=None, wait_name=None, due_at=None, asked=None)
+VIEW = RunView(
+    id="r 1", agent="a", version="2", state=RunState.QUEUED, reason=None, queue="default", priority=0, attempts=1,
+    failures=1, steps=0, step=None, progress=None, checkpoint=None, resources=None, worker=None, result=None,
+    error=None, created_at=NOW, started_at=None, finished_at=None,
+)  # fmt: skip
+CALL = Call(identity=Identity(0, "", "new", None, 0))
+ENTRY = Entry(Identity(-1, "", "old", "k", 0), EntryKind.STEP, EntryStatus.OK, b"1", position=3)
+
+
+def told(
+    state: RunState, reason: Reason | None = None, *, view: RunView = VIEW, detail: Detail = NOTHING
+) -> str:
+    explanation = explain(replace(view, state=state, reason=reason), detail, NOW)
+    return "\n".join([explanation.why, *(f"{way.command} # {way.meaning}" for way in explanation.ways)])
+
+
+LATER = replace(NOTHING, due_at=NOW + timedelta(minutes=5))
+EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "view", "detail", "says"),
+    [
+        (RunState.QUEUED, None, VIEW, NOTHING, "waits for a worker of 'a'"),
+        (RunState.QUEUED, None, VIEW, LATER, "starts in 5m 00s"),
+        (RunState.QUEUED, Reason.BACKOFF, VIEW, LATER, "next attempt begins in 5m 00s, after 1 failure\n"),
+        (RunState.QUEUED, Reason.DRAINED, VIEW, NOTHING, "was shut down"),
+        (RunState.QUEUED, Reason.CRASHED, VIEW, NOTHING, "went down"),
+        (RunState.RUNNING, None, EXECUTED, NOTHING, "worker w executes it (pid 7 on h)"),
+        (RunState.RUNNING, None, VIEW, NOTHING, "its worker is gone"),
+        (RunState.RUNNING, None, EXECUTED, replace(NOTHING, asked="pause"), "holdfast resume 'r 1'"),
+        (RunState.RUNNING, Reason.THROTTLED, EXECUTED, NOTHING, "under pressure"),
+        (RunState.RUNNING, Reason.STUCK, EXECUTED, NOTHING, "outlived its timeout"),
+        (RunState.WAITING, Reason.SLEEP, VIEW, LATER, "wakes in 5m 00s"),
+        (
+            RunState.WAITING,
+            Reason.SIGNAL,
+            VIEW,
+            replace(NOTHING, wait_name="go"),
+            "holdfast signal 'r 1' go --data",
+        ),
+        (RunState.WAITING, Reason.SIGNAL, VIEW, replace(LATER, wait_name="go"), "time-out in 5m"),
+        (RunState.WAITING, Reason.SIGNAL, VIEW, replace(NOTHING, due_at=NOW), "any worker goes on"),
+        (RunState.WAITING, Reason.PAUSED, VIEW, NOTHING, "holdfast resume 'r 1'"),
+        (RunState.WAITING, Reason.PARKED, VIEW, NOTHING, "holdfast run … --id 'r 1'"),
+        (RunState.WAITING, Reason.POISON, VIEW, NOTHING, "holdfast retry 'r 1'"),
+        (RunState.WAITING, Reason.CHECKPOINT_LOST, VIEW, NOTHING, "no stored checkpoint is good"),
+        (RunState.WAITING, Reason.NEEDS_CODE, VIEW, NOTHING, "no worker has version '2' of agent 'a'"),
+        (RunState.WAITING, None, VIEW, NOTHING, "it waits"),
+        (RunState.SUCCEEDED, None, VIEW, NOTHING, "it is done"),
+        (RunState.FAILED, None, VIEW, NOTHING, "holdfast retry 'r 1'"),
+        (RunState.CANCELLED, None, VIEW, NOTHING, "holdfast retry 'r 1'"),
+    ],
+)
+def test_it_says_why_and_how_to_go_on(
+    state: RunState, reason: Reason | None, view: RunView, detail: Detail, says: str
+) -> None:
+    assert says in told(state, reason, view=view, detail=detail)
+
+
+def test_no_reason_is_without_a_sentence() -> None:
+    for reason in Reason:
+        for state in (RunState.QUEUED, RunState.RUNNING, RunState.WAITING):
+            assert told(state, reason, view=EXECUTED)
+
+
+@pytest.mark.parametrize(
+    ("call", "entry", "offered"),
+    [
+        (CALL, 3, ["", "--accept 3", "--insert", "--rerun 3", "--drop 3", "--from-checkpoint"]),
+        (None, 3, ["", "--drop 3", "--from-checkpoint"]),
+        (CALL, None, ["", "--from-checkpoint"]),
+    ],
+)
+def test_a_mismatch_offers_the_ways_out_that_fit_its_two_sides(
+    call: Call | None, entry: int | None, offered: list[str]
+) -> None:
+    detail = replace(NOTHING, mismatch=Mismatch(message="", call=call, entry=entry))
+    explanation = explain(replace(VIEW, state=RunState.WAITING, reason=Reason.MISMATCH), detail, NOW)
+    commands = [way.command for way in explanation.ways]
+    assert commands == [*(f"holdfast retry 'r 1' {way}".strip() for way in offered), "holdfast cancel 'r 1'"]
+
+
+def test_both_sides_of_a_mismatch_are_named() -> None:
+    detail = replace(NOTHING, mismatch=Mismatch(message="", call=CALL, entry=3), mismatch_entry=ENTRY)
+    both = sides(detail)
+    assert both is not None
+    assert "'new'" in both[0] and "segment 0" in both[0]
+    assert "entry 3" in both[1] and "'old'" in both[1] and "key 'k'" in both[1]
+    ended = sides(replace(detail, mismatch=Mismatch(message="", call=None, entry=3)))
+    assert ended is not None and "the code ends" in ended[0]
+    assert sides(NOTHING) is None
