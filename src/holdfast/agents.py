@@ -49,19 +49,16 @@ class Every:
 
     duration: Duration | None = None
     steps: int | None = field(default=None, kw_only=True)
+    duration_us: int | None = field(default=None, init=False, repr=False, compare=False)
+    """The duration in microseconds, worked out once: it is asked at every checkpoint call."""
 
     def __post_init__(self) -> None:
         if self.duration is None and self.steps is None:
             raise UsageError("Every needs a duration, a number of steps, or both: Every('30s', steps=100)")
         if self.duration is not None:
-            seconds(self.duration)
+            object.__setattr__(self, "duration_us", round(seconds(self.duration) * 1_000_000))
         if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
             raise UsageError(f"Every(steps=) must be a whole number of 1 or more, not {self.steps!r}")
-
-    @property
-    def duration_us(self) -> int | None:
-        """The duration in microseconds; None when only steps count."""
-        return None if self.duration is None else round(seconds(self.duration) * 1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

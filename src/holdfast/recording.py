@@ -80,7 +80,18 @@ Ending = Outcome | Lost
 class OpenCall:
     """A call between its synchronous part and the delivery of its outcome."""
 
-    __slots__ = ("args_hash", "begun", "coroutine", "entry", "identity", "kind", "replayed", "started_at_us")
+    __slots__ = (
+        "args_hash",
+        "at_us",
+        "begun",
+        "coroutine",
+        "entry",
+        "identity",
+        "kind",
+        "position",
+        "replayed",
+        "started_at_us",
+    )
 
     def __init__(self, kind: EntryKind, identity: Identity, args_hash: bytes) -> None:
         self.kind = kind
@@ -91,6 +102,8 @@ class OpenCall:
         self.replayed = False
         self.entry: Entry | None = None
         self.started_at_us = 0
+        self.position = 0
+        self.at_us = 0
 
     @property
     def name(self) -> str:
@@ -202,8 +215,11 @@ class Recording:
         try:
             yield
         finally:
-            if self._open.get(call.identity.scope) is call:
-                del self._open[call.identity.scope]
+            self._close(call)
+
+    def _close(self, call: OpenCall) -> None:
+        if self._open.get(call.identity.scope) is call:
+            del self._open[call.identity.scope]
 
     def at_root(self, what: str) -> None:
         """Make sure that `what` is called at the root and with no call open."""
@@ -211,8 +227,12 @@ class Recording:
         scope = current_scope.get()
         if scope:
             raise UsageError(f"ctx.{what} belongs to the root of the agent, not into the branch {scope!r}")
-        for inside, call in list(self._open.items()):
-            self._close_previous(inside, call, f"ctx.{what}")
+        if self._open:
+            self._close_all(f"ctx.{what}")
+
+    def _close_all(self, following: str) -> None:
+        for scope, call in list(self._open.items()):
+            self._close_previous(scope, call, following)
 
     def _close_previous(self, scope: str, previous: OpenCall, following: str) -> None:
         if previous.never_begun:
@@ -245,6 +265,7 @@ class Recording:
         answer = self._cursor.answer(call.call)
         if isinstance(answer, Recorded):
             call.replayed, call.entry = True, answer.entry
+            call.position, call.at_us = answer.entry.position, answer.entry.at_us
             if answer.entry.status is EntryStatus.ABANDONED:
                 await self._cancelled_again(call, answer.entry)
             return answer.entry
@@ -267,7 +288,9 @@ class Recording:
             self._cursor.use(entry)
         else:
             self._cursor.recorded(call.identity)
-        self._times[call.identity.scope] = max(entry.at_us, self._times.get(call.identity.scope, 0))
+        scope = call.identity.scope
+        if call.at_us > self._times.get(scope, 0):
+            self._times[scope] = call.at_us
 
     async def _cancelled_again(self, call: OpenCall, entry: Entry) -> NoReturn:
         took_s = max(0, entry.at_us - entry.started_at_us) / 1e6
@@ -300,19 +323,20 @@ class Recording:
         self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None
     ) -> Entry:
         """Make the outcome durable. Cancelled meanwhile, it stays, and a mark says that nobody saw it."""
-        self.check()
-        entry = self._entry(call, status, payload, signal)
+        if self.ending is not None:
+            self.check()
+        call.entry = entry = self._entry(call, status, payload, signal)
         answer = self._submit(entry)
-        position = self._port.position
+        call.position = self._port.position
         try:
-            committed = await self.guarded(answer)
+            committed = await answer
         except asyncio.CancelledError:
             self.check()
-            call.entry = entry
             self.unseen(call)
             raise
-        entry = replace(entry, position=position, at_us=committed.at_us)
-        call.entry = entry
+        except (LeaseLost, StoreUnavailable) as error:
+            self.leave(Lost(cancelled=False, message=str(error)))
+        call.at_us = committed.at_us
         return entry
 
     def unseen(self, call: OpenCall) -> None:
@@ -365,7 +389,8 @@ class Recording:
 
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         """Answer a step from the journal, or execute it with its retries and record how it ended."""
-        with self.entered(call):
+        call.begun = True
+        try:
             entry = await self.answered(call)
             if entry is None:
                 return await self._execute(call, body, policy)
@@ -373,6 +398,8 @@ class Recording:
             if entry.status is EntryStatus.FAILED:
                 raise _step_failed(call, entry)
             return body.shape.decode(entry.payload)
+        finally:
+            self._close(call)
 
     async def _execute(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         tries = self._cursor.tries(call.identity)
@@ -451,7 +478,7 @@ class Recording:
             self.check()
             raise
         if entry.status is EntryStatus.FAILED:
-            raise _failed_once(key, entry)
+            raise StepFailed(decode_failure(entry.payload), step=f"once {key}", entry=entry.position)
         return body.shape.decode(entry.payload)
 
     async def _run_once(self, key: str, body: Body, policy: RetryPolicy) -> Entry:
@@ -469,7 +496,7 @@ class Recording:
         except StepFailed:
             pass
         assert call.entry is not None
-        return call.entry
+        return replace(call.entry, position=call.position, at_us=call.at_us)
 
     # --- segments and checkpoints ---------------------------------------------------------------------------
 
@@ -530,8 +557,7 @@ class Recording:
 
     def finish(self) -> None:
         """The agent returned: nothing may be open or left."""
-        for scope, call in list(self._open.items()):
-            self._close_previous(scope, call, "return")
+        self._close_all("return")
         mismatch = self._cursor.finish()
         if mismatch is not None:
             self.hold(mismatch)
@@ -587,11 +613,7 @@ def _blocked(call: OpenCall, siblings: tuple[str, ...]) -> Mismatch:
 
 
 def _step_failed(call: OpenCall, entry: Entry) -> StepFailed:
-    return StepFailed(decode_failure(entry.payload), step=call.name, entry=entry.position)
-
-
-def _failed_once(key: str, entry: Entry) -> StepFailed:
-    return StepFailed(decode_failure(entry.payload), step=f"once {key}", entry=entry.position)
+    return StepFailed(decode_failure(entry.payload), step=call.name, entry=call.position)
 
 
 def _state(coroutine: Coroutine[Any, Any, object]) -> str:
