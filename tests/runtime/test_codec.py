@@ -8,6 +8,9 @@ import datetime as dt
 import enum
 import functools
 import math
+import os
+import subprocess
+import sys
 import threading
 import timeit
 import uuid
@@ -370,6 +373,40 @@ def test_a_recorded_result_that_no_longer_fits_is_refused_by_name() -> None:
 def test_data_never_names_code() -> None:
     poisoned = b'{"__class__": "os.system", "py/object": "os.system", "__reduce__": ["id"]}'
     assert codec.decode(poisoned, Any, what="it") == msgspec.json.decode(poisoned)
+
+
+class Nested(pydantic.BaseModel):
+    words: frozenset[str] = frozenset()
+    parts: list[Model] = []
+    by_name: dict[str, set[int]] = {}
+    pairs: tuple[set[str], int] = (set(), 0)
+    listed: pydantic.RootModel[set[str]] = pydantic.RootModel[set[str]](set())
+
+
+SETS_IN_MODELS = """
+import datetime as dt
+from tests.runtime.test_codec import Model, Nested, NOW, codec
+words = {"one", "two", "three", "four", "five"}
+value = Nested(
+    words=words, parts=[Model(at=NOW, tags=words)], by_name={"a": {3, 1, 2**40}}, pairs=(words, 1), listed=words
+)
+print(codec.encode(value, what="it").decode(), codec.fingerprint((value,), None).hex())
+"""
+
+
+def test_sets_in_models_are_recorded_in_one_order_in_every_process() -> None:
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", SETS_IN_MODELS],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            cwd=Path(__file__).parent.parent.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(3)
+    }
+    assert len(told) == 1
 
 
 # --- annotations ----------------------------------------------------------------------------------------------

@@ -82,7 +82,31 @@ def _dump_model(model: Any) -> object:  # noqa: ANN401 - an instance of the user
         raise _Unsupported(
             "it holds a secret, which pydantic writes as asterisks: keep secrets out of what is recorded"
         )
+    _order_sets(model, dumped)
     return cast("object", dumped)
+
+
+def _order_sets(value: object, plain: object) -> None:
+    """Sort the lists that pydantic made of sets, whose order is another one in every process."""
+    if isinstance(plain, list):
+        parts = cast("list[object]", plain)
+        if isinstance(value, set | frozenset):
+            parts.sort(key=msgspec.json.encode)
+        elif isinstance(value, list | tuple):
+            for part, plain_part in zip(cast("list[object]", value), parts, strict=False):
+                _order_sets(part, plain_part)
+        elif hasattr(value, "root"):
+            _order_sets(vars(value)["root"], parts)
+    elif isinstance(plain, dict):
+        by_name = cast("dict[str, object]", plain)
+        if isinstance(value, dict):
+            for part, plain_part in zip(
+                cast("dict[object, object]", value).values(), by_name.values(), strict=False
+            ):
+                _order_sets(part, plain_part)
+        else:
+            for name, part in getattr(value, "__dict__", {}).items():
+                _order_sets(part, by_name.get(name))
 
 
 def _holds_secret(part: object) -> bool:
