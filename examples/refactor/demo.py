@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -23,14 +19,15 @@ from rich.console import Console
 from rich.text import Text
 
 from examples.refactor import executions, fetch, files, proof, rules, terminal
-from examples.refactor.chaos import Killed, Killer, choose_kills
+from examples.refactor.chaos import Killer
 from examples.refactor.model import Change, Judged, Report
 from examples.refactor.proof import Outcome, Proof, Witnessed
 from examples.refactor.screen import Screen
 from examples.refactor.shell import ROOT, CommandFailed, Shell
+from examples.refactor.show import RUN, DemoFailed, Show, Stage
 
+PLAIN_WIDTH = 140  # where nothing says how wide a line may be
 FOLDER = ROOT / ".demo"
-RUN = "demo"
 RULES = [
     "percent-format",
     "UP",
@@ -41,150 +38,6 @@ RULES = [
     "PTH",
     "RUF",
 ]  # about 45 changes to Flask, 3 minutes
-TICK_S = 0.005  # an apply takes 50 ms, and a kill has to hit it
-WORKER_DEATHS_ALLOWED = 3  # that were not our doing
-
-
-class DemoFailed(Exception):
-    """The demo cannot go on; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What is refactored, with what, and where everything of this run is kept."""
-
-    repo: Path
-    python: Path
-    tools: Path
-    shell: Shell
-    workspace: Path
-    limit: int | None = None
-
-    @property
-    def log(self) -> Path:
-        return self.workspace / "executions.jsonl"
-
-    @property
-    def worker_log(self) -> Path:
-        return self.workspace.parent / "workers.log"
-
-
-@dataclass(slots=True)
-class Show:
-    """The run while it goes on: its worker, its killer, and what a watcher reads of it."""
-
-    stage: Stage
-    screen: Screen
-    kills_wanted: int
-    seed: int
-    killer: Killer
-    killed: list[Killed] = field(default_factory=list)
-    events: queue.SimpleQueue[dict[str, object] | None] = field(default_factory=queue.SimpleQueue)
-    deaths: int = 0
-    planned: bool = False
-    resuming_since: float | None = None
-
-    def perform(self) -> None:
-        """Run the agent to its end, through every kill."""
-        watcher = self.stage.shell.watch(RUN)
-        threading.Thread(target=self.read, args=(watcher,), daemon=True).start()
-        worker = self.new_worker()
-        try:
-            with self.screen.live():
-                while True:
-                    if not self.drain():
-                        break
-                    worker = self.replaced(worker)
-                    time.sleep(TICK_S)
-        finally:
-            for process in (worker, watcher):
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
-
-    def read(self, watcher: subprocess.Popen[str]) -> None:
-        assert watcher.stdout is not None
-        for line in watcher.stdout:
-            self.events.put(json.loads(line))
-        self.events.put(None)
-
-    def new_worker(self) -> subprocess.Popen[bytes]:
-        worker = self.stage.shell.worker(self.stage.worker_log)
-        self.screen.worker(str(worker.pid))
-        return worker
-
-    def replaced(self, worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """The worker, or a new one if it was time to kill it, or if it died by itself."""
-        self.notice_resumed()
-        killed = self.killer.look(worker)
-        if killed is not None:
-            self.tell_killed(killed)
-            return self.new_worker()
-        if worker.poll() not in (None, 0):
-            self.deaths += 1
-            if self.deaths > WORKER_DEATHS_ALLOWED:
-                raise DemoFailed(f"workers die by themselves; {self.stage.worker_log} has what they said")
-            return self.new_worker()
-        return worker
-
-    def tell_killed(self, killed: Killed) -> None:
-        self.killed.append(killed)
-        recorded = self.stage.shell.show(RUN)["steps"]
-        self.screen.line("✗", f"killed worker {killed.pid} with SIGKILL, {words_of(killed)}", "bold red")
-        self.screen.line(
-            "↻", f"a new worker resumes: {recorded} outcomes are recorded, none of them runs again", "cyan"
-        )
-        self.resuming_since = time.time()
-
-    def notice_resumed(self) -> None:
-        """Say which step the new worker entered first."""
-        if self.resuming_since is None:
-            return
-        entered = executions.read(self.stage.log)
-        if entered and entered[-1].at > self.resuming_since:
-            first = next(one for one in entered if one.at > self.resuming_since)
-            again = "again, as it was cut short" if cut_short(self.killed[-1], first) else "the next one"
-            took = first.at - self.resuming_since
-            self.screen.line(
-                "↻", f"worker {first.pid} is at work after {took:.1f} s: {first.name}, {again}", "cyan"
-            )
-            self.resuming_since = None
-
-    def drain(self) -> bool:
-        """Show every event that has come. False when the watcher has seen the end."""
-        while not self.events.empty():
-            event = self.events.get()
-            if event is None:
-                return False
-            self.show(event)
-        return True
-
-    def show(self, event: dict[str, object]) -> None:
-        found = event["data"]
-        assert isinstance(found, dict)
-        if event["type"] == "progress":
-            self.screen.progress(found["current"], found["total"], found["description"], found["phase"])
-            self.plan_kills(found["total"])
-        elif event["type"] == "log":
-            self.screen.judged(found["message"])
-        elif event["type"] == "step.finished" and found["name"] in ("prepare", "index", "baseline", "plan"):
-            self.screen.line("·", f"{found['name']} recorded")
-        elif event["type"] in ("warning", "checkpoint.corrupt", "run.failed", "step.failed"):
-            self.screen.line("!", f"{event['type']}: {json.dumps(found)}", "yellow")
-
-    def plan_kills(self, total: float | None) -> None:
-        """The plan is known with the first total: now there is something to spread the kills over."""
-        if total and not self.planned:
-            self.planned = True
-            self.killer.kills = choose_kills(int(total), self.kills_wanted, self.seed)
-
-
-def words_of(killed: Killed) -> str:
-    return f"{killed.after_s * 1000:.0f} ms into {killed.during.name}"
-
-
-def cut_short(killed: Killed, first: executions.Execution) -> bool:
-    return (killed.during.step, killed.during.key) == (first.step, first.key)
 
 
 def set_stage(screen: Screen, codebase: Path | None, limit: int | None) -> Stage:
@@ -278,12 +131,18 @@ def perform(
     show.perform()
     ended = stage.shell.show(RUN)
     if ended["state"] != "succeeded":
-        raise DemoFailed(f"the run ended {ended['state']}: {json.dumps(ended['error'])}")
+        raise DemoFailed(why_ended(ended, stage))
     report = terminal.load(stage.workspace / "report.json")
     screen.line(
         "·", "done; proving it: hashing every file, applying the kept changes again without a disturbance"
     )
     return report, proof.proofs(witness(stage, show, report, original))
+
+
+def why_ended(ended: dict[str, object], stage: Stage) -> str:
+    error = ended["error"]
+    said = error["message"] if isinstance(error, dict) else f"{stage.worker_log} has what the workers said"
+    return f"the run is {ended['state']}: {said}"
 
 
 def answer(stage: Stage, report: Report, proved: list[Proof], seed: int) -> str:
@@ -317,7 +176,10 @@ def main(
     kills: int, codebase: Path | None, chosen: str | None, limit: int | None, seed: int | None, as_json: bool
 ) -> None:
     """Refactor a real codebase with a worker that gets killed, and prove that it made no difference."""
-    screen = Screen(Console(stderr=as_json, highlight=False))
+    console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    screen = Screen(console)
     seed = int.from_bytes(os.urandom(2), "big") if seed is None else seed
     try:
         stage = set_stage(screen, codebase, limit)

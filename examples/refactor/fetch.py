@@ -42,7 +42,7 @@ class Fetched:
 
 
 def fetch(folder: Path, say: Say) -> Fetched:
-    """Make sure that the environment and the codebase are there, saying each part as it is begun. Raises SetupFailed."""
+    """Make sure that the environment and the codebase are there; say each part as it begins. Raises SetupFailed."""
     python = environment(folder / "environment", say)
     codebase = folder / "codebase" / CODEBASE
     if not codebase.exists():

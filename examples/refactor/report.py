@@ -100,7 +100,7 @@ def page(report: Report, shown: Mapping[int, list[str]]) -> str:
 {by_rule(report.judged)}
 {section("Rolled back", "The tree was put back byte for byte; nothing of these changes is in it.", rolled_back, shown)}
 {section("Kept", "Each passed the tests that matter to its file.", kept, shown)}
-{section("Nothing to do", "Planned, but an earlier change had already done it.", unchanged, shown)}
+{section("Nothing to do", "Planned, but when their turn came nothing was left to change.", unchanged, shown)}
 {tests(report.baseline, report.final)}
 {provenance(report)}
 </main>

@@ -34,6 +34,7 @@ class Screen:
 
     console: Console
     began: float = field(default_factory=time.monotonic)
+    _judged: set[str] = field(default_factory=set)
     _progress: Progress | None = None
     _task: TaskID | None = None
 
@@ -78,6 +79,9 @@ class Screen:
 
     def judged(self, message: str) -> None:
         """The agent's own words about a change: `#12 kept: UP · flask/app.py · reason`."""
+        if message in self._judged:  # an attempt that resumes right after a log line says it once more
+            return
+        self._judged.add(message)
         number, _, rest = message.partition(" ")
         fate, _, what = rest.partition(": ")
         mark, style = MARKS.get(fate, ("·", ""))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +28,11 @@ def load(path: Path) -> Report:
 def rendered(report: Report) -> Group:
     """What was kept, what was rolled back and why."""
     well, sentence = headline(report)
-    parts = [Text(sentence, style="green" if well else "bold red"), Text(""), by_rule(report.judged)]
+    parts: list[RenderableType] = [
+        Text(sentence, style="green" if well else "bold red"),
+        Text(""),
+        by_rule(report.judged),
+    ]
     back = [row for row in report.judged if row.fate in ("rolled back", "refused")]
     if back:
         parts += [

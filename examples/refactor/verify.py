@@ -65,7 +65,7 @@ def fate_of(applied: Applied, verdict: Verdict | None) -> tuple[Fate, str]:
     if applied.refused is not None:
         return "refused", applied.refused
     if verdict is None:
-        return "unchanged", "an earlier change has already done it"
+        return "unchanged", "nothing was left to change"
     return ("kept" if verdict.keep else "rolled back"), verdict.reason
 
 
@@ -96,23 +96,23 @@ def run_tests(
         limit_s = time_limit_s(baseline) if baseline else BASELINE_LIMIT_S
         ended = run_suite(job, request, Path(scratch, "output.txt"), limit_s)
         if ended is None and answer.exists():
-            run = TestRun(
-                **json.loads(answer.read_text().replace(f"{job.tree}/", ""))
-            )  # paths within the tree
-            return replace(
-                run, problem=explained(run.problem, Path(scratch, "output.txt").read_text(errors="replace"))
-            )
+            run = TestRun(**json.loads(within(job, answer)))
+            return replace(run, problem=explained(run.problem, within(job, Path(scratch, "output.txt"))))
     problem = ended or "the test process ended without an answer"
     return TestRun(runner=runner, started=False, passed=0, ran={}, failures={}, problem=problem)
 
 
+def within(job: Job, path: Path) -> str:
+    """A file's text with the paths in the tree made relative to it, as the index has them."""
+    return path.read_text(errors="replace").replace(f"{job.tree}/", "")
+
+
 def explained(problem: str | None, output: str) -> str | None:
-    """A problem with the error that pytest printed, when it stopped before any test could carry it."""
+    """A problem, or the error that pytest printed when it stopped before any test could carry it."""
     if problem is None or not problem.startswith("pytest stopped"):
         return problem
     errors = [line.removeprefix("E ").strip() for line in output.splitlines() if line.startswith("E ")]
-    said = errors[-1] if errors else output.strip().splitlines()[-1] if output.strip() else ""
-    return f"{problem}: {said}"
+    return errors[-1] if errors else "\n".join([problem, *output.strip().splitlines()[-10:]])
 
 
 def run_suite(job: Job, request: Path, output: Path, limit_s: float) -> str | None:
