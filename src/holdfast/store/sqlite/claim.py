@@ -164,7 +164,7 @@ def _take(connection: Connection, key: int, worker: int, dead: _Dead, now_us: in
     row = connection.row(_CHOSEN, (key,))
     assert row is not None, "it was read in this transaction"
     run = rows.run_of(row)
-    takeover = None if run.worker is None else _takeover(connection, dead[run.worker])
+    takeover = None if run.worker is None else _takeover(connection, dead, run.worker)
     decision = transitions.claim(run, worker, now_us, takeover=takeover)
     if decision.run.state is not RunState.RUNNING:
         decisions.apply(connection, run, decision, now_us)
@@ -181,16 +181,14 @@ def _take(connection: Connection, key: int, worker: int, dead: _Dead, now_us: in
     return Claim(run=claimed, input=given, journal=recorded)
 
 
-def _takeover(connection: Connection, worker: workers.Fallen) -> transitions.Takeover:
+def _takeover(connection: Connection, dead: _Dead, worker: int) -> transitions.Takeover:
     """Whether the run was alone is fixed when the first of the worker's runs is taken over, not when this one is."""
-    if worker.fell_with is not None:
-        return transitions.Takeover(alone=worker.fell_with == 1, counted=worker.counted)
-    held, _ = _load(connection, worker.key)
-    row = connection.row(_FELL_WITH, (held, worker.key))
-    if row is None:  # an earlier run of this claim fixed it
-        row = connection.row("SELECT fell_with FROM workers WHERE key = ?", (worker.key,))
-    assert row is not None, "a worker that holds runs is not forgotten"
-    return transitions.Takeover(alone=row[0] == 1, counted=worker.counted)
+    found = dead[worker]
+    if found.fell_with is None:
+        held, _ = _load(connection, worker)
+        connection.run(_FELL_WITH, (held, worker))
+        found = dead[worker] = replace(found, fell_with=held)
+    return transitions.Takeover(alone=found.fell_with == 1, counted=found.counted)
 
 
 def _hold(connection: Connection, run: Run, error: StoreCorrupt, now_us: int) -> None:

@@ -73,7 +73,8 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
     if state is not None:
         wanted.append(("state = ?", state))
     if chosen.agent is not None:
-        wanted.append(("agent = ?", chosen.agent))
+        # With a state the index on it is the better one, which SQLite cannot know: `+` hides the other.
+        wanted.append(("agent = ?" if state is None else "+agent = ?", chosen.agent))
     if chosen.queue is not None:
         wanted.append(("queue = ?", chosen.queue))
     if chosen.id_prefix:

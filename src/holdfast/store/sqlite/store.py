@@ -202,6 +202,7 @@ class SQLiteStore:
 
     async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
         self._check_open()
+        self._check_file()  # a stat is 1 µs; what is acknowledged must not be in a file that is gone
         if not changes:
             return []
         commit.check(changes)

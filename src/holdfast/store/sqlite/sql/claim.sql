@@ -66,4 +66,4 @@ SELECT key FROM runs WHERE id = ?;
 UPDATE runs SET claimed_by = ? WHERE key = ?;
 
 -- name: fell_with
-UPDATE workers SET fell_with = ? WHERE key = ? AND fell_with IS NULL RETURNING fell_with;
+UPDATE workers SET fell_with = ? WHERE key = ?;
