@@ -15,7 +15,8 @@ import pytest
 
 from holdfast.errors import Refused
 from holdfast.model import SETUP, ResolutionKind
-from tests.rules.toy import NEVER, UNCANCELLED, Course, Memory, Node, Program, apply, finish
+from tests.rules.toy import NEVER, UNCANCELLED, Memory
+from tests.rules.toy_agents import Course, Node, Program, apply, finish
 
 TIMES = float(os.environ.get("JOURNAL_SCHEDULES", "1"))
 
@@ -25,7 +26,7 @@ def step(name: str, *key: str) -> Node:
 
 
 def three(*nodes: Node) -> dict[str, tuple[Node, ...]]:
-    return {key: nodes for key in ("x", "y", "z")}
+    return dict.fromkeys(("x", "y", "z"), nodes)
 
 
 PROGRAMS = {
@@ -298,7 +299,6 @@ def _take(memory: Memory, kind: ResolutionKind) -> bool:
     mismatch = memory.mismatch
     assert mismatch is not None
     entry = next(e for e in memory.entries if e.position == mismatch.entry)
-    call = mismatch.call
     if kind is ResolutionKind.FROM_CHECKPOINT and entry.identity.segment == SETUP:
         return False
     if kind is ResolutionKind.ACCEPT and mismatch.message == UNCANCELLED:
