@@ -58,6 +58,12 @@ UNITTEST_TESTS = {
 MakeProject = Callable[[Mapping[str, str]], Path]
 
 
+@pytest.fixture(autouse=True)
+def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small codebases need none of pytest's plugins, and start in half the time without."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 @pytest.fixture
 def make_project(tmp_path: Path) -> MakeProject:
     """Write the files of a codebase and return its folder."""
