@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -50,6 +51,9 @@ MOVES = {(before, after) for (before, _), targets in transitions.TABLE.items() f
 class StoreMachine(RuleBasedStateMachine):
     """Any sequence of operations. A subclass says where."""
 
+    seen: ClassVar[Counter[str]] = Counter()
+    """How often what was met, so that a test can see that the machine goes everywhere."""
+
     @abstractmethod
     def new_place(self) -> Place:
         """An empty store."""
@@ -85,7 +89,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        """Something is going on from the first rule on: one run is claimed, one waits in the queue."""
         self.register(both=True)
+        for run_id in ("a", "b"):
+            self._create(NewRun(id=run_id, agent="refactor", version="1", input=b"{}"))
+            if run_id == "a":
+                self._claim(self.usable[0], 1)
 
     @rule(
         run_id=st.sampled_from(RUNS),
@@ -107,6 +116,10 @@ class StoreMachine(RuleBasedStateMachine):
             delay_us=delay_s * SECOND_US,
             deadline_us=deadline_s and deadline_s * SECOND_US,
         )
+        self._create(new)
+
+    def _create(self, new: NewRun) -> None:
+        run_id, body = new.id, new.input
         known = self.model.runs.get(run_id)
         try:
             created = self.do(self.store.create_run(new))
@@ -125,8 +138,8 @@ class StoreMachine(RuleBasedStateMachine):
             id=run_id,
             input=body,
             created=now,
-            priority=priority,
-            version=version,
+            priority=new.priority,
+            version=new.version,
             available=now + new.delay_us,
             deadline=deadline,
         )
@@ -181,10 +194,17 @@ class StoreMachine(RuleBasedStateMachine):
         )
         self.usable.append(key)
 
-    @precondition(lambda self: self.usable)
     @rule(data=st.data(), limit=st.integers(1, 3))
     def claim(self, data: st.DataObject, limit: int) -> None:
+        if not self.usable:
+            self.register(both=True)
         self._claim(data.draw(st.sampled_from(self.usable)), limit)
+
+    @precondition(lambda self: any(self.model.due(run) for run in self.model.runs.values()))
+    @rule(limit=st.integers(1, 3))
+    def claim_what_is_due(self, limit: int) -> None:
+        self.register(both=True)
+        self._claim(self.usable[-1], limit)
 
     def _claim(self, worker: int, limit: int) -> None:
         self.renew(worker)
@@ -336,10 +356,10 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.fenced(attempt.run.key, attempt.run.token, None) is not None
         )
 
-    @precondition(lambda self: self.attempts)
+    @precondition(lambda self: any(not self._is_zombie(attempt) for attempt in self.attempts))
     @rule(data=st.data(), outcome=st.sampled_from(OUTCOMES), delay_s=st.sampled_from([0, 5, 35]))
     def settle(self, data: st.DataObject, outcome: str, delay_s: int) -> None:
-        attempt = self._some_attempt(data)
+        attempt = data.draw(st.sampled_from([each for each in self.attempts if not self._is_zombie(each)]))
         run = self.model.fenced(attempt.run.key, attempt.run.token, attempt.position)
         seen = data.draw(st.integers(0, len(run.signals))) if run else 0
         delay = delay_s * SECOND_US
@@ -368,15 +388,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _answer(self, change: Change) -> bool:
         (answer,) = self.do(self.store.commit([change]))
-        return isinstance(answer, Committed)
+        accepted = isinstance(answer, Committed)
+        self.seen["accepted" if accepted else "refused"] += 1
+        return accepted
 
     def _some_run(self, data: st.DataObject) -> ModelRun:
         return self.model.runs[data.draw(st.sampled_from(sorted(self.model.runs)))]
 
     def _some_attempt(self, data: st.DataObject) -> Attempt:
-        """Mostly one of the newest, sometimes an old one: a zombie."""
-        newest = self.attempts[-3:]
-        return data.draw(st.sampled_from(newest) | st.sampled_from(self.attempts))
+        """Mostly one that holds its run, sometimes a zombie."""
+        holders = [each for each in self.attempts if not self._is_zombie(each)] or self.attempts
+        return data.draw(st.sampled_from(holders) | st.sampled_from(self.attempts))
 
     def _refused(self, work: Coroutine[object, object, object]) -> None:
         try:
@@ -394,7 +416,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _compare(self, model: ModelRun) -> None:
         run = await self.store.get_run(model.id)
-        assert (run.key, run.state, run.reason) == (model.key, model.state, model.reason), f"run {model.id}"
+        found, wanted = (run.key, run.state, run.reason), (model.key, model.state, model.reason)
+        assert found == wanted, f"run {model.id} is {found}, not {wanted}"
         assert (run.token, run.position) == (model.token, model.position)
         assert (run.attempts, run.failures) == (model.attempts, model.failures)
         assert (run.crashes, run.crashes_alone, run.suspect) == (model.crashes, model.alone, model.suspect)
@@ -406,6 +429,8 @@ class StoreMachine(RuleBasedStateMachine):
         if run.state in ("queued", "waiting"):
             assert run.available_at_us == model.available
         assert (self.states[run.key], run.state) in MOVES or self.states[run.key] == run.state, "I4"
+        if self.states[run.key] != run.state:
+            self.seen[f"{run.state} {run.reason or ''}".strip()] += 1
         self.states[run.key] = run.state
         entries = await self.store.read_entries(model.id, payloads=True)
         assert [e.position for e in entries] == list(range(1, run.position + 1)), "I1, I5"

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from holdfast.store.protocol import Store
 from holdfast.store.sqlite import SQLiteStore
@@ -60,12 +61,24 @@ class SqliteMachine(StoreMachine):
         shutil.rmtree(self.folder)
 
 
-TestSqliteMachine = SqliteMachine.TestCase
-TestSqliteMachine.settings = settings(
-    max_examples=EXAMPLES or 50,
-    stateful_step_count=60 if EXAMPLES else 40,
-    derandomize=not EXAMPLES,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+def test_any_sequence_of_operations_leaves_store_and_model_equal() -> None:
+    SqliteMachine.seen.clear()
+    wanted = settings(
+        max_examples=EXAMPLES or 80,
+        stateful_step_count=80 if EXAMPLES else 50,
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(SqliteMachine, settings=wanted)
+    missed = {
+        "accepted",
+        "refused",
+        "running",
+        "succeeded",
+        "failed",
+        "cancelled",
+        "waiting poison",
+    } - SqliteMachine.seen.keys()
+    assert not missed, f"the machine never came to {missed}: {SqliteMachine.seen}"

@@ -85,6 +85,11 @@ def due(connection: Connection, agent: str, version: str, now_us: int, limit: in
         yield from connection.rows(_DUE, (agent, version, queue, priority, now_us, limit))
 
 
+def due_suspects(connection: Connection, agent: str, version: str, now_us: int) -> list[Row]:
+    """The due runs that must run alone: rows as `due` gives them."""
+    return connection.rows(_DUE_SUSPECTS, (agent, version, now_us))
+
+
 # --- which ones ---------------------------------------------------------------------------------------------
 
 _Dead = dict[int, workers.Fallen]
@@ -111,7 +116,7 @@ def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
         found = due(connection, served.agent, served.version, now_us, asks.limit)
         candidates += (_candidate(row, suspect=False) for row in found)
         if held == 0:
-            suspects = connection.rows(_DUE_SUSPECTS, (served.agent, served.version, now_us))
+            suspects = due_suspects(connection, served.agent, served.version, now_us)
             candidates += (_candidate(row, suspect=True) for row in suspects)
     return schedule.pick(
         candidates, slots=asks.limit, running=live, limits=limits, worker_runs=held, alone=alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 from holdfast.clock import Clock
@@ -50,8 +51,10 @@ def _miss_code(connection: Connection, served: set[tuple[str, str]], now_us: int
     for agent, version in connection.rows(_SQL["versions"]):
         if (agent, version) in served:
             continue
-        due = claim.due(connection, agent, version, now_us, max(0, limit - missed))
-        keys = [row[0] for row in due][: max(0, limit - missed)]
+        left = max(0, limit - missed)
+        due = claim.due(connection, agent, version, now_us, left)
+        suspects = claim.due_suspects(connection, agent, version, now_us)
+        keys = [row[0] for row in chain(due, suspects)][:left]
         missed += _decide(connection, keys, transitions.needs_code, now_us)
     return missed
 

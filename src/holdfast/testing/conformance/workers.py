@@ -14,6 +14,7 @@ from holdfast.model import (
     QueueRecord,
     Reason,
     RefusedChange,
+    Release,
     RunState,
     Sample,
     Served,
@@ -252,6 +253,17 @@ class WorkerPromises(Promises):
         place.clock.advance(SECOND_US)
         await sweep_all(store)
         assert (await store.get_run("new")).reason is Reason.NEEDS_CODE
+
+    async def test_a_suspect_whose_version_nobody_serves_waits_for_code_too(
+        self, store: Store, place: Place
+    ) -> None:
+        await start(store, await register(store, "dies"))
+        place.clock.advance(LEASE_US + SECOND_US)
+        again = await take(store, await register(store, "heir"))
+        assert (await again.settle(Release())).suspect
+        place.clock.advance(LEASE_US + SECOND_US)
+        await sweep_all(store)
+        assert (await store.get_run("r")).reason is Reason.NEEDS_CODE
 
     # --- queues -------------------------------------------------------------------------------------------------
 
