@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from holdfast import codec
 from holdfast.agents import Agent
-from holdfast.capture import LogLine, current_log_sink
+from holdfast.capture import LogLine, current_log_sink, tell_dropped
 from holdfast.context import Context
 from holdfast.errors import HoldfastError, StepFailed, Unwind
 from holdfast.frames import step_failures, user_frames
@@ -29,6 +29,7 @@ from holdfast.model import (
     Note,
     Outcome,
     Reason,
+    Release,
     Retry,
     Succeeded,
 )
@@ -68,6 +69,12 @@ class Attempt:
     def stray_threads(self) -> list[ThreadCall]:
         """Threads of sync steps that were left behind and still run."""
         return [call for call in self._recording.stray if call.alive]
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it ended because a sync step outlived its timeout and the grace: it may not be tried again here."""
+        ending = self._recording.ending
+        return isinstance(ending, Release) and ending.reason is Reason.STUCK
 
     @property
     def running(self) -> bool:
@@ -139,6 +146,7 @@ class Attempt:
         except asyncio.CancelledError:  # nobody waits for the code any more; it must record nothing
             self.interrupt(Lost(cancelled=False, message="the worker has gone"))
             raise
+        tell_dropped(self._log)
         return _result(self._task)
 
     def _judge(self, result: object) -> Ending:

@@ -406,6 +406,8 @@ class Worker:
                 del self._tenures[tenure.key]
             if tenure.attempt.stray_threads:
                 self._stray.append((self._time(), tenure.attempt))
+            if tenure.attempt.stuck:
+                self._replace(f"a sync step of run {tenure.attempt.claim.run.id} does not end")
             self._wake.set()
 
     # --- what is asked --------------------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""Agents for processes that get killed. Every execution of a body, and every outcome that code saw, is written to a
+file of its own and synced, so that what happened is known whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import holdfast
+from holdfast import Context, FatalError, StepFailed
+
+
+@dataclass
+class Done:
+    steps: int = 0
+    total: int = 0
+
+
+def write(folder: str, name: str, line: str) -> None:
+    """Append a line, durably."""
+    file = os.open(Path(folder) / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, f"{line}\n".encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+async def act(folder: str, n: int, pause_s: float) -> int:
+    """The effect of step n, and some work."""
+    write(folder, "executed", str(n))
+    await asyncio.sleep(pause_s)
+    return n
+
+
+async def refuse(folder: str, n: int) -> int:
+    """A step that fails for good."""
+    write(folder, "executed", f"refuse-{n}")
+    raise FatalError(f"{n} is refused")
+
+
+@holdfast.agent
+async def tally(ctx: Context, folder: str, steps: int, pause_s: float) -> int:
+    """`steps` steps, each acknowledged in a file; a checkpoint every ten."""
+    await ctx.step(act, folder, -1, 0.0, name="setup")
+    write(folder, "acked", "setup #0")
+    state = ctx.restore(Done)
+    while state.steps < steps:
+        n = state.steps
+        state.total += await ctx.step(act, folder, n, pause_s)
+        write(folder, "acked", f"act {n}")
+        if n % 7 == 3:
+            try:
+                await ctx.step(refuse, folder, n)
+            except StepFailed:
+                write(folder, "acked", f"refuse {n}")
+        state.steps += 1
+        ctx.progress(state.steps, steps)
+        await ctx.checkpoint(state, force=state.steps % 10 == 0)
+    return state.total
+
+
+@holdfast.agent
+async def crasher(ctx: Context) -> None:
+    """Takes its worker down."""
+    os.kill(os.getpid(), 9)
+
+
+@holdfast.agent
+async def blocker(ctx: Context, folder: str, seconds: float) -> str:
+    """Blocks the event loop."""
+    import time
+
+    await ctx.step(act, folder, 0, 0.0)
+    time.sleep(seconds)
+    return "done"
+
+
+@holdfast.agent
+async def stubborn(ctx: Context, folder: str) -> None:
+    """Swallows everything."""
+    await ctx.step(act, folder, 0, 0.0)
+    while True:
+        try:
+            await asyncio.sleep(0.05)
+            await ctx.step(act, folder, 1, 0.0, name="never")
+        except BaseException:
+            pass
+
+
+def hang() -> None:
+    """Never returns."""
+    import threading
+
+    threading.Event().wait()
+
+
+@holdfast.agent
+async def hanging(ctx: Context, folder: str) -> str:
+    """A sync step that never returns, once."""
+    marker = Path(folder) / "hung"
+    if not marker.exists():
+        marker.touch()
+        await ctx.step(hang, timeout=0.3)
+    return await ctx.step(_fine, name="hang")
+
+
+async def _fine() -> str:
+    return "fine"

@@ -1,0 +1,129 @@
+"""Processes for tests: start them, kill them, and check afterwards that nothing was lost and nothing done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.client import Client
+from holdfast.model import Entry, EntryStatus, Run, RunState
+from holdfast.store import open_store
+from tests.processes import agents
+
+ROOT = Path(__file__).parents[2]
+
+
+def serve(url: str, **options: Any) -> subprocess.Popen[str]:
+    """A worker process."""
+    command = [sys.executable, "-m", "tests.processes.serve", url, json.dumps(options)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    """Poll a condition of another process."""
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at, f"not within {timeout_s} s"
+        time.sleep(0.01)
+
+
+def stop(process: subprocess.Popen[str], signum: int = signal.SIGKILL) -> str:
+    """Signal a process and wait for its end; returns what it wrote to stderr."""
+    if process.poll() is None:
+        os.kill(process.pid, signum)
+    _, err = process.communicate(timeout=60)
+    return err
+
+
+def ended(process: subprocess.Popen[str], timeout_s: float = 60.0) -> int:
+    """Wait for a process to end by itself; returns its exit code."""
+    process.communicate(timeout=timeout_s)
+    return process.returncode
+
+
+def lines(folder: Path, name: str) -> list[str]:
+    """What the agents wrote."""
+    file = folder / name
+    return file.read_text().split("\n")[:-1] if file.exists() else []
+
+
+@dataclass
+class Scene:
+    """A store and the folder that agents write to."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """The store."""
+        return f"sqlite:///{self.folder / 'holdfast.db'}"
+
+    def start(self, agent: Any, *args: Any, id: str = "r") -> None:
+        """Queue a run."""
+
+        async def starting() -> None:
+            async with open_store(self.url) as store:
+                await Client(store).start(agent, *args, id=id)
+
+        asyncio.run(starting())
+
+    def start_tally(self, steps: int, pause_s: float = 0.0, id: str = "r") -> None:
+        """Queue the run that counts."""
+        self.start(agents.tally, str(self.folder), steps, pause_s, id=id)
+
+    def run(self, id: str = "r") -> Run:
+        """The run as stored."""
+
+        async def reading() -> Run:
+            async with open_store(self.url) as store:
+                return await store.get_run(id)
+
+        return asyncio.run(reading())
+
+    def entries(self, id: str = "r") -> list[Entry]:
+        """What is recorded."""
+
+        async def reading() -> list[Entry]:
+            async with open_store(self.url) as store:
+                return await store.read_entries(id, payloads=True)
+
+        return asyncio.run(reading())
+
+    def steer(self, verb: str, id: str = "r", **options: Any) -> None:
+        """Cancel, pause, resume or retry from this process."""
+
+        async def steering() -> None:
+            async with open_store(self.url) as store:
+                await getattr(await Client(store).get(id), verb)(**options)
+
+        asyncio.run(steering())
+
+    def check_tally(self, steps: int, kills: int, id: str = "r") -> int:
+        """Everything acknowledged is recorded, nothing is recorded twice, repeats are within the bound."""
+        run = self.run(id)
+        assert run.state is RunState.SUCCEEDED, (run.state, run.reason, run.failure)
+        assert run.result == str(sum(range(steps))).encode()
+        entries = [entry for entry in self.entries(id) if entry.status is not EntryStatus.RETRIED]
+        assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
+        recorded = Counter(entry.identity for entry in entries)
+        assert not recorded or max(recorded.values()) == 1
+        outcomes = Counter(entry.identity.name for entry in entries)
+        refused = sum(n % 7 == 3 for n in range(steps))
+        assert outcomes == Counter({"setup": 1, "act": steps, **({"refuse": refused} if refused else {})})
+        tokens = [entry.token for entry in entries]
+        assert tokens == sorted(tokens)
+        executed = Counter(lines(self.folder, "executed"))
+        assert len(executed) == 1 + steps + refused
+        repeats = sum(executed.values()) - len(executed)
+        assert repeats <= kills, f"{repeats} repeats after {kills} kills of one step in flight"
+        return repeats

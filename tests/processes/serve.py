@@ -1,0 +1,59 @@
+"""A worker process for tests: serves the agents beside it, with a short lease, and dies where it is told to.
+
+`python -m tests.processes.serve STORE {"lease": 2, "kill_at": 7, "after": true, "until_idle": true, …}`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.model import Change
+from holdfast.store import open_store
+from holdfast.store.protocol import Store
+from holdfast.worker import Worker
+from tests.processes import agents
+
+
+class _Deadly:
+    """The store, in a process that kills itself at its n-th commit, before or after it is durable."""
+
+    def __init__(self, store: Store, kill_at: int, after: bool) -> None:
+        self._store = store
+        self._kill_at = kill_at
+        self._after = after
+        self._commits = 0
+
+    async def commit(self, changes: Sequence[Change]) -> Any:
+        """Commit, or die."""
+        self._commits += 1
+        if self._commits == self._kill_at and not self._after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        answers = await self._store.commit(changes)
+        if self._commits == self._kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def main(url: str, options: dict[str, Any]) -> None:
+    """Serve until idle, killed or drained."""
+    kill_at, after = options.pop("kill_at", 0), options.pop("after", False)
+    served = [agents.tally, agents.crasher, agents.blocker, agents.stubborn, agents.hanging]
+    async with open_store(url) as store:
+        deadly: Any = _Deadly(store, kill_at, after)
+        worker = Worker(deadly, served, **options)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
+        print("ready", flush=True)
+        await worker.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
