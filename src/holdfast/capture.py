@@ -83,7 +83,7 @@ class Capture(logging.Handler):
         finally:
             self._busy.now = False
 
-    def finish(self, sink: Sink) -> None:
+    def tell_dropped(self, sink: Sink) -> None:
         """The run's attempt ends: tell its sink what is still dropped and untold, and forget it."""
         allowance = self._allowances.pop(sink, None)
         if allowance is not None and allowance.dropped:
@@ -153,11 +153,11 @@ def install() -> Capture:
     return capture
 
 
-def finish(sink: Sink) -> None:
+def tell_dropped(sink: Sink) -> None:
     """An attempt ends: its sink learns how many lines were dropped last."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, Capture):
-            handler.finish(sink)
+            handler.tell_dropped(sink)
 
 
 def _told(allowance: _Allowance) -> LogLine:

@@ -193,14 +193,24 @@ class Context:
         call = self._recording.begin(EntryKind.TIMER, "sleep", key, b"")
         return call.start(self._sleep(call, micros(duration)))
 
+    @overload
+    def wait_for(
+        self, signal: str, *, timeout: Duration | None = None, key: str | None = None
+    ) -> Coroutine[Any, Any, object]: ...
+
+    @overload
+    def wait_for(
+        self, signal: str, kind: type[T], *, timeout: Duration | None = None, key: str | None = None
+    ) -> Coroutine[Any, Any, T]: ...
+
     def wait_for(
         self,
         signal: str,
-        kind: type[T] | None = None,
+        kind: type[object] | None = None,
         *,
         timeout: Duration | None = None,
         key: str | None = None,
-    ) -> Coroutine[Any, Any, T]:
+    ) -> Coroutine[Any, Any, object]:
         """Wait for a signal of this name and return what was sent with it, decoded into `kind`.
 
         Signals sent earlier count; each is consumed once, oldest first. A run that waits is unloaded. Raises

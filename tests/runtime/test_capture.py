@@ -16,8 +16,8 @@ from holdfast.capture import (
     Capture,
     LogLine,
     current_log_sink,
-    finish,
     install,
+    tell_dropped,
 )
 from holdfast.threads import run_in_thread
 
@@ -149,8 +149,8 @@ def test_a_loss_at_the_end_is_told_when_the_attempt_finishes(capture: Capture, c
     for n in range(BURST_LINES + 7):
         log.info("line %d", n)
     current_log_sink.reset(token)
-    finish(sink)
-    finish(sink)
+    tell_dropped(sink)
+    tell_dropped(sink)
     assert found[-1].message.startswith("dropped 7 lines")
     assert len(found) == BURST_LINES + 1
 

@@ -132,3 +132,4 @@ async def state_is_typed(ctx: Context) -> None:
 async def waits_are_typed(ctx: Context) -> None:
     assert_type(await ctx.sleep("5m"), None)
     assert_type(await ctx.wait_for("decision", State, timeout="1h"), State)
+    assert_type(await ctx.wait_for("decision"), object)
