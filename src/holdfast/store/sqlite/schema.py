@@ -73,10 +73,12 @@ def _versions(connection: Connection) -> dict[int, str]:
 
 
 def _check_owner(connection: Connection) -> None:
+    # The tables first: whoever makes them has set the id by then, in the same transaction.
+    filled = connection.row("SELECT 1 FROM sqlite_schema") is not None
     owner = connection.value("PRAGMA application_id")
     if owner == APPLICATION_ID:
         return
-    if owner != 0 or connection.row("SELECT 1 FROM sqlite_schema") is not None:
+    if owner != 0 or filled:
         raise StoreRefused(
             f"{connection.path} is a SQLite database of another program; name another file for the store"
         )
