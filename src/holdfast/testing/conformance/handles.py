@@ -14,6 +14,7 @@ from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
     LEASE_US,
     SERVES,
+    Attempt,
     Place,
     Promises,
     fingerprint,
@@ -124,7 +125,7 @@ class HandlePromises(Promises):
         self, store: Store, place: Place
     ) -> None:
         other = await place.open()
-        lanes = []
+        lanes: list[Attempt] = []
         for n, handle in enumerate((store, other, store, other)):
             lanes.append(await start(handle, await register(handle, f"w{n}"), f"r{n}"))
 

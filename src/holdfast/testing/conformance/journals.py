@@ -203,6 +203,16 @@ class JournalPromises(Promises):
         assert set(journal.corrupt) == {19, 20}
         assert [e.payload for e in journal.entries] == [b"19", b"20"]
 
+    async def test_a_state_saved_late_keeps_what_its_segment_recorded_before(self, store: Store) -> None:
+        attempt = await start(store, await register(store))
+        await attempt.commit(step("setup", segment=SETUP), step("a", segment=0))
+        await attempt.commit(checkpoint=save(1))
+        await attempt.commit(step("b", segment=1), step("c", segment=2))
+        await attempt.commit(checkpoint=save(2))
+        journal = (await again(store, attempt)).claim.journal
+        assert journal.base_segment == 2
+        assert [e.identity.name for e in journal.entries] == ["setup", "c"]
+
     async def test_an_operators_resolutions_come_with_the_journal(self, store: Store) -> None:
         worker = await register(store)
         attempt = await start(store, worker)

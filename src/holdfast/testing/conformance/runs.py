@@ -11,6 +11,7 @@ import pytest
 from holdfast.errors import Conflict, HoldfastError, PayloadTooLarge, Refused, RunNotFound
 from holdfast.model import (
     Decision,
+    Event,
     Failed,
     NewRun,
     Note,
@@ -288,7 +289,8 @@ class RunPromises(Promises):
         attempt = await start(store, await register(store))
         await attempt.commit(*steps(20), notes=tuple(Note("log", b'{"line":%d}' % n) for n in range(20)))
         whole = await store.read_events("r", 0, 1_000)
-        paged, after = [], 0
+        paged: list[Event] = []
+        after = 0
         while page := await store.read_events("r", after, 7):
             assert len(page) <= 7
             paged += page
