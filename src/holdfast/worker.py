@@ -145,6 +145,7 @@ class Worker:
         self._drain_since = 0.0
         self._now = False
         self._let_go = False
+        self._begun = False
         self._stuck: str | None = None
         self._level = Level.OK
         self._asked_at = 0.0
@@ -217,6 +218,7 @@ class Worker:
         retired = False
         try:
             key = await self._register(str(lock.path) if lock else None)
+            self._begun = True
             try:
                 await self._serve_with_heart(key)
             finally:
@@ -266,13 +268,12 @@ class Worker:
         while True:
             try:
                 return await self._store.register_worker(new, int(self._lease_s * 1e6))
-            except StoreError:
-                if not self._let_go and tries == 0:
+            except StoreError as error:
+                if not self._begun or self._end is not None:
                     raise  # a first start that cannot reach its store says so at once
-                if self._end is not None:
-                    raise
-                tries += 1
-                await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * self._chance())
+                log.warning("worker %s cannot begin again yet: %s", self._name, error)
+            await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * (0.5 + self._chance() / 2))
+            tries += 1
 
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
