@@ -17,10 +17,9 @@ from holdfast.client import Client
 from holdfast.errors import Conflict, Refused, UsageError
 
 SCRIPT = """
-import sys
 import holdfast
 from agents import count
-print(holdfast.run(count, "notes", int(sys.argv[1]), 0.02, id="c1"))
+print(holdfast.run(count, "notes", 400, 0.05, id="c1"))
 """
 
 calls: list[int] = []
@@ -109,7 +108,7 @@ def test_a_script_killed_at_any_moment_goes_on_when_it_is_started_again(tmp_path
 
     shell = Shell(tmp_path)
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "script.py", "60"]
+    command = [sys.executable, "script.py"]
     for wanted, number in ((5, signal.SIGKILL), (15, signal.SIGINT)):
         process = subprocess.Popen(
             command, cwd=tmp_path, env=shell.environ, stderr=subprocess.PIPE, text=True
@@ -119,10 +118,11 @@ def test_a_script_killed_at_any_moment_goes_on_when_it_is_started_again(tmp_path
         _, err = process.communicate(timeout=30)
         assert process.returncode != 0, err
     assert shell("show", "c1", "--json").json["reason"] == "parked"
+    shell.hurry()
     done = subprocess.run(
         command, cwd=tmp_path, env=shell.environ, capture_output=True, text=True, timeout=30, check=True
     )
-    assert done.stdout == "60\n"
+    assert done.stdout == "400\n"
     notes = [int(line) for line in (tmp_path / "notes").read_text().split()]
-    assert sorted(set(notes)) == list(range(60))
-    assert len(notes) <= 61  # one kill, one step in flight
+    assert sorted(set(notes)) == list(range(400))
+    assert len(notes) <= 401  # one kill, one step in flight
