@@ -183,7 +183,7 @@ class RunHandle(Generic[R]):
             resolution = Resolution(kind=way.kind, after=seen.position)
         else:
             resolution = _resolution(seen, way, entries)
-            superseded = (way.position,) if way.position and way.kind in _SUPERSEDING else ()
+            superseded = journal.superseded_by(resolution, entries)
         return await self._update(partial(_retry, seen=seen, superseded=superseded, resolution=resolution))
 
     async def delete(self) -> None:
@@ -219,7 +219,6 @@ class _Way:
 
 
 _OUTCOMES = frozenset({EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED})
-_SUPERSEDING = frozenset({ResolutionKind.DROP, ResolutionKind.RERUN})
 
 
 def _chosen(

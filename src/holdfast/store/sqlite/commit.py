@@ -39,7 +39,7 @@ _ADVANCE, _ADVANCE_NOTES, _SET_REASON = _SQL["advance"], _SQL["advance_notes"], 
 _INSERT_EVENT, _FENCE, _CONSUME = _SQL["insert_event"], _SQL["fence"], _SQL["consume_signal"]
 _UPSERT_PROGRESS, _RELEASE_CLAIM = _SQL["upsert_progress"], _SQL["release_claim"]
 _INSERT_CHECKPOINT, _COUNT_CHECKPOINT = _SQL["insert_checkpoint"], _SQL["count_checkpoint"]
-_PRUNE_CHECKPOINTS = _SQL["prune_checkpoints"]
+_PRUNE_CHECKPOINTS, _TAIL_START = _SQL["prune_checkpoints"], _SQL["tail_start"]
 
 Answer = Committed | RefusedChange
 _EventRow = tuple[Any, ...]
@@ -256,9 +256,11 @@ class _Batch:
         assert row is not None, "the fence let the run through"
         n, event_no = row
         encoding, body = payloads.pack(new.state)
+        self._flush(run)
+        after = connection.value(_TAIL_START, (run, new.segment, event_no))
         connection.run(
             _INSERT_CHECKPOINT,
-            (run, n, new.segment, new.name, self._now_us, event_no, new.keep, new.now_us, body,
+            (run, n, new.segment, new.name, self._now_us, after, new.keep, new.now_us, body,
              payloads.digest(new.state), len(new.state), encoding),
         )  # fmt: skip
         connection.run(_PRUNE_CHECKPOINTS, (run, max(1, new.keep)))

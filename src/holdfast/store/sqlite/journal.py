@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast.model import SETUP, Checkpoint, Entry, Journal, Note, Resolution, Run
+from holdfast.model import Checkpoint, Entry, Journal, Note, Resolution, Run
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import payloads, rows
 from holdfast.store.sqlite.connection import Connection, Row
@@ -40,7 +40,7 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
     journal = Journal(
         checkpoint=checkpoint,
         entries=tuple(entry(connection, row, run.id) for row in found),
-        resolutions=_resolutions(connection, run, segment),
+        resolutions=_resolutions(connection, run),
         corrupt=corrupt,
         lost=lost,
     )
@@ -74,14 +74,6 @@ def _newest_good(
     return None, 0, tuple(corrupt), tuple(notes)
 
 
-def _resolutions(connection: Connection, run: Run, segment: int) -> tuple[Resolution, ...]:
-    found = [rows.resolution_of(row[0]) for row in connection.rows(_RESOLUTIONS, (run.key,))]
-    return tuple(each for each in found if _is_live(each, segment))
-
-
-def _is_live(resolution: Resolution, segment: int) -> bool:
-    """Whether the call that it speaks of can still be made: in the setup, or from `segment` on."""
-    if resolution.call is None:
-        return True
-    called_in = resolution.call.identity.segment
-    return called_in == SETUP or called_in >= segment
+def _resolutions(connection: Connection, run: Run) -> tuple[Resolution, ...]:
+    """All of them: one whose call lies before the checkpoint still says that its entry was answered there."""
+    return tuple(rows.resolution_of(row[0]) for row in connection.rows(_RESOLUTIONS, (run.key,)))

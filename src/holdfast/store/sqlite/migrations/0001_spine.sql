@@ -199,7 +199,7 @@ CREATE TABLE checkpoints (
     segment    INTEGER NOT NULL,
     name       TEXT,
     at_us      INTEGER NOT NULL,
-    event_no   INTEGER NOT NULL,                            -- the run's counter at the save: the tail is what follows
+    event_no   INTEGER NOT NULL,                            -- the tail is what follows this event
     keep       INTEGER NOT NULL,
     now_us     INTEGER NOT NULL,                            -- what the code's own clock says where it continues
     state      BLOB    NOT NULL,

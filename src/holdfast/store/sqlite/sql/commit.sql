@@ -41,6 +41,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: count_checkpoint
 UPDATE runs SET checkpoint_n = checkpoint_n + 1, event_no = event_no + 1 WHERE key = ? RETURNING checkpoint_n, event_no;
 
+-- name: tail_start
+-- What the segment recorded before its state was saved, as when an attempt fails, is tail too.
+SELECT coalesce(min(n) - 1, ?3) FROM events
+WHERE run = ?1 AND position IS NOT NULL AND segment >= ?2
+  AND n > coalesce((SELECT max(event_no) FROM checkpoints WHERE run = ?1 AND segment < ?2), 0);
+
 -- name: prune_checkpoints
 DELETE FROM checkpoints WHERE run = ?1 AND name IS NULL AND n NOT IN (
     SELECT n FROM checkpoints WHERE run = ?1 AND name IS NULL ORDER BY n DESC LIMIT ?2);
