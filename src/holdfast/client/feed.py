@@ -14,6 +14,7 @@ from holdfast.store.protocol import Store
 T = TypeVar("T")
 
 BATCH: Final = 500  # events a read: bounds memory and the length of one read transaction
+NEWS_LEAST_S: Final = 0.02  # every commit is news: a read for each cost more than the steps
 NEWS_FIRST_S: Final = 0.25
 NEWS_LONGEST_S: Final = 2.0  # hints may be missing: after this the store is asked again
 HICCUP_FIRST_S: Final = 0.1
@@ -64,8 +65,12 @@ class Pause:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._next_s = NEWS_FIRST_S
+        self._woken_at_s = 0.0
 
     async def until_news(self, *, quiet: bool) -> None:
         """Return when something may have changed."""
         self._next_s = min(self._next_s * 1.5, NEWS_LONGEST_S) if quiet else NEWS_FIRST_S
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._woken_at_s + NEWS_LEAST_S - loop.time()))
         await patiently(lambda: self._store.wait_for_news(self._next_s))
+        self._woken_at_s = loop.time()
