@@ -18,7 +18,7 @@ from holdfast.agents import Agent
 from holdfast.capture import LogLine, current_log_sink, tell_dropped
 from holdfast.context import Context
 from holdfast.errors import HoldfastError, StepFailed, Unwind
-from holdfast.frames import step_failures, user_frames
+from holdfast.failures import failure_of, step_failures, user_frames
 from holdfast.model import (
     Claim,
     Failed,
@@ -34,7 +34,7 @@ from holdfast.model import (
     Succeeded,
 )
 from holdfast.port import Port
-from holdfast.recording import Ending, Lost, Recording, failure_of
+from holdfast.recording import Ending, Lost, Recording
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.journal import Cursor
 from holdfast.threads import ThreadCall

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar
 
 from holdfast import codec
 from holdfast.agents import Every
@@ -26,7 +26,7 @@ from holdfast.errors import (
     Unwind,
     UsageError,
 )
-from holdfast.frames import user_frames
+from holdfast.failures import decode_failure, encode_failure, failure_of, stuck, timed_out
 from holdfast.model import (
     SETUP,
     Call,
@@ -427,14 +427,14 @@ class Recording:
         """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
         self.check()
         if isinstance(error, BodyStuck):
-            await self._mark(call, _stuck(call), 0)
+            await self._mark(call, stuck(call.name), 0)
             self.leave(Release(reason=Reason.STUCK))
-        failure = _timed_out(call) if isinstance(error, BodyTimedOut) else failure_of(error, policy)
+        failure = timed_out(call.name) if isinstance(error, BodyTimedOut) else failure_of(error, policy)
         delay_s = retry_rules.next_delay_s(policy, failure, tries, self._chance())
         if delay_s is None:
             if tries > 1:
                 failure = retry_rules.exhausted(call.name, failure, tries)
-            entry = await self.record(call, EntryStatus.FAILED, codec.encode(failure, what="a failure"))
+            entry = await self.record(call, EntryStatus.FAILED, encode_failure(failure))
             self.deliver(call)
             raise _step_failed(call, entry) from None
         await self._mark(call, failure, delay_s)
@@ -453,7 +453,7 @@ class Recording:
     async def _mark(self, call: OpenCall, failure: Failure, delay_s: float) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
         self._port.opened(None)
-        entry = self._entry(call, EntryStatus.RETRIED, codec.encode(failure, what="a failure"))
+        entry = self._entry(call, EntryStatus.RETRIED, encode_failure(failure))
         try:
             await self.guarded(self._submit(entry))
         except asyncio.CancelledError:
@@ -576,33 +576,9 @@ class Recording:
         return self._cursor.moment(current_scope.get())
 
 
-def failure_of(error: BaseException, policy: RetryPolicy) -> Failure:
-    """Classify an error of the user's code and keep their frames of it."""
-    return replace(retry_rules.classify(error, policy), frames=user_frames(error))
-
-
-def decode_failure(payload: bytes) -> Failure:
-    """A recorded failure."""
-    return cast("Failure", codec.decode(payload, Failure, what="a recorded failure"))
-
-
 def _count(entries: tuple[Entry, ...]) -> dict[bool, int]:
     setup = sum(entry.identity.segment == SETUP for entry in entries)
     return {True: setup, False: len(entries) - setup}
-
-
-def _timed_out(call: OpenCall) -> Failure:
-    return Failure(
-        kind=FailureKind.TIMED_OUT, type="TimeoutError", message=f"step {call.name!r} ran out of its time"
-    )
-
-
-def _stuck(call: OpenCall) -> Failure:
-    message = (
-        f"the sync step {call.name!r} outlived its timeout and cannot be stopped inside the worker's process; "
-        "the worker replaces itself"
-    )
-    return Failure(kind=FailureKind.TIMED_OUT, type="TimeoutError", message=message)
 
 
 def _blocked(call: OpenCall, siblings: tuple[str, ...]) -> Mismatch:

@@ -1,18 +1,54 @@
-"""The user's own frames of an error: what a traceback says with ours cut out."""
+"""Errors of the user's code as failures: classified, with their own frames, ours cut out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from traceback import StackSummary, TracebackException
-from typing import Final
+from typing import Final, cast
 
+from holdfast import codec
 from holdfast.errors import StepFailed
+from holdfast.model import Failure, FailureKind
+from holdfast.rules import retry as retry_rules
+from holdfast.rules.retry import RetryPolicy
 
 _OURS: Final = str(Path(__file__).parent)
 MAX_CHARS: Final = 16_384
 """Longer tracebacks are cut in the middle: both ends say more than the recursion between them."""
 _MAX_LINKS: Final = 50
+
+
+def failure_of(error: BaseException, policy: RetryPolicy) -> Failure:
+    """Classify an error of the user's code and keep their frames of it."""
+    return replace(retry_rules.classify(error, policy), frames=user_frames(error))
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """A failure as it is recorded."""
+    return codec.encode(failure, what="a failure")
+
+
+def decode_failure(payload: bytes) -> Failure:
+    """A recorded failure."""
+    return cast("Failure", codec.decode(payload, Failure, what="a recorded failure"))
+
+
+def timed_out(step: str) -> Failure:
+    """The step ran longer than its timeout, and has ended."""
+    return Failure(
+        kind=FailureKind.TIMED_OUT, type="TimeoutError", message=f"step {step!r} ran out of its time"
+    )
+
+
+def stuck(step: str) -> Failure:
+    """The sync step ran longer than its timeout and does not end."""
+    message = (
+        f"the sync step {step!r} outlived its timeout and cannot be stopped inside the worker's process; "
+        "the worker replaces itself. Give the blocking call a timeout of its own"
+    )
+    return Failure(kind=FailureKind.TIMED_OUT, type="TimeoutError", message=message)
 
 
 def user_frames(error: BaseException) -> str:
