@@ -18,9 +18,6 @@ SELECT 1 FROM workers WHERE key = ? AND retired = 0 AND draining = 0;
 -- name: locks
 SELECT key, lock_path FROM workers WHERE lock_path IS NOT NULL AND retired = 0 AND boot_id = ?;
 
--- name: lock_path
-SELECT lock_path FROM workers WHERE key = ? AND lock_path IS NOT NULL;
-
 -- name: leases
 SELECT key, lease_until_us, boot_id, retired, counted, fell_with FROM workers;
 

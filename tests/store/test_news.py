@@ -1,0 +1,57 @@
+"""News is a hint: quick when it comes, and never longer than the time-out."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from holdfast.clock import SystemClock
+from holdfast.store.sqlite import SQLiteStore
+from tests.store.shapes import new_run
+
+
+async def test_a_commit_of_this_process_ends_the_wait(tmp_path: Path) -> None:
+    async with SQLiteStore(tmp_path / "runs.db", clock=SystemClock()) as store:
+        waiting = asyncio.create_task(store.wait_for_news(20))
+        await asyncio.sleep(0.01)
+        await store.create_run(new_run())
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_commit_of_another_process_ends_the_wait(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    code = (
+        "import asyncio, sys\n"
+        "from holdfast.store import open_store\n"
+        "from tests.store.shapes import new_run\n"
+        "async def main():\n"
+        "    async with open_store(sys.argv[1]) as store:\n"
+        "        await store.create_run(new_run())\n"
+        "asyncio.run(main())\n"
+    )
+    async with SQLiteStore(path, clock=SystemClock()) as store:
+        waiting = asyncio.create_task(store.wait_for_news(20))
+        await asyncio.sleep(0.01)
+        other = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        await asyncio.wait_for(waiting, 15)
+        assert await asyncio.to_thread(other.wait) == 0
+
+
+async def test_what_happens_between_two_waits_ends_the_second_at_once(tmp_path: Path) -> None:
+    async with SQLiteStore(tmp_path / "runs.db", clock=SystemClock()) as store:
+        await store.wait_for_news(0)
+        await store.create_run(new_run())
+        async with asyncio.timeout(
+            5
+        ):  # not `wait_for`: until Python 3.12 that is another task, with its own memory
+            await store.wait_for_news(20)
+
+
+async def test_without_news_the_wait_ends_at_its_time_out(tmp_path: Path) -> None:
+    async with SQLiteStore(tmp_path / "runs.db", clock=SystemClock()) as store:
+        began = time.monotonic()
+        await store.wait_for_news(0.05)
+        assert 0.04 < time.monotonic() - began < 5
