@@ -10,7 +10,7 @@ Laws of this file:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -51,12 +51,13 @@ class Connection:
         self.path = path
         self._busy_ms = busy_ms
         # Never SQLITE_OPEN_CREATE: our own code creates the file, so a file deleted in use is noticed, not made anew.
-        self._raw = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
+        # Any: the types of apsw name `Buffer`, which Python has from 3.12 on.
+        self._raw: Any = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
         # Plans must not depend on bound values: with partial indexes in play, SQLite would otherwise compile a
         # statement anew for each new value. A commit and a claim take half as long this way (measured).
         self._raw.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         self._raw.set_busy_timeout(busy_ms)  # with blocking locks where the build has them: no polling
-        self._execute: Callable[..., apsw.Cursor] = self._raw.execute
+        self._execute: Callable[..., Any] = self._raw.execute
         for pragma in _settings(autocheckpoint):
             self.run(pragma)
         if reads_only:
@@ -64,7 +65,8 @@ class Connection:
 
     def rows(self, sql: str, values: Values = ()) -> list[Row]:
         """Every row of one statement."""
-        return self._execute(sql, values).fetchall()
+        found: list[Row] = self._execute(sql, values).fetchall()
+        return found
 
     def row(self, sql: str, values: Values = ()) -> Row | None:
         """The first row of one statement, or None."""
@@ -87,11 +89,13 @@ class Connection:
 
     def changed(self) -> int:
         """How many rows the newest statement changed."""
-        return self._raw.changes()
+        count: int = self._raw.changes()
+        return count
 
     def newest_key(self) -> int:
         """The key of the newest inserted row."""
-        return self._raw.last_insert_rowid()
+        key: int = self._raw.last_insert_rowid()
+        return key
 
     def patience(self, busy_ms: int | None) -> None:
         """How long to wait for the write lock from now on; None is what the connection was opened with."""
@@ -111,7 +115,7 @@ class Connection:
             self._execute("ROLLBACK")
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None, None, None]:
         """All of it, or nothing."""
         self.begin()
         try:
@@ -122,7 +126,7 @@ class Connection:
             raise
 
     @contextmanager
-    def moment(self) -> Iterator[None]:
+    def moment(self) -> Generator[None, None, None]:
         """Reads inside see one moment of the store. Never for writes."""
         self._execute("BEGIN DEFERRED")
         try:
@@ -131,7 +135,7 @@ class Connection:
             self.rollback()
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> Generator[None, None, None]:
         """All of it, or nothing, inside a transaction."""
         self._execute("SAVEPOINT part")
         try:
