@@ -49,7 +49,8 @@ class Undo:
         files.write(self.folder / "after", after)
         words = {"change": change.key, "before": files.sha256(before), "after": files.sha256(after)}
         files.write(self.record, json.dumps(words).encode())
-        files.sync_folder(self.folder.parent)
+        files.sync(self.folder.parent)
+        files.sync(self.folder.parent.parent)
 
 
 def apply(job: Job, change: Change, engine: Engine) -> Applied:

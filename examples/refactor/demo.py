@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,10 +17,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from examples.refactor import executions, fetch, files, proof, rules, terminal
+from examples.refactor import executions, fetch, files, proof, terminal
 from examples.refactor.chaos import Killer
-from examples.refactor.model import Change, Judged, Report
+from examples.refactor.model import Report
 from examples.refactor.proof import Outcome, Proof, Witnessed
+from examples.refactor.replay import undisturbed
 from examples.refactor.screen import Screen
 from examples.refactor.shell import ROOT, CommandFailed, Shell
 from examples.refactor.show import RUN, DemoFailed, Show, Stage
@@ -62,23 +62,6 @@ def arguments_of(stage: Stage, chosen: list[str]) -> dict[str, object]:
     return {**{name: str(path) for name, path in places.items()}, "rules": chosen, "limit": stage.limit}
 
 
-def replay(stage: Stage, report: Report) -> dict[str, str]:
-    """Give a fresh copy the kept changes, in order and undisturbed, and hash what comes out."""
-    with tempfile.TemporaryDirectory(prefix="undisturbed-", dir=stage.workspace.parent) as folder:
-        tree = Path(folder, "tree")
-        files.copy_tree(stage.repo, tree)
-        for row in report.judged:
-            if row.fate == "kept":
-                replay_one(tree, report, row)
-        return files.hash_tree(tree)
-
-
-def replay_one(tree: Path, report: Report, row: Judged) -> None:
-    change: Change = row.change
-    path = tree / change.path
-    path.write_bytes(rules.engine_of(change.rule).rewrite(report.job, change, path.read_bytes()))
-
-
 def witness(stage: Stage, show: Show, report: Report, original: dict[str, str]) -> Witnessed:
     """Gather what the proofs rest on."""
     recorded = stage.shell.show(RUN)["steps"]
@@ -95,7 +78,7 @@ def witness(stage: Stage, show: Show, report: Report, original: dict[str, str]) 
         original=original,
         untouched=files.hash_tree(stage.repo),
         actual=files.hash_tree(Path(report.job.tree)),
-        replayed=replay(stage, report),
+        replayed=undisturbed(report, stage.workspace.parent),
     )
 
 

@@ -21,9 +21,9 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a rename is only as safe as its directory."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, durable: a rename is only as safe as its folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -40,7 +40,7 @@ def write(path: Path, content: bytes, mode: int | None = None) -> None:
             os.fchmod(stream.fileno(), mode)
         os.fsync(stream.fileno())
     os.replace(temporary, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def remove_temporary(path: Path) -> None:
@@ -79,6 +79,12 @@ def hash_tree(tree: Path) -> dict[str, str]:
     return {path: sha256((tree / path).read_bytes()) for path in walk(tree)}
 
 
+def copy_durably(source: str, target: str) -> None:
+    """Copy a file, with its mode and times, onto the disk."""
+    shutil.copy2(source, target)
+    sync(Path(target))
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a codebase; `target` appears whole and durable or not at all, so a second call finds it done."""
     if target.exists():
@@ -86,7 +92,8 @@ def copy_tree(source: Path, target: Path) -> None:
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, partial, symlinks=True, ignore=left_out)
-    os.sync()  # one call for all files is far cheaper than an fsync for each
+    shutil.copytree(source, partial, symlinks=True, ignore=left_out, copy_function=copy_durably)
+    for folder, _, _ in os.walk(partial):
+        sync(Path(folder))
     os.replace(partial, target)
-    sync_folder(target.parent)
+    sync(target.parent)

@@ -90,7 +90,7 @@ def page(report: Report, shown: Mapping[int, list[str]]) -> str:
 <style>{STYLE.read_text()}</style>
 </head>
 <body>
-<main>
+<main style="--rule:{rule_width(report.judged)}ch">
 <header>
 <p class="eyebrow">Refactoring report</p>
 <h1>{name}</h1>
@@ -99,7 +99,7 @@ def page(report: Report, shown: Mapping[int, list[str]]) -> str:
 {tiles(report)}
 {by_rule(report.judged)}
 {section("Rolled back", "The tree was put back byte for byte; nothing of these changes is in it.", rolled_back, shown)}
-{section("Kept", "Each passed the tests that matter to its file.", kept, shown)}
+{section("Kept", "Each passed the tests that matter to its file. Open one to see what it changed.", kept, shown)}
 {section("Nothing to do", "Planned, but when their turn came nothing was left to change.", unchanged, shown)}
 {tests(report.baseline, report.final)}
 {provenance(report)}
@@ -107,6 +107,11 @@ def page(report: Report, shown: Mapping[int, list[str]]) -> str:
 </body>
 </html>
 """
+
+
+def rule_width(judged: Sequence[Judged]) -> int:
+    """So that the paths stand in one column, in characters."""
+    return min(24, 2 + max((len(row.change.rule) for row in judged), default=4))
 
 
 def banner(report: Report) -> str:
@@ -169,7 +174,7 @@ def change_row(row: Judged, lines: Sequence[str]) -> str:
     """A change: its line, its reason if it has one to tell, and its diff behind a fold."""
     change = row.change
     edited = f"+{row.applied.lines_added} −{row.applied.lines_removed}" if row.applied.changed else ""
-    proof = f"{row.tests_run:,} tests · {row.seconds:.1f} s" if row.tests_run else ""
+    proof = f"{many(row.tests_run, 'test')} · {row.seconds:.1f} s" if row.tests_run else ""
     head = (
         f'<span class="number">#{change.number}</span><code class="rule">{escape(change.rule)}</code>'
         f'<span class="path">{escape(change.path)}</span><span class="edited">{edited}</span>'

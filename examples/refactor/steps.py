@@ -24,7 +24,7 @@ def prepare(
     folder = Path(workspace).expanduser().resolve() if workspace else beside(source, run_id)
     if folder.is_relative_to(source):
         raise FatalError(f"the workspace {folder} lies inside the codebase {source}; choose one outside it")
-    folder.mkdir(parents=True, exist_ok=True)
+    take_possession(folder, run_id)
     job = Job(
         repo=str(source),
         folder=str(folder),
@@ -36,6 +36,21 @@ def prepare(
     if not in_place:
         files.copy_tree(source, Path(job.tree))
     return job
+
+
+def take_possession(folder: Path, run_id: str) -> None:
+    """A workspace belongs to one run: what another left in it would be taken for this one's own half-done work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / "run"
+    owner = mark.read_text() if mark.exists() else run_id
+    strangers = (
+        [] if mark.exists() else [one for one in folder.iterdir() if not one.name.endswith(files.TEMPORARY)]
+    )
+    if owner != run_id or strangers:
+        whose = f"belongs to the run {owner}" if owner != run_id else "is not empty"
+        raise FatalError(f"the workspace {folder} {whose}; name another, or remove it")
+    files.write(mark, run_id.encode())
+    files.sync(folder.parent)
 
 
 def beside(source: Path, run_id: str) -> Path:

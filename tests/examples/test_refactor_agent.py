@@ -14,6 +14,7 @@ import pytest
 
 from examples.refactor import executions, files, proof, terminal
 from examples.refactor.model import Report
+from examples.refactor.replay import undisturbed
 from examples.refactor.shell import AGENT, Shell
 
 RULES = ["C4", "SIM", "RET", "percent-format"]
@@ -110,7 +111,7 @@ def kill_in(shell: Shell, log: Path, step: str, tmp_path: Path) -> None:
     """Start a worker and SIGKILL it as soon as it enters the next step of this name."""
     before = len(executions.read(log))
     worker = shell.worker(tmp_path / "workers.log")
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not any(one.step == step for one in executions.read(log)[before:]):
         assert worker.poll() is None and time.monotonic() < end, (tmp_path / "workers.log").read_text()
         time.sleep(0.002)
@@ -118,35 +119,22 @@ def kill_in(shell: Shell, log: Path, step: str, tmp_path: Path) -> None:
     worker.wait()
 
 
+@pytest.mark.timeout(180)  # a dozen processes, each started and killed
 def test_a_worker_killed_in_every_step_ends_with_the_tree_of_one_that_was_not(
     shell: Shell, project: Path, tmp_path: Path
 ) -> None:
-    given = arguments(project, tmp_path / "job", rules=["C4", "RET"])
     log = tmp_path / "job" / "executions.jsonl"
-    shell.start("r", given)
-    steps = [
-        "prepare",
-        "index",
-        "baseline",
-        "plan",
-        "apply",
-        "verify",
-        "undo",
-        "apply",
-        "full tests",
-        "report",
-    ]
+    shell.start("r", arguments(project, tmp_path / "job", rules=["C4", "RET"]))
+    steps = ["prepare", "index", "baseline", "plan", "apply", "verify", "undo", "full tests", "report"]
     for step in steps:
         kill_in(shell, log, step, tmp_path)
-    shell.worker(tmp_path / "workers.log").wait(30)
+    shell.worker(tmp_path / "workers.log").wait(60)
 
     shown = shell.show("r")
     assert shown["state"] == "succeeded", (tmp_path / "workers.log").read_text()
-    killed = terminal.load(tmp_path / "job" / "report.json")
-    other = Shell(tmp_path / "other.db")
-    undisturbed = run_agent(other, {**given, "workspace": str(tmp_path / "undisturbed")})
-    assert fates(killed) == fates(undisturbed)
-    assert killed.files == undisturbed.files == files.hash_tree(tmp_path / "job" / "tree")
+    report = terminal.load(tmp_path / "job" / "report.json")
+    assert fates(report) == {key: fate for key, fate in EXPECTED.items() if key[:2] in ("C4", "RE")}
+    assert report.files == files.hash_tree(tmp_path / "job" / "tree") == undisturbed(report, tmp_path)
 
     entered = executions.read(log)
     outcomes = [(step["name"], step["key"]) for step in shell.steps("r")]
