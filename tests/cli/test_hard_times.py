@@ -117,3 +117,30 @@ def test_a_folder_nobody_may_write_is_named(shell: Shell) -> None:
         folder.mkdir(mode=0o500)
     ended = shell("start", "agents.py:hello", "--store", str(folder / "runs.db"), code=7)
     assert str(folder) in ended.err
+
+
+def test_doctor_finds_a_damaged_file(shell: Shell) -> None:
+    for n in range(3):
+        shell("start", "agents.py:hello", "--id", f"h{n}")
+    file = shell.folder / ".holdfast" / "store.db"
+    whole = bytearray(file.read_bytes())
+    middle = len(whole) // 2
+    whole[middle : middle + 40_000] = b"\xff" * 40_000
+    file.write_bytes(whole)
+    ended = shell("doctor", "--json", code=7)
+    found = {one["check"]: one for one in ended.json}
+    assert "fail" in {found["integrity"]["verdict"], found.get("opens", {}).get("verdict")}
+
+
+def test_a_worker_says_when_it_is_ready_as_json(shell: Shell) -> None:
+    ready = shell("worker", "agents.py", "--until-idle", "--json", "--name", "w1").json_lines[0]
+    assert (ready["type"], ready["worker"]) == ("ready", "w1")
+    assert {"agent": "hello", "version": "0"} in ready["serves"]
+
+
+def test_a_worker_logs_what_it_does_and_names_the_run_of_each_line(shell: Shell) -> None:
+    shell("start", "agents.py:hello", "--id", "h1")
+    ended = shell("worker", "agents.py", "--until-idle")
+    assert "run h1: attempt 1 begins" in ended.err
+    assert "[h1] greeter: greeting world" in ended.err
+    assert "run h1: succeeded" in ended.err

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -31,7 +32,6 @@ DISK_WARN_BYTES: Final = 1_000 * MB
 DISK_FAIL_BYTES: Final = 50 * MB
 WAL_WARN_BYTES: Final = 256 * MB  # a reader that never ends keeps it from shrinking
 CLOCK_WARN_S: Final = 1.0
-SQLITE_LEAST: Final = (3, 51, 3)  # older ones corrupt WAL files under several writers
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def _attempted(check: str, look: Callable[[], Finding]) -> Finding:
     """A look that may fail in ways of its own: a doctor does not fall ill."""
     try:
         return look()
+    except HoldfastError as error:
+        return Finding(check, "fail", str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
         return Finding(check, "fail", f"{type(error).__name__}: {error}")
 
@@ -94,11 +96,10 @@ def _attempted(check: str, look: Callable[[], Finding]) -> Finding:
 def _sqlite() -> Finding:
     import apsw
 
-    found = apsw.sqlite_lib_version()
-    fit = tuple(int(part) for part in found.split(".")) >= SQLITE_LEAST
-    least = ".".join(str(part) for part in SQLITE_LEAST)
-    note = "" if fit else f": older than {least}, which corrupts files under several writers; upgrade apsw"
-    return Finding("sqlite", "ok" if fit else "fail", f"{found}, apsw {apsw.apsw_version()}{note}")
+    from holdfast.store.sqlite.connection import check_library
+
+    check_library(apsw.sqlite_lib_version())
+    return Finding("sqlite", "ok", f"{apsw.sqlite_lib_version()}, apsw {apsw.apsw_version()}")
 
 
 def _psutil() -> Finding:
@@ -120,6 +121,7 @@ def _file(path: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(path.parent).free
     verdict: Verdict = "fail" if free < DISK_FAIL_BYTES else "warn" if free < DISK_WARN_BYTES else "ok"
     yield Finding("disk", verdict, f"{size(free)} free under {path.parent}")
+    yield from _file_system(path)
     yield Finding("file", "ok", size(path.stat().st_size))
     wal = path.with_name(path.name + "-wal")
     length = wal.stat().st_size if wal.exists() else 0
@@ -127,10 +129,20 @@ def _file(path: Path) -> Iterator[Finding]:
     yield Finding("wal", "warn" if length > WAL_WARN_BYTES else "ok", size(length) + note)
 
 
+def _file_system(path: Path) -> Iterator[Finding]:
+    """Its kind, where the system says so; opening the store refuses network file systems."""
+    from holdfast.store.sqlite.filesystem import mount_type
+
+    table = Path("/proc/self/mountinfo")
+    if table.exists():
+        kind = mount_type(table.read_text("utf-8", "surrogateescape"), str(path.parent.resolve()))
+        yield Finding("file system", "ok", kind or "unknown")
+
+
 async def _inside(store: Store, place: StorePlace) -> list[Finding]:
     findings: list[Finding] = []
     if place.path is not None:
-        findings.append(await asyncio.to_thread(_attempted, "integrity", lambda: _integrity(place.path)))
+        findings.append(await asyncio.to_thread(_attempted, "integrity", partial(_integrity, place.path)))
     off_s = abs(await store.now() - SystemClock().wall_us()) / 1e6
     findings.append(
         Finding("store clock", "warn" if off_s > CLOCK_WARN_S else "ok", f"{off_s:.3f} s from this machine's")
@@ -145,18 +157,18 @@ async def _inside(store: Store, place: StorePlace) -> list[Finding]:
     return findings
 
 
-def _integrity(path: Path | None) -> Finding:
-    import apsw
+def _integrity(path: Path) -> Finding:
+    from holdfast.store.sqlite.connection import Connection
 
-    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as connection:
-        answers = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
-        version = connection.execute("SELECT max(version) FROM holdfast_schema").get
+    connection = Connection(path, reads_only=True)
+    try:
+        answers = [str(row[0]) for row in connection.rows("PRAGMA quick_check(5)")]
+        version = connection.value("SELECT max(version) FROM holdfast_schema")
+    finally:
+        connection.close()
     sound = answers == ["ok"]
-    return Finding(
-        "integrity",
-        "ok" if sound else "fail",
-        f"{'sound' if sound else '; '.join(answers)}, schema {version}",
-    )
+    found = f"{'sound' if sound else '; '.join(answers)}, schema {version}"
+    return Finding("integrity", "ok" if sound else "fail", found)
 
 
 def _print(findings: list[Finding]) -> None:

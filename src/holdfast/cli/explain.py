@@ -63,7 +63,10 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
         else "it is due"
     )
     serve = WayOut(f"holdfast worker FILE.py  (with {view.agent} in it)", "serve it")
-    return Explanation(f"{what}, and waits for a worker of {view.agent!r}", (serve,))
+    here = WayOut(
+        f"holdfast run … --id {quoted}", "or go on here: what `holdfast run` began, no worker takes"
+    )
+    return Explanation(f"{what}, and waits for a worker of {view.agent!r}", (serve, here))
 
 
 def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
@@ -70,7 +70,7 @@ def common(command: Callable[P, T]) -> Callable[P, T]:
 
 
 @asynccontextmanager
-async def opened(given: str | None, *, make: bool = False) -> AsyncIterator[Client]:
+async def opened(given: str | None, *, make: bool = False) -> AsyncGenerator[Client]:
     """A client on the store that `--store` or its surroundings name. `make`: one may be created."""
     async with open_store(find_store(given, make=make).url) as store:
         yield Client(store)

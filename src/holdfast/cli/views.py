@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 import click
 
@@ -26,13 +26,14 @@ def jsonable(value: object) -> Json:
         fields = dataclasses.fields(value)
         return {_RENAMED.get(one.name, one.name): jsonable(getattr(value, one.name)) for one in fields}
     if isinstance(value, Mapping):
-        return {str(key): jsonable(one) for key, one in value.items()}
+        pairs = cast("Mapping[object, object]", value)
+        return {str(key): jsonable(one) for key, one in pairs.items()}
     if isinstance(value, str):
         return str(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Iterable):
-        return [jsonable(one) for one in value]
+        return [jsonable(one) for one in cast("Iterable[object]", value)]
     raise TypeError(f"{type(value).__name__} has no JSON form here")
 
 
