@@ -150,6 +150,13 @@ def _reorder(program: Program, part: str, nodes: list[Node], chance: random.Rand
     return replace(program, **{part: tuple(nodes)})
 
 
+def _swap_equal_calls(program: Program, _: str, __: list[Node], ___: random.Random) -> Program:
+    return replace(
+        program,
+        body=tuple((*node[:1], node[1][::-1]) if node[0] == "twice" else node for node in program.body),
+    )
+
+
 def _insert_checkpoint(program: Program, _: str, __: list[Node], chance: random.Random) -> Program:
     body = list(program.body)
     body.insert(chance.randrange(len(body) + 1), ("checkpoint", "new"))
@@ -204,6 +211,7 @@ EDITS = {
     "insert": _insert,
     "remove": _remove,
     "reorder": _reorder,
+    "swap equal calls": _swap_equal_calls,
     "insert a checkpoint": _insert_checkpoint,
     "remove a checkpoint": _remove_checkpoint,
     "remove the last checkpoint": _remove_last_checkpoint,
