@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import subprocess
 import sys
 from dataclasses import asdict
@@ -152,3 +154,23 @@ def test_a_copy_is_whole_or_not_there(project: Path, tmp_path: Path) -> None:
     (target / "README.txt").write_text("changed")
     files.copy_tree(project, target)  # a second call finds it done
     assert (target / "README.txt").read_text() == "changed"
+
+
+def test_a_files_bytes_are_on_the_disk_before_its_name_is_and_the_name_before_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def syncing(descriptor: int) -> None:
+        seen.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "bytes")
+        fsync(descriptor)
+
+    def renaming(source: Path, target: Path) -> None:
+        seen.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", renaming)
+    files.write(tmp_path / "a", b"x")
+    assert seen == ["bytes", "name", "folder"]
