@@ -132,8 +132,9 @@ class Store(Protocol):
         the limits of `rules.schedule`, each by `rules.transitions.claim` on exactly the token that was read.
 
         Atomic. A run that must run alone is handed out only to a worker without other runs, and nothing beside it.
-        A run that took its worker down too often becomes `waiting: poison` instead. `only` claims one run by id,
-        whatever its queue's limit, also one that is not `claimable`.
+        A run that took its worker down too often becomes `waiting: poison` instead. A run past its deadline is left
+        to `sweep`. A retired or draining worker gets nothing. `only` claims one run by id, whatever its queue's limit,
+        also one that is not `claimable`; never one that is not due or has a live holder.
         """
         ...
 
@@ -141,7 +142,10 @@ class Store(Protocol):
         """Make Changes of any number of runs durable in one transaction, and answer each.
 
         Fenced (law 2) and independent: a refused Change leaves the others untouched. Changes of one run are applied
-        in order. A failure of the whole transaction raises StoreError, and nothing of it is recorded.
+        in order. Refused too: a Change that consumes a signal that is not in the inbox, or records a second outcome
+        of `once` under one key. Within a Change the events are: its notes, its entries, its checkpoint and progress,
+        those of its outcome. A payload over 64 MiB raises PayloadTooLarge, before anything is written. A failure of
+        the whole transaction raises StoreError, and nothing of it is recorded.
         """
         ...
 
@@ -172,7 +176,7 @@ class Store(Protocol):
     # --- reading --------------------------------------------------------------------------------------------
 
     async def read_events(self, run_id: str, after: int, limit: int) -> list[Event]:
-        """Events with `n > after`, in order, gapless. Raises RunNotFound."""
+        """Events with `n > after`, in order, gapless. An event once read never changes. Raises RunNotFound."""
         ...
 
     async def read_entries(self, run_id: str, *, payloads: bool = False) -> list[Entry]:

@@ -191,8 +191,7 @@ def entry_event(run: str, n: int, kind: str, entry: Entry) -> Event:
         "attempt": entry.token,
         "position": entry.position,
         "started_at": rfc3339(entry.started_at_us) if entry.started_at_us else None,
-        "superseded": entry.superseded,
-    }
+    }  # whether it was superseded later is not said: an event never changes
     if entry.status in (EntryStatus.FAILED, EntryStatus.RETRIED):
         told["failure"] = msgspec.Raw(entry.payload)
     return Event(run=run, n=n, at_us=entry.at_us, type=kind, payload=_encode(told))

@@ -148,7 +148,7 @@ class HandlePromises(Promises):
         assert sum(not answer.existed for answer in answers) == 1
         assert len({answer.run.key for answer in answers}) == 1
 
-    async def test_a_cancelled_caller_leaves_a_whole_store(self, store: Store) -> None:
+    async def test_a_cancelled_caller_leaves_a_whole_store(self, store: Store, place: Place) -> None:
         attempt = await start(store, await register(store))
         for number in range(10):
             change = attempt.change(step(occurrence=number), notes=(Note("log"),))
@@ -158,6 +158,9 @@ class HandlePromises(Promises):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             attempt.position = (await store.get_run("r")).position
+        await place.close()  # which finishes what was begun
+        store = attempt.store = await place.open()
+        attempt.position = (await store.get_run("r")).position
         await attempt.commit(step("last"))
         entries = await store.read_entries("r")
         assert [e.position for e in entries] == list(range(1, attempt.position + 1))

@@ -11,6 +11,7 @@ import pytest
 from holdfast.errors import Conflict, HoldfastError, PayloadTooLarge, Refused, RunNotFound
 from holdfast.model import (
     Decision,
+    EntryKind,
     Event,
     Failed,
     NewRun,
@@ -38,6 +39,7 @@ from holdfast.testing.conformance.place import (
     start,
     step,
     steps,
+    take,
 )
 
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -205,6 +207,18 @@ class RunPromises(Promises):
         assert await fingerprint(store, "r") == before
         await store.create_run(new_run("next"))
 
+    async def test_update_that_fails_halfway_leaves_nothing(self, store: Store) -> None:
+        await store.create_run(new_run())
+        before = await fingerprint(store, "r")
+
+        def decide_too_much(run: Run, now_us: int) -> Decision:
+            decision = cancel(run, now_us)
+            return replace(decision, run=replace(decision.run, result=b"x" * (LIMIT_BYTES + 1)))
+
+        with pytest.raises(PayloadTooLarge):
+            await store.update_run("r", decide_too_much)
+        assert await fingerprint(store, "r") == before
+
     async def test_update_against_the_state_table_is_refused_by_the_store_itself(self, store: Store) -> None:
         attempt = await start(store, await register(store))
         await attempt.settle(Succeeded(result=b"1"))
@@ -300,6 +314,18 @@ class RunPromises(Promises):
         assert (await store.get_run("r")).event_no == len(whole)
         assert all(isinstance(json.loads(event.payload), dict) for event in whole)
         assert [e.payload for e in whole if e.type == "log"] == [b'{"line":%d}' % n for n in range(20)]
+
+    async def test_an_event_once_read_never_changes(self, store: Store, place: Place) -> None:
+        worker = await register(store)
+        attempt = await start(store, worker)
+        await store.add_signal("r", "go", b"1")
+        await attempt.commit(*steps(2), step("go", kind=EntryKind.SIGNAL, signal=1), checkpoint=save())
+        await attempt.settle(Failed(failure=FAILURE))
+        before = await store.read_events("r", 0, 100)
+        await store.update_run("r", lambda run, now: retry(run, now, supersede=(1, 2, 3)))
+        await place.damage_checkpoint(attempt.run.key, 1)
+        await take(store, worker)
+        assert (await store.read_events("r", 0, 100))[: len(before)] == before
 
     async def test_events_of_runs_are_numbered_apart(self, store: Store) -> None:
         worker = await register(store)

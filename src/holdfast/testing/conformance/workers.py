@@ -169,8 +169,10 @@ class WorkerPromises(Promises):
         worker = await register(store, "stalls")
         kept, gone, stolen = [await start(store, worker, run_id) for run_id in ("kept", "gone", "stolen")]
         await store.update_run("gone", cancel)
+        await kept.commit(step())
         asks = {ask.run: ask for ask in await store.asks(worker)}
-        assert (asks[kept.run.key].state, asks[kept.run.key].token) == (RunState.RUNNING, kept.run.token)
+        ask = asks[kept.run.key]
+        assert (ask.state, ask.token, ask.position) == (RunState.RUNNING, kept.run.token, 1)
         assert asks[gone.run.key].state is RunState.CANCELLED
         assert asks[gone.run.key].token > gone.run.token
         place.clock.advance(LEASE_US + SECOND_US)
