@@ -304,7 +304,7 @@ def superseded_by_retry(entries: Sequence[Entry], failed: Iterable[int]) -> tupl
     for failure in failures:
         if failure.kind is not EntryKind.ONCE:
             gone.update(_undone(calls, failure))
-    identities = {by_position[position].identity for position in gone if not _is_mark(by_position[position])}
+    identities = {by_position[position].identity for position in gone}
     gone.update(entry.position for entry in live if entry.identity in identities and _is_mark(entry))
     return tuple(sorted(gone))
 
@@ -337,7 +337,9 @@ def resolve(kind: ResolutionKind, mismatch: Mismatch, entry: Entry | None, after
             )
         setup, segment = entry.identity.segment == SETUP, call.identity.segment
         if (segment == SETUP) != setup or segment > entry.identity.segment:
-            raise Refused("an outcome cannot move over `restore` or to a later segment: it is not kept as long")
+            raise Refused(
+                "an outcome cannot move over `restore` or to a later segment: it is not kept as long"
+            )
     elif kind is ResolutionKind.DROP:
         call = None
     elif call is None or entry.position != mismatch.entry:
