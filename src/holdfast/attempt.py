@@ -107,7 +107,8 @@ class Attempt:
         self._recording.end(ending)
         if not isinstance(ending, Lost):
             keep_state = isinstance(ending, Failed | Retry | Hold)
-            await self._port.settle(ending, self._recording.unsaved if keep_state else None)
+            if not await self._port.settle(ending, self._recording.unsaved if keep_state else None):
+                self._recording.end(Lost(cancelled=False, message="its end could not be recorded"))
 
     # --- the stages -----------------------------------------------------------------------------------------
 

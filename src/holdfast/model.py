@@ -563,6 +563,7 @@ class Ask:
 
     run: int
     token: int
+    position: int
     state: RunState
     asked: str | None
     inbox_no: int

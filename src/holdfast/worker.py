@@ -27,6 +27,7 @@ from holdfast.errors import StoreError, UsageError, WorkerStuck
 from holdfast.heart import Heart, WorkerLock
 from holdfast.model import (
     Ask,
+    Change,
     Claim,
     Failed,
     Hold,
@@ -149,6 +150,7 @@ class Worker:
         self._stuck: str | None = None
         self._level = Level.OK
         self._asked_at = 0.0
+        self._doubt = False
         self._background: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -307,11 +309,12 @@ class Worker:
             try:
                 if await self._over():
                     return
-                await self._listen(key)
+                await self._listen(key, writer)
                 claimed = await self._claim(key, heart, writer, group)
                 trouble_s = 0.0
             except StoreError as error:
                 trouble_s = min(5.0, trouble_s * 2 or 0.1)
+                self._doubt = True
                 log.warning("the store does not answer: %s", error)
             self._press(group)
             if not claimed:
@@ -403,6 +406,7 @@ class Worker:
             )
             tenure.attempt.interrupt(Lost(cancelled=False))
         finally:
+            self._doubt |= isinstance(tenure.attempt.ending, Lost)
             if self._tenures.get(tenure.key) is tenure:
                 del self._tenures[tenure.key]
             if tenure.attempt.stray_threads:
@@ -413,15 +417,23 @@ class Worker:
 
     # --- what is asked --------------------------------------------------------------------------------------
 
-    async def _listen(self, key: int) -> None:
-        """Ask the store what became of our runs, and pass wishes on."""
-        if not self._tenures or self._time() - self._asked_at < ASK_S / 2:
+    async def _listen(self, key: int, writer: Writer) -> None:
+        """Ask the store what became of our runs, and pass wishes on.
+
+        After an error nobody knows what the store did: a run may be ours there of which we never heard, or that we
+        gave up without saying so. Our lease keeps it from everybody else, so it is given back.
+        """
+        if not (self._tenures or self._doubt) or self._time() - self._asked_at < ASK_S / 2:
             return
         self._asked_at = self._time()
         known = dict(self._tenures)
         asks = {ask.run: ask for ask in await self._store.asks(key)}
+        self._doubt = False
         for run, tenure in known.items():
             self._heed(tenure, asks.get(run))
+        for run, ask in asks.items():
+            if run not in known and ask.state is RunState.RUNNING:
+                writer.submit(Change(run=run, token=ask.token, position=ask.position, outcome=Release()))
 
     def _heed(self, tenure: _Tenure, ask: Ask | None) -> None:
         token = tenure.attempt.claim.run.token

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import msgspec
 
 from holdfast.clock import Clock
-from holdfast.errors import HoldfastError, LeaseLost, StoreUnavailable
+from holdfast.errors import HoldfastError, LeaseLost, RunNotFound, StoreUnavailable
 from holdfast.model import (
     Change,
     Claim,
@@ -39,17 +40,31 @@ STEP_TOLD_AFTER_US: Final = 50_000
 """A step that ends sooner leaves only its outcome: announcing it would double the writes of quick steps."""
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
+T = TypeVar("T")
+Answer = Committed | RefusedChange | HoldfastError
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A run whose Changes come through here: how many events it has as far as we were told."""
+
+    id: str
+    token: int
+    event_no: int
+
 
 class Writer:
     """Puts the Changes of all runs of a worker into one transaction at a time and answers each after it.
 
     While the store is unavailable (disk full, busy) the same batch is tried again for as long as `trusted()`: the
-    steps wait, nothing is lost. After that everything waiting is answered with LeaseLost.
+    steps wait, nothing is lost. After that everything waiting is answered with LeaseLost. After an error nobody knows
+    whether the batch was recorded, so what is there is read before it is tried again: nothing is recorded twice.
     """
 
     def __init__(self, store: Store, trusted: Callable[[], bool]) -> None:
         self._store = store
         self._trusted = trusted
+        self._followed: dict[int, _Followed] = {}
         self._waiting: deque[tuple[Change, asyncio.Future[Committed]]] = deque()
         self._wake = asyncio.Event()
         self.trouble: str | None = None
@@ -64,6 +79,28 @@ class Writer:
         self._waiting.append((change, answer))
         self._wake.set()
         return answer
+
+    def follow(self, run: Run) -> None:
+        """An attempt at the run begins. While it lasts, every event of the run is one of its Changes."""
+        self._followed[run.key] = _Followed(run.id, run.token, run.event_no)
+
+    def unfollow(self, run: Run) -> None:
+        """The attempt is over."""
+        followed = self._followed.get(run.key)
+        if followed is not None and followed.token == run.token:
+            del self._followed[run.key]
+
+    async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the store answers; while it does not, ask again for as long as the lease can be trusted."""
+        tries = 0
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                if not self._trusted():
+                    raise
+                await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+                tries += 1
 
     async def run(self) -> None:
         """Commit batches until cancelled; what waits then is not recorded and not answered."""
@@ -82,11 +119,11 @@ class Writer:
         if waiting:
             await asyncio.wait(waiting)
 
-    async def _commit(self, changes: list[Change]) -> list[Committed | RefusedChange | HoldfastError]:
+    async def _commit(self, changes: list[Change]) -> list[Answer]:
         tries = 0
         while True:
             try:
-                answers = await self._store.commit(changes)
+                answers = await self._try(changes, again=tries > 0)
             except StoreUnavailable as error:
                 self.trouble = str(error)
                 if not self._trusted():
@@ -100,10 +137,42 @@ class Writer:
                 return [answer for change in changes for answer in await self._commit([change])]
             else:
                 self.trouble = None
-                return list(answers)
+                return answers
+
+    async def _try(self, changes: list[Change], *, again: bool) -> list[Answer]:
+        """Commit what is not recorded yet."""
+        recorded = await self._recorded(changes) if again else {}
+        left = [change for index, change in enumerate(changes) if index not in recorded]
+        committed = iter(await self._store.commit(left))
+        answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
+        for change, answer in zip(changes, answers, strict=True):
+            followed = self._followed.get(change.run)
+            if followed is not None and followed.token == change.token and isinstance(answer, Committed):
+                followed.event_no = answer.event_no
+        return list[Answer](answers)
+
+    async def _recorded(self, changes: Sequence[Change]) -> dict[int, Committed]:
+        """Those of the Changes that are in the store, by index, though the answer was an error."""
+        found: dict[int, Committed] = {}
+        for key in dict.fromkeys(change.run for change in changes):
+            followed = self._followed.get(key)
+            if followed is None:
+                continue
+            try:
+                run = await self._store.get_run(followed.id)
+                if run.token != followed.token or run.event_no == followed.event_no:
+                    continue  # fenced out, which the next try says; or nothing of it is there
+                times = {entry.position: entry.at_us for entry in await self._store.read_entries(run.id)}
+            except RunNotFound:
+                continue
+            for index, change in enumerate(changes):
+                last = change.position + len(change.entries)
+                if change.run == key and change.token == run.token and last <= run.position:
+                    found[index] = Committed(position=last, event_no=run.event_no, at_us=times.get(last, 0))
+        return found
 
 
-def _deliver(future: asyncio.Future[Committed], answer: Committed | RefusedChange | HoldfastError) -> None:
+def _deliver(future: asyncio.Future[Committed], answer: Answer) -> None:
     if future.done():
         return
     if isinstance(answer, Committed):
@@ -134,6 +203,7 @@ class WriterPort:
         self._step_since_us = 0
         self._step_told = True
         self._reason: Reason | None = None
+        writer.follow(claim.run)
 
     @property
     def run(self) -> Run:
@@ -164,6 +234,8 @@ class WriterPort:
             await self._writer.submit(self._change((), checkpoint, outcome))
         except (LeaseLost, StoreUnavailable):
             return False
+        finally:
+            self._writer.unfollow(self._claim.run)
         return True
 
     def note(self, note: Note) -> None:
@@ -187,13 +259,13 @@ class WriterPort:
         self._tell()
 
     async def once(self, key: str) -> Entry | None:
-        return await self._store.get_once(self._claim.run.key, key)
+        return await self._writer.patiently(lambda: self._store.get_once(self._claim.run.key, key))
 
     async def count_once(self) -> int:
-        return await self._store.count_once(self._claim.run.key)
+        return await self._writer.patiently(lambda: self._store.count_once(self._claim.run.key))
 
     async def inbox(self) -> tuple[int, list[Signal]]:
-        return await self._store.read_inbox(self._claim.run.key)
+        return await self._writer.patiently(lambda: self._store.read_inbox(self._claim.run.key))
 
     def tick(self, now_us: int) -> None:
         """Write what waits: called by the worker about every 50 ms, so that no step pays for it."""

@@ -109,7 +109,14 @@ def queues(connection: Connection) -> list[QueueRecord]:
 def asks(connection: Connection, worker: int) -> list[Ask]:
     """The runs whose newest claim is this worker's, apart from those that it settled itself."""
     return [
-        Ask(run=row[0], token=row[1], position=row[2], state=rows.STATES[row[3]], asked=row[4], inbox_no=row[5])
+        Ask(
+            run=row[0],
+            token=row[1],
+            position=row[2],
+            state=rows.STATES[row[3]],
+            asked=row[4],
+            inbox_no=row[5],
+        )
         for row in connection.rows(_SQL["asks"], (worker,))
     ]
 
