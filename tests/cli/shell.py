@@ -38,6 +38,7 @@ def greet(name: str) -> str:
 
 @holdfast.agent
 async def hello(ctx: Context, name: str = "world") -> str:
+    print("a print of the agent's")
     ctx.progress(0, 2, "greeting")
     logging.getLogger("greeter").info("greeting %s", name)
     text = await ctx.step(greet, name)

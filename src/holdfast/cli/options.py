@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 NAMES_SHOWN = 6
 NAMES_COMPARED = 500
-COMPLETION_S = 0.2  # a shell that waits longer for a TAB feels broken
+COMPLETION_S = 0.5  # a shell that waits longer for a TAB feels broken
 
 store_option = click.option(
     "--store", metavar="URL|PATH", help="The store: sqlite:///PATH, or the path of a SQLite file."

@@ -117,7 +117,7 @@ def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_inp
     ]
     if detail.mismatch is not None:
         parts += ["", _both_sides(detail)]
-    if detail.failure is not None and view.state is not RunState.SUCCEEDED:
+    elif detail.failure is not None and view.state is not RunState.SUCCEEDED:
         parts += ["", failure_text(detail.failure)]
     if why.ways:
         parts += ["", ways_out(why)]

@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import signal
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 
 import click
@@ -100,7 +101,8 @@ async def _run(client: Client, order: Order) -> int:
         show.say(_stopping_text(number, count))
 
     stuck: WorkerStuck | None = None
-    with show.shown(), Stopping(worker, told) as stopping:
+    # What agents print is talk: stdout is for the result alone.
+    with show.shown(), redirect_stdout(sys.stderr), Stopping(worker, told) as stopping:
         try:
             await _followed(client, worker, prepared.id, prepared.event_no, show)
         except WorkerStuck as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -30,8 +29,6 @@ class TerminalShow:
         self._now_us = now_us
         self._console = console(stderr=stderr)
         self._spinner = Spinner("dots", style="blue")
-        # What agents print stays on stdout when that is not the terminal we draw on.
-        self._redirect = sys.stdout.isatty()
 
     def shown(self) -> AbstractContextManager[object]:
         return Live(
@@ -39,7 +36,7 @@ class TerminalShow:
             get_renderable=self._draw,
             refresh_per_second=REFRESHES_A_SECOND,
             transient=True,
-            redirect_stdout=self._redirect,
+            redirect_stdout=False,  # `run` sends what agents print to stderr
         )
 
     def event(self, event: Event) -> None:
