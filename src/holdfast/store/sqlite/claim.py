@@ -76,7 +76,17 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
     )
     with _collector_resting():
         claims = [_take(connection, key, asks.worker, dead, now_us) for key in keys]
+    if keys and dead:
+        _retire(connection, dead)
     return [each for each in claims if each is not None]
+
+
+def _retire(connection: Connection, dead: _Dead) -> None:
+    """Where limits count, a slot of a dead worker may be given away now: it must not come back to it by renewing."""
+    if connection.rows(_LIMITS):
+        for worker in dead.values():
+            if _load(connection, worker.key)[0]:
+                workers.retire(connection, worker.key, worker.counted)
 
 
 def due(connection: Connection, agent: str, version: str, now_us: int, limit: int) -> Iterator[Row]:
