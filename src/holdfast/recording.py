@@ -48,7 +48,7 @@ from holdfast.model import (
 )
 from holdfast.port import Port
 from holdfast.rules import retry as retry_rules
-from holdfast.rules.journal import MAX_ENTRIES, WARN_ENTRIES, Cursor, Execute, Recorded
+from holdfast.rules.journal import MAX_ENTRIES, WARN_ENTRIES, Blocked, Cursor, Execute, Recorded
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall
 
@@ -272,7 +272,7 @@ class Recording:
         if isinstance(answer, Mismatch):
             self.hold(answer)
         if not isinstance(answer, Execute):
-            self.hold(_blocked(call, answer.siblings))
+            self.hold(_blocked(call, answer))
         if self._port.asked is not None or self._port.slow_down_s:
             await self._safe_point()
         call.started_at_us = self._port.now_us()
@@ -298,7 +298,7 @@ class Recording:
             await asyncio.sleep(2 * took_s + _PATIENCE_S)
         except asyncio.CancelledError:
             self.check()
-            self.deliver(call)
+            self._cursor.use(entry)  # not delivered: no time passes, as when it was cancelled first
             raise
         message = (
             f"{call.identity} was cancelled by the code when it was recorded (entry {entry.position}), "
@@ -344,6 +344,8 @@ class Recording:
         if self.ending is None:
             if call.replayed and call.entry is not None:
                 self._cursor.use(call.entry)
+            else:
+                self._cursor.recorded(call.identity)
             self._submit(self._entry(call, EntryStatus.UNSEEN, b"null"))
 
     def abandon(self, call: OpenCall) -> None:
@@ -581,11 +583,10 @@ def _count(entries: tuple[Entry, ...]) -> dict[bool, int]:
     return {True: setup, False: len(entries) - setup}
 
 
-def _blocked(call: OpenCall, siblings: tuple[str, ...]) -> Mismatch:
-    message = (
-        f"the code calls {call.identity}, but recorded branches are not opened again: {', '.join(siblings)}"
-    )
-    return Mismatch(message=message, call=call.call, entry=None)
+def _blocked(call: OpenCall, answer: Blocked) -> Mismatch:
+    unopened = ", ".join(answer.siblings)
+    message = f"the code calls {call.identity}, but recorded branches are not opened again: {unopened}"
+    return Mismatch(message=message, call=call.call, entry=answer.entry)
 
 
 def _step_failed(call: OpenCall, entry: Entry) -> StepFailed:
