@@ -175,23 +175,23 @@ def change_row(row: Judged, lines: Sequence[str]) -> str:
     change = row.change
     edited = f"+{row.applied.lines_added} −{row.applied.lines_removed}" if row.applied.changed else ""
     proof = f"{many(row.tests_run, 'test')} · {row.seconds:.1f} s" if row.tests_run else ""
+    told = (
+        f'<span class="reason">{escape(row.reason)}</span>' if row.fate in ("rolled back", "refused") else ""
+    )
     head = (
         f'<span class="number">#{change.number}</span><code class="rule">{escape(change.rule)}</code>'
         f'<span class="path">{escape(change.path)}</span><span class="edited">{edited}</span>'
-        f'<span class="proof">{proof}</span>'
+        f'<span class="proof">{proof}</span>{told}'
     )
-    reason = f'<p class="reason">{escape(row.reason)}</p>' if row.fate in ("rolled back", "refused") else ""
     failures = "".join(
         f"<li><code>{escape(test)}</code><br>{escape(last_line(message))}</li>"
         for test, message in row.new_failures.items()
     )
     listed = f"<ul>{failures}</ul>" if len(row.new_failures) > 1 else ""
     if not (lines or listed):
-        return (
-            f'<div class="change {row.fate.replace(" ", "-")}"><div class="head">{head}</div>{reason}</div>'
-        )
+        return f'<div class="change {row.fate.replace(" ", "-")}"><div class="head">{head}</div></div>'
     fold = f'<details><summary class="head">{head}</summary>{listed}{diff_block(lines)}</details>'
-    return f'<div class="change {row.fate.replace(" ", "-")}">{fold}{reason}</div>'
+    return f'<div class="change {row.fate.replace(" ", "-")}">{fold}</div>'
 
 
 def diff_block(lines: Sequence[str]) -> str:
