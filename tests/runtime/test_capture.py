@@ -262,6 +262,11 @@ def test_the_users_handlers_and_level_stay_as_they_are(
         log.warning("below the user's level")
         log.error("seen by both")
         assert root.level == logging.ERROR
+        root.handlers[1:] = []
+        root.setLevel(logging.WARNING)
+        install()
+        log.info("below what the user set up")
+        assert root.level == logging.WARNING
     assert seen == ["seen by both"]
     assert [line.message for line in lines] == ["seen by both"]
     assert capsys.readouterr().err == ""
