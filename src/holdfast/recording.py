@@ -1,32 +1,26 @@
-"""The road of a call: answered from the journal, or executed and recorded through the port.
+"""What one attempt records, and what it is answered from the journal: identities, order, and the port.
 
-`Context` is what agents see of it; `Attempt` reads from it how the attempt ended.
+`Execution` runs what is not recorded yet; `Context` is what agents see; `Attempt` reads from it how it all ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, TypeVar
 
 from holdfast import codec
 from holdfast.agents import Every
-from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
+from holdfast.ending import EndOfAttempt, Lost
 from holdfast.errors import (
-    Cancelled,
-    Fenced,
     LeaseLost,
-    Parked,
-    StepFailed,
     StoreUnavailable,
-    Unwind,
     UsageError,
 )
-from holdfast.failures import decode_failure, encode_failure, failure_of, stuck, timed_out
+from holdfast.failures import encode_failure
 from holdfast.model import (
     SETUP,
     Call,
@@ -35,46 +29,22 @@ from holdfast.model import (
     EntryKind,
     EntryStatus,
     Failure,
-    FailureKind,
-    Hold,
     Identity,
     Mismatch,
     NewCheckpoint,
     Note,
-    Outcome,
-    Reason,
-    Release,
-    Retry,
 )
 from holdfast.port import Port
-from holdfast.rules import retry as retry_rules
 from holdfast.rules.journal import MAX_ENTRIES, WARN_ENTRIES, Blocked, Cursor, Execute, Recorded
-from holdfast.rules.retry import RetryPolicy
-from holdfast.threads import ThreadCall
 
 R = TypeVar("R")
 
-UNLOADED_BACKOFF_S: Final = 5.0
-"""A backoff longer than this unloads the run: it waits as a row and holds no slot."""
-MAX_ONCE: Final = 10_000
-"""`ctx.once` keys in the life of a run."""
 _PATIENCE_S: Final = 60.0
 """How much longer than the first time a replayed abandoned call waits for the code to cancel it again."""
 
 current_scope: ContextVar[str] = ContextVar("holdfast_scope", default="")
 """The scope path of the code that runs now. A context variable: Python 3.11's wait_for runs its body in a task of
 its own, which inherits it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The attempt no longer owns its run: nothing can be settled. `cancelled`: the run was cancelled."""
-
-    cancelled: bool
-    message: str = ""
-
-
-Ending = Outcome | Lost
 
 
 class OpenCall:
@@ -137,64 +107,33 @@ class OpenCall:
 class Recording:
     """What one attempt records, in order, and how it ends."""
 
-    def __init__(self, port: Port, cursor: Cursor, chance: Callable[[], float]) -> None:
-        self.ending: Ending | None = None
+    def __init__(self, port: Port, cursor: Cursor) -> None:
+        self.end = EndOfAttempt()
         self.last_state: NewCheckpoint | None = None
-        self.stray: list[ThreadCall] = []
         self._port = port
         self._cursor = cursor
-        self._chance = chance
         self._open: dict[str, OpenCall] = {}
-        self._once: dict[str, asyncio.Task[Entry]] = {}
         self._times: dict[str, int] = {}
         self._counts = _count(port.journal.entries)
         self._saved_segment = cursor.base
         self._saved_at_us = port.now_us()
         self._since_save = 0
 
-    # --- the ending -----------------------------------------------------------------------------------------
-
-    def end(self, ending: Ending) -> None:
-        """Decide how the attempt ends. The first decision stands, except that losing the run beats all."""
-        if self.ending is None or (isinstance(ending, Lost) and not isinstance(self.ending, Lost)):
-            self.ending = ending
-
-    def check(self) -> None:
-        """Raise the Unwind of a decided ending."""
-        if self.ending is not None:
-            raise self._unwind(self.ending)
-
-    def ended(self, ending: Ending) -> Unwind:
-        """Decide the ending, and return what unwinds the agent's code."""
-        self.end(ending)
-        assert self.ending is not None
-        return self._unwind(self.ending)
-
-    def leave(self, ending: Ending) -> NoReturn:
-        """Decide the ending and unwind the agent's code."""
-        raise self.ended(ending)
-
-    def hold(self, mismatch: Mismatch) -> NoReturn:
-        """The code does not fit the journal: hold the run, naming both sides."""
-        failure = Failure(kind=FailureKind.MISMATCH, type="JournalMismatch", message=mismatch.message)
-        self.leave(Hold(reason=Reason.MISMATCH, failure=failure, mismatch=mismatch))
-
-    @staticmethod
-    def _unwind(ending: Ending) -> Unwind:
-        if isinstance(ending, Lost):
-            return Cancelled("the run was cancelled") if ending.cancelled else Fenced(ending.message)
-        return Parked("the attempt ends here; the run goes on later")
-
     # --- opening and closing calls --------------------------------------------------------------------------
 
     @property
     def silent(self) -> bool:
         """Whether progress and logs are those of a replay (or of an attempt that is over)."""
-        return self._cursor.replaying or self.ending is not None
+        return self._cursor.replaying or self.end.decided is not None
+
+    @property
+    def nothing_else_open(self) -> bool:
+        """Whether at most one call is open in the whole run."""
+        return len(self._open) <= 1
 
     def begin(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes) -> OpenCall:
         """Take the identity of a call and open it. One call at a time in a scope: a second raises UsageError."""
-        self.check()
+        self.end.check()
         scope = current_scope.get()
         previous = self._open.get(scope)
         if previous is not None:
@@ -205,7 +144,7 @@ class Recording:
 
     def identify(self, kind: EntryKind, name: str, key: str | None) -> OpenCall:
         """Take the identity of a part of the call that is opened next."""
-        self.check()
+        self.end.check()
         return OpenCall(kind, self._cursor.identify(current_scope.get(), name, key), b"")
 
     @contextmanager
@@ -215,15 +154,16 @@ class Recording:
         try:
             yield
         finally:
-            self._close(call)
+            self.close(call)
 
-    def _close(self, call: OpenCall) -> None:
+    def close(self, call: OpenCall) -> None:
+        """The call is over: another one may be opened in its scope."""
         if self._open.get(call.identity.scope) is call:
             del self._open[call.identity.scope]
 
     def at_root(self, what: str) -> None:
         """Make sure that `what` is called at the root and with no call open."""
-        self.check()
+        self.end.check()
         scope = current_scope.get()
         if scope:
             raise UsageError(f"ctx.{what} belongs to the root of the agent, not into the branch {scope!r}")
@@ -254,14 +194,14 @@ class Recording:
         elif isinstance(answer, Execute):
             self.abandon(call)
         elif isinstance(answer, Mismatch):
-            self.hold(answer)
+            self.end.hold(answer)
 
     # --- answers --------------------------------------------------------------------------------------------
 
     async def answered(self, call: OpenCall) -> Entry | None:
         """The recorded entry that answers the call, or None when it shall execute. Never an abandoned one: that
         waits to be cancelled again."""
-        self.check()
+        self.end.check()
         answer = self._cursor.answer(call.call)
         if isinstance(answer, Recorded):
             call.replayed, call.entry = True, answer.entry
@@ -270,11 +210,11 @@ class Recording:
                 await self._cancelled_again(call, answer.entry)
             return answer.entry
         if isinstance(answer, Mismatch):
-            self.hold(answer)
+            self.end.hold(answer)
         if not isinstance(answer, Execute):
-            self.hold(_blocked(call, answer))
+            self.end.hold(_blocked(call, answer))
         if self._port.asked is not None or self._port.slow_down_s:
-            await self._safe_point()
+            await self.safe_point()
         call.started_at_us = self._port.now_us()
         return None
 
@@ -297,25 +237,25 @@ class Recording:
         try:
             await asyncio.sleep(2 * took_s + _PATIENCE_S)
         except asyncio.CancelledError:
-            self.check()
+            self.end.check()
             self._cursor.use(entry)  # not delivered: no time passes, as when it was cancelled first
             raise
         message = (
             f"{call.identity} was cancelled by the code when it was recorded (entry {entry.position}), "
             "but now nothing cancels it"
         )
-        self.hold(Mismatch(message=message, call=call.call, entry=entry.position))
+        self.end.hold(Mismatch(message=message, call=call.call, entry=entry.position))
 
-    async def _safe_point(self) -> None:
+    async def safe_point(self) -> None:
         """Between two steps nothing is half done: a pause, a drain or a park ends the attempt here, and a machine
         under pressure is given a rest."""
         if self._port.asked is not None:
-            self.leave(self._port.asked)
+            raise self.end.unwinding(self._port.asked)
         if self._port.slow_down_s:
             self._port.throttled(True)
             await asyncio.sleep(self._port.slow_down_s)
             self._port.throttled(False)
-            self.check()
+            self.end.check()
 
     # --- recording ------------------------------------------------------------------------------------------
 
@@ -323,25 +263,25 @@ class Recording:
         self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None
     ) -> Entry:
         """Make the outcome durable. Cancelled meanwhile, it stays, and a mark says that nobody saw it."""
-        if self.ending is not None:
-            self.check()
+        if self.end.decided is not None:
+            self.end.check()
         call.entry = entry = self._entry(call, status, payload, signal)
         answer = self._submit(entry)
         call.position = self._port.position
         try:
             committed = await answer
         except asyncio.CancelledError:
-            self.check()
+            self.end.check()
             self.unseen(call)
             raise
         except (LeaseLost, StoreUnavailable) as error:
-            self.leave(Lost(cancelled=False, message=str(error)))
+            raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
         call.at_us = committed.at_us
         return entry
 
     def unseen(self, call: OpenCall) -> None:
         """Mark that the outcome of the call, submitted or recorded, never reached the code."""
-        if self.ending is None:
+        if self.end.decided is None:
             if call.replayed and call.entry is not None:
                 self._cursor.use(call.entry)
             else:
@@ -350,16 +290,29 @@ class Recording:
 
     def abandon(self, call: OpenCall) -> None:
         """Record that the code cancelled the call. Not awaited: it travels ahead of everything later."""
-        if self.ending is None and call.kind is not EntryKind.ONCE:
+        if self.end.decided is None and call.kind is not EntryKind.ONCE:
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"))
             self._cursor.recorded(call.identity)
+
+    def tries(self, call: OpenCall) -> int:
+        """How many failed tries of the call are recorded."""
+        return self._cursor.tries(call.identity)
+
+    async def tried(self, call: OpenCall, failure: Failure) -> None:
+        """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
+        try:
+            await self.guarded(self._submit(self._entry(call, EntryStatus.RETRIED, encode_failure(failure))))
+        except asyncio.CancelledError:
+            self.end.check()
+            self.abandon(call)
+            raise
 
     async def guarded(self, answer: Awaitable[R]) -> R:
         """Await something of the port; a lost lease ends the attempt."""
         try:
             return await answer
         except (LeaseLost, StoreUnavailable) as error:
-            self.leave(Lost(cancelled=False, message=str(error)))
+            raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
 
     def _entry(self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None) -> Entry:
         return Entry(call.identity, call.kind, status, payload, call.args_hash, call.started_at_us, signal)
@@ -387,126 +340,13 @@ class Recording:
         if count > MAX_ENTRIES:
             raise UsageError(f"{where} has over {MAX_ENTRIES} entries: {fix}")
 
-    # --- steps ----------------------------------------------------------------------------------------------
-
-    async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
-        """Answer a step from the journal, or execute it with its retries and record how it ended."""
-        call.begun = True
-        try:
-            entry = await self.answered(call)
-            if entry is None:
-                return await self._execute(call, body, policy)
-            self.deliver(call)
-            if entry.status is EntryStatus.FAILED:
-                raise _step_failed(call, entry)
-            return body.shape.decode(entry.payload)
-        finally:
-            self._close(call)
-
-    async def _execute(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
-        tries = self._cursor.tries(call.identity)
-        while True:
-            self._port.opened(call.name, call.started_at_us)
-            try:
-                payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
-            except asyncio.CancelledError:
-                self.check()
-                self.abandon(call)
-                raise
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a step body may raise anything
-                tries += 1
-                await self._try_failed(call, error, policy, tries)
-            else:
-                await self.record(call, EntryStatus.OK, payload)
-                self.deliver(call)
-                return value
-            finally:
-                self._port.opened(None)
-
-    async def _try_failed(
-        self, call: OpenCall, error: BaseException, policy: RetryPolicy, tries: int
-    ) -> None:
-        """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
-        self.check()
-        if isinstance(error, BodyStuck):
-            await self._mark(call, stuck(call.name), 0)
-            self.leave(Release(reason=Reason.STUCK))
-        failure = timed_out(call.name) if isinstance(error, BodyTimedOut) else failure_of(error, policy)
-        delay_s = retry_rules.next_delay_s(policy, failure, tries, self._chance())
-        if delay_s is None:
-            if tries > 1:
-                failure = retry_rules.exhausted(call.name, failure, tries)
-            entry = await self.record(call, EntryStatus.FAILED, encode_failure(failure))
-            self.deliver(call)
-            raise _step_failed(call, entry) from None
-        await self._mark(call, failure, delay_s)
-        if delay_s > UNLOADED_BACKOFF_S and len(self._open) <= 1:
-            self.leave(Retry(failure=failure, delay_us=round(delay_s * 1e6), counted=False))
-        try:
-            await asyncio.sleep(delay_s)
-        except asyncio.CancelledError:
-            self.check()
-            self.abandon(call)
-            raise
-        if self._port.asked is not None:
-            await self._safe_point()
-        call.started_at_us = self._port.now_us()
-
-    async def _mark(self, call: OpenCall, failure: Failure, delay_s: float) -> None:
-        """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
-        self._port.opened(None)
-        entry = self._entry(call, EntryStatus.RETRIED, encode_failure(failure))
-        try:
-            await self.guarded(self._submit(entry))
-        except asyncio.CancelledError:
-            self.check()
-            self.abandon(call)
-            raise
-
-    # --- once -----------------------------------------------------------------------------------------------
-
-    async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
-        """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
-        self.check()
-        running = self._once.get(key)
-        if running is None:
-            running = self._once[key] = asyncio.create_task(
-                self._run_once(key, body, policy), name=f"once {key}"
-            )
-            running.add_done_callback(lambda _: self._once.pop(key, None))
-        try:
-            entry = await asyncio.shield(running)
-        except asyncio.CancelledError:
-            self.check()
-            raise
-        if entry.status is EntryStatus.FAILED:
-            raise StepFailed(decode_failure(entry.payload), step=f"once {key}", entry=entry.position)
-        return body.shape.decode(entry.payload)
-
-    async def _run_once(self, key: str, body: Body, policy: RetryPolicy) -> Entry:
-        entry = await self.guarded(self._port.once(key))
-        if entry is not None:
-            return entry
-        if await self.guarded(self._port.count_once()) >= MAX_ONCE:
-            raise UsageError(
-                f"the run has {MAX_ONCE} ctx.once keys, its limit: use steps, which checkpoints let go of"
-            )
-        call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"")
-        call.started_at_us = self._port.now_us()
-        try:
-            await self._execute(call, body, policy)
-        except StepFailed:
-            pass
-        assert call.entry is not None
-        return replace(call.entry, position=call.position, at_us=call.at_us)
-
     # --- segments and checkpoints ---------------------------------------------------------------------------
 
     def enter_segments(self) -> None:
         """`restore`: the setup is used up and ends here."""
         mismatch = self._cursor.restore()
         if mismatch is not None:
-            self.hold(mismatch)
+            self.end.hold(mismatch)
         checkpoint = self._port.journal.checkpoint
         if checkpoint is not None:
             self._times[""] = max(self._times.get("", 0), checkpoint.now_us)
@@ -517,7 +357,7 @@ class Recording:
         """A checkpoint call with its encoded state: count it now, save it when due."""
         mismatch = self._cursor.checkpoint()
         if mismatch is not None:
-            self.hold(mismatch)
+            self.end.hold(mismatch)
         segment = self._cursor.segment
         self.last_state = NewCheckpoint(
             segment=segment, name=name, state=state, keep=keep, now_us=self.now_us()
@@ -526,7 +366,7 @@ class Recording:
         return self._save(self.last_state, due)
 
     async def _save(self, checkpoint: NewCheckpoint, due: bool) -> None:
-        self.check()
+        self.end.check()
         if self._cursor.replaying or checkpoint.segment <= self._saved_segment:
             return
         if due:
@@ -535,7 +375,7 @@ class Recording:
             self._saved_at_us = self._port.now_us()
             self._since_save = self._counts[False] = 0
         if self._port.asked is not None or self._port.slow_down_s:
-            await self._safe_point()
+            await self.safe_point()
 
     def _due(self, every: Every) -> bool:
         if every.steps is not None and self._since_save >= every.steps:
@@ -552,17 +392,12 @@ class Recording:
 
     # --- the end of the agent -------------------------------------------------------------------------------
 
-    @property
-    def background(self) -> tuple[asyncio.Task[Entry], ...]:
-        """Tasks of ours that must not outlive the attempt."""
-        return tuple(self._once.values())
-
     def finish(self) -> None:
         """The agent returned: nothing may be open or left."""
         self._close_all("return")
         mismatch = self._cursor.finish()
         if mismatch is not None:
-            self.hold(mismatch)
+            self.end.hold(mismatch)
 
     # --- time and chance ------------------------------------------------------------------------------------
 
@@ -587,10 +422,6 @@ def _blocked(call: OpenCall, answer: Blocked) -> Mismatch:
     unopened = ", ".join(answer.siblings)
     message = f"the code calls {call.identity}, but recorded branches are not opened again: {unopened}"
     return Mismatch(message=message, call=call.call, entry=answer.entry)
-
-
-def _step_failed(call: OpenCall, entry: Entry) -> StepFailed:
-    return StepFailed(decode_failure(entry.payload), step=call.name, entry=call.position)
 
 
 def _state(coroutine: Coroutine[Any, Any, object]) -> str:

@@ -1,0 +1,217 @@
+"""The simulated agents: plays, whose every line leaves a mark that the laws can find again in the store.
+
+A mark is `<tag|n>`: the tag names the line of the play, `n` the one execution that made it. So a second execution,
+or another line's outcome, can never pass for the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from holdfast import Context, Every, FatalError, RetryPolicy, StepFailed, TransientError, agent
+from holdfast.errors import WaitTimedOut
+from holdfast.model import Note
+
+MARK: Final = re.compile(r"<([^|<>]+)\|(\d+)>")
+UNRECORDED: Final = ("chance", "stumble", "checkpoint")
+POLICY: Final = RetryPolicy(attempts=4, base="1s", factor=3.0, cap="30s")
+
+
+@dataclass
+class Line:
+    """One line of a play: what to do, under which tag, for how long."""
+
+    kind: str
+    tag: str
+    seconds: float = 0.0
+
+
+@dataclass
+class Story:
+    """The state of a play: the next line, and what was seen so far."""
+
+    at: int = 0
+    done: int = 0
+    seen: list[str] = field(default_factory=list)
+
+
+class Stage(Protocol):
+    """What the agents see of the simulated world."""
+
+    calm: bool
+    chance: random.Random
+
+    def mark(self, tag: str) -> str: ...
+    def entered(self, life: Life) -> None: ...
+    def started(self, life: Life, tag: str) -> None: ...
+    def saw(self, life: Life, tag: str, what: str) -> None: ...
+    def supposed(self, life: Life, tag: str, what: str, *, recorded: str | None = None) -> None: ...
+    def awoke(self, life: Life, tag: str) -> None: ...
+
+
+stage: ContextVar[Stage] = ContextVar("sim_stage")
+
+
+class Life:
+    """One attempt, as its own code sees it."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.run = ctx.run_id
+        self.token = ctx._port.run.token  # noqa: SLF001
+        self.supposed: list[tuple[str, str, str | None]] = []
+
+
+life: ContextVar[Life] = ContextVar("sim_life")
+
+
+# --- bodies of steps ----------------------------------------------------------------------------------------
+
+
+async def work(tag: str, seconds: float) -> str:
+    """Take some time, then succeed."""
+    stage.get().started(life.get(), tag)
+    await asyncio.sleep(seconds * (0.5 + stage.get().chance.random()))
+    return stage.get().mark(tag)
+
+
+async def work_or_fail(tag: str, seconds: float, odds: float) -> str:
+    """Take some time, then succeed or fail."""
+    result = await work(tag, seconds)
+    if not stage.get().calm and stage.get().chance.random() < odds:
+        raise TransientError(result)
+    return result
+
+
+async def refuse(tag: str, seconds: float) -> str:
+    """Take some time, then fail for good."""
+    raise FatalError(await work(tag, seconds))
+
+
+# --- the agents ---------------------------------------------------------------------------------------------
+
+
+@agent(name="play", retry=POLICY, checkpoint=Every("60s", steps=4), keep=3)
+async def play(ctx: Context, setup: list[Line], plan: list[Line]) -> list[str]:
+    """Perform the setup, then the plan from where the newest checkpoint left it."""
+    return await _perform_all(ctx, setup, plan)
+
+
+@agent(name="hurried", retry=POLICY, deadline="8m", checkpoint=Every(None, steps=1000), queue="narrow")
+async def hurried(ctx: Context, setup: list[Line], plan: list[Line]) -> list[str]:
+    """The same with a deadline, and saved only when it must be."""
+    return await _perform_all(ctx, setup, plan)
+
+
+AGENTS: Final = (play, hurried)
+
+
+async def _perform_all(ctx: Context, setup: list[Line], plan: list[Line]) -> list[str]:
+    me = Life(ctx)
+    life.set(me)
+    stage.get().entered(me)
+    seen = [await _perform(ctx, me, line) for line in setup]
+    story = ctx.restore(Story, default=Story(seen=seen))
+    while story.at < len(plan):
+        line = plan[story.at]
+        story.at += 1
+        if line.kind == "checkpoint":
+            await ctx.checkpoint(story, force=line.seconds > 1, name=line.tag if line.seconds > 2 else None)
+            continue
+        story.seen.append(await _perform(ctx, me, line))
+        story.done += line.kind not in UNRECORDED
+        ctx.progress(story.done, None, line.tag)
+    return story.seen
+
+
+async def _perform(ctx: Context, me: Life, line: Line) -> str:
+    scene, tag = stage.get(), line.tag
+    match line.kind:
+        case "step":
+            what = await ctx.step(work, tag, line.seconds)
+        case "named":
+            what = await ctx.step(work, tag, line.seconds, name=tag, key="k", timeout="10m")
+        case "once":
+            what = await ctx.once(tag, work, tag, line.seconds)
+        case "flaky" | "fatal":
+            return await _handled(ctx, me, line)
+        case "fragile":
+            what = await ctx.step(work_or_fail, tag, line.seconds, 0.8)
+        case "hasty":
+            return await _hasty(ctx, me, line)
+        case "sleep":
+            await ctx.sleep(line.seconds, key=tag)
+            scene.awoke(me, tag)
+            return f"slept {tag}"
+        case "signal":
+            what = await ctx.wait_for("news", str)
+        case "impatient":
+            return await _impatient(ctx, me, line)
+        case "chance":
+            what = f"{ctx.uuid()} {ctx.random.random()} {ctx.now().isoformat()}"
+            scene.supposed(me, tag, what)
+            return what
+        case "stumble":
+            if not scene.calm and scene.chance.random() < 0.4:
+                raise TransientError(f"stumbled at {tag}")
+            return f"stood {tag}"
+        case other:
+            raise FatalError(f"no such line: {other}")
+    ctx._port.note(Note("log", f'{{"message":"{scene.mark("log")}"}}'.encode()))  # noqa: SLF001
+    scene.saw(me, tag, what)
+    return what
+
+
+async def _handled(ctx: Context, me: Life, line: Line) -> str:
+    """A step whose failure the agent handles, with one that undoes it."""
+    try:
+        if line.kind == "fatal":
+            what = await ctx.step(refuse, line.tag, line.seconds)
+        else:
+            what = await ctx.step(work_or_fail, line.tag, line.seconds, 0.5)
+    except StepFailed as error:
+        what = _marks(error)
+        stage.get().saw(me, line.tag, what)
+        undone = await ctx.step(work, f"{line.tag} undo", 1.0)
+        stage.get().saw(me, f"{line.tag} undo", undone)
+        return f"{what} {undone}"
+    stage.get().saw(me, line.tag, what)
+    return what
+
+
+def _marks(error: StepFailed) -> str:
+    """The mark in a failure, wherever it is in the chain of causes."""
+    failure = error.failure
+    while failure.cause is not None:
+        failure = failure.cause
+    found = MARK.search(failure.message)
+    assert found is not None, failure
+    return found.group()
+
+
+async def _hasty(ctx: Context, me: Life, line: Line) -> str:
+    """A step that the agent gives up when it takes too long."""
+    try:
+        async with asyncio.timeout(line.seconds):
+            what = await ctx.step(work, line.tag, line.seconds, name=line.tag)
+    except TimeoutError:
+        stage.get().supposed(me, line.tag, "given up", recorded="abandoned")
+        return f"gave up {line.tag}"
+    stage.get().saw(me, line.tag, what)
+    return what
+
+
+async def _impatient(ctx: Context, me: Life, line: Line) -> str:
+    """A wait with a time-out."""
+    try:
+        what = await ctx.wait_for("news", str, timeout=line.seconds, key=line.tag)
+    except WaitTimedOut:
+        stage.get().supposed(me, line.tag, "no news", recorded="failed")
+        return f"no news {line.tag}"
+    stage.get().saw(me, line.tag, what)
+    return what

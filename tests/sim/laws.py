@@ -1,0 +1,295 @@
+"""The laws, asserted after every commit, on the file itself and through a connection of their own.
+
+What the store says is folded event by event, so a check costs what is new. A broken law stops the simulation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from holdfast.model import Change, Committed, RefusedChange
+from holdfast.rules.transitions import TABLE
+from holdfast.store.sqlite.connection import Connection
+from tests.sim.agents import MARK, Life
+from tests.sim.loop import SimClock
+
+FINAL: Final = ("succeeded", "failed", "cancelled")
+OUTCOMES: Final = ("ok", "failed", "abandoned")
+MOVES: Final = {(state, to) for (state, _), targets in TABLE.items() for to in targets}
+_SET_WHILE_RUNNING: Final = (None, "throttled", "stuck")
+
+_ROWS: Final = (
+    "SELECT key, id, state, reason, token, position, event_no, steps, checkpoint_n, worker, attempts, queue,"
+    " failures, crashes FROM runs"
+)
+_NEWS: Final = (
+    "SELECT n, type, position, kind, status, segment, scope, name, key, occurrence, token, payload, signal FROM events"
+    " WHERE run = ? AND n > ? ORDER BY n"
+)
+_LIVE: Final = (
+    "SELECT runs.queue, count(*) FROM runs JOIN workers ON workers.key = runs.worker"
+    " WHERE retired = 0 AND lease_until_us > ? GROUP BY runs.queue"
+)
+
+
+class LawBroken(AssertionError):
+    """A law does not hold; the message says which, and where."""
+
+
+@dataclass
+class Told:
+    """What the events of a run told so far: the row must equal it."""
+
+    id: str
+    state: str = ""
+    reason: str | None = None
+    token: int = 0
+    position: int = 0
+    event_no: int = 0
+    steps: int = 0
+    checkpoints: int = 0
+    segment: int = -1  # of the newest checkpoint
+    attempts: int = 0
+    progress: float = 0.0
+    outcomes: dict[tuple[Any, ...], int] = field(default_factory=dict)  # identity → position, the live ones
+    marks: dict[str, int] = field(default_factory=dict)  # mark → position, the live ones
+    entries: dict[int, tuple[Any, ...]] = field(default_factory=dict)  # position → the row
+    lines: set[str] = field(default_factory=set)  # marks of log lines
+    signals: dict[str, int] = field(default_factory=dict)  # name → the newest consumed
+    pinned: dict[str, str] = field(default_factory=dict)  # tag → what code saw, in every attempt
+    superseded: int = 0
+    rerun_token: int = 0  # attempts up to this one are from before an operator's retry
+    begun: Counter[tuple[int, str]] = field(default_factory=Counter)  # (token, tag) → executions
+    recorded: Counter[int] = field(default_factory=Counter)  # token → executions that left an entry
+    lives: dict[int, Life] = field(default_factory=dict)  # token → the attempt's own view
+
+
+class Laws:
+    """Watches one store."""
+
+    def __init__(self, path: Path, clock: SimClock) -> None:
+        self._db = Connection(path, reads_only=True)
+        self._clock = clock
+        self._version = -1
+        self._leases: dict[int, int] = {}
+        self.limits: dict[str, int] = {}
+        self.runs: dict[int, Told] = {}
+        self.by_id: dict[str, Told] = {}
+        self.commits = 0
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- after every commit ---------------------------------------------------------------------------------
+
+    def check(self, operation: str, arguments: Sequence[Any] = (), answer: object = None) -> bool:
+        """Whether something was committed; if so, every law holds."""
+        version: int = self._db.value("PRAGMA data_version")
+        if version == self._version:
+            return False
+        self._version = version
+        self.commits += 1
+        with self._db.moment():
+            for row in self._db.rows(_ROWS):
+                self._check_run(operation, row)
+            if operation == "commit" and isinstance(answer, list):
+                self._check_fence(arguments[0], answer)
+            if operation == "claim":
+                self._check_limits()
+            if operation in ("claim", "renew_lease") and self.limits:
+                self._check_limits()
+        return True
+
+    def _check_run(self, operation: str, row: tuple[Any, ...]) -> None:
+        key, run_id, _, _, token, position, event_no, steps = row[:8]
+        told = self.runs.get(key)
+        if told is None:
+            told = self.runs[key] = self.by_id[run_id] = Told(run_id)
+        self._law(token >= told.token, told, f"the token fell from {told.token} to {token}")
+        if operation == "update_run":
+            self._supersede(key, told)
+        if event_no != told.event_no:
+            self._law(event_no > told.event_no, told, "the number of events fell")
+            progress = told.progress
+            for event in self._db.rows(_NEWS, (key, told.event_no)):
+                self._fold(told, event, token, operation)
+            if told.progress != progress:
+                # `once` stands outside the journal's order: a replay that has only such lines left is not silent.
+                behind = sum(one[3] == "once" for one in told.entries.values())
+                self._law(told.progress >= progress - behind, told,
+                          f"progress went back from {progress:g} to {told.progress:g}")  # fmt: skip
+                self._law(told.progress <= len(told.outcomes), told, "progress is ahead of what is recorded")
+        told.token = token
+        self._law((position, event_no, steps) == (told.position, told.event_no, told.steps), told,
+                  f"the row's counters {position, event_no, steps} are not those of its events")  # fmt: skip
+        self._check_row(told, row)
+
+    def _check_row(self, told: Told, row: tuple[Any, ...]) -> None:
+        state, reason, checkpoints, worker, attempts = row[2], row[3], row[8], row[9], row[10]
+        self._law(state == told.state, told, f"the row is {state}, its events say {told.state}")
+        self._law(checkpoints == told.checkpoints, told, f"{checkpoints} checkpoints, told {told.checkpoints}")
+        self._law(attempts == told.attempts, told, f"{attempts} attempts, told {told.attempts}")
+        self._law((state == "running") == (worker is not None), told, "a worker without running, or the reverse")
+        if state == "running":
+            self._law(reason in _SET_WHILE_RUNNING, told, f"running for the reason {reason}")
+        else:
+            self._law(reason == told.reason, told, f"the row's reason is {reason}, its events say {told.reason}")
+        self._law(reason not in ("mismatch", "checkpoint_lost"), told, f"held as {reason}, and nobody changed code")
+
+    def _fold(self, told: Told, event: tuple[Any, ...], token: int, operation: str) -> None:
+        n, kind, position = event[:3]
+        self._law(n == told.event_no + 1, told, f"event {n} follows {told.event_no}")
+        told.event_no = n
+        if kind.startswith("run."):
+            self._fold_move(told, kind[4:], json.loads(event[11]))
+            return
+        self._law(told.state == "running" or kind == "checkpoint.corrupt", told, f"{kind} while {told.state}")
+        if position is not None:
+            self._law(event[10] == token, told, f"an entry of attempt {event[10]} while the token is {token}")
+            self._fold_entry(told, event)
+        elif kind == "checkpoint.saved":
+            segment = json.loads(event[11])["segment"]
+            self._law(segment > told.segment, told, f"a checkpoint of segment {segment} after {told.segment}")
+            told.segment, told.checkpoints = segment, told.checkpoints + 1
+        elif kind == "progress":
+            told.progress = json.loads(event[11])["current"]
+        elif kind == "log":
+            line = json.loads(event[11])["message"]
+            self._law(line not in told.lines, told, f"the line {line} is recorded twice")
+            told.lines.add(line)
+        else:
+            self._law(kind == "step.started" or operation == "claim", told, f"an event {kind} {event[11]}")
+
+    def _fold_move(self, told: Told, state: str, why: dict[str, Any]) -> None:
+        if told.state:
+            self._law((told.state, state) in MOVES, told, f"moved from {told.state} to {state}")
+        if told.state in FINAL:
+            self._law(why.get("by") == "operator" or state == told.state, told, f"left {told.state} for {state}")
+        told.state, told.reason = state, why.get("reason")
+        if state == "running":
+            told.attempts += 1
+
+    def _fold_entry(self, told: Told, event: tuple[Any, ...]) -> None:
+        _, _, position, kind, status, segment, scope, name, key, occurrence, token, payload, signal = event
+        self._law(position == told.position + 1, told, f"entry {position} follows {told.position}")
+        told.position = position
+        told.entries[position] = event
+        identity = (segment, scope, name, key, occurrence) if kind != "once" else ("once", key)
+        if status in OUTCOMES:
+            known = told.outcomes.get(identity)
+            self._law(known is None, told, f"{identity} has two outcomes: entries {known} and {position}")
+            told.outcomes[identity] = position
+            told.steps += kind in ("step", "once")
+        if status in ("ok", "failed"):
+            for found in MARK.finditer(payload.decode()):
+                told.marks[found.group()] = position
+        if kind in ("step", "once") and status != "unseen":
+            told.recorded[token] += 1
+        if signal is not None:
+            newest = told.signals.get(name, 0)
+            self._law(signal > newest or told.superseded > 0, told, f"signal {signal} came after {newest}")
+            told.signals[name] = signal
+
+    def _supersede(self, key: int, told: Told) -> None:
+        gone = self._db.rows("SELECT position FROM events WHERE run = ? AND superseded = 1", (key,))
+        if len(gone) == told.superseded:
+            return
+        told.superseded = len(gone)
+        positions = {row[0] for row in gone}
+        told.outcomes = {one: at for one, at in told.outcomes.items() if at not in positions}
+        told.marks = {one: at for one, at in told.marks.items() if at not in positions}
+        told.pinned = {tag: what for tag, what in told.pinned.items() if what in told.marks}
+        told.rerun_token = told.token
+
+    def _check_fence(self, changes: Sequence[Change], answers: list[Committed | RefusedChange]) -> None:
+        for change, answer in zip(changes, answers, strict=True):
+            if isinstance(answer, Committed):
+                told = self.runs[change.run]
+                self._law(change.token == told.token, told, f"attempt {change.token} recorded, token {told.token}")
+
+    def _check_limits(self) -> None:
+        live: dict[str, int] = dict(self._db.rows(_LIVE, (self._clock.boot_us(),)))
+        for queue, limit in self.limits.items():
+            count = sum(live.values()) if queue == "*" else live.get(queue, 0)
+            if count > limit:
+                raise LawBroken(f"queue {queue!r}: {count} live leases, its limit is {limit}")
+
+    # --- what code sees -------------------------------------------------------------------------------------
+
+    def entered(self, life: Life) -> None:
+        """An attempt began."""
+        told = self.by_id[life.run]
+        self._law(life.token <= told.token, told, f"attempt {life.token} before it was claimed")
+        self._law(life.token not in told.lives, told, f"attempt {life.token} began twice")
+        told.lives[life.token] = life
+
+    def started(self, life: Life, tag: str) -> None:
+        """A body is executed: nothing that this attempt could know may answer it."""
+        told = self.by_id[life.run]
+        told.begun[life.token, tag] += 1
+        if life.token <= told.rerun_token:
+            return
+        for mark, position in told.marks.items():
+            if mark.startswith(f"<{tag}|") and told.entries[position][4] != "retried":
+                by = told.entries[position][10]
+                self._law(by > life.token, told, f"{tag} executes in attempt {life.token}, recorded by {by}")
+
+    def saw(self, life: Life, tag: str, what: str) -> None:
+        """Code saw an outcome: it is in the store, and the same in every attempt."""
+        told = self.by_id[life.run]
+        if life.token <= told.rerun_token:
+            return
+        self._law(what in told.marks, told, f"{tag} saw {what}, which is not in the store")
+        self._pin(told, tag, what)
+        for supposed, seen, recorded in life.supposed:
+            if recorded is not None:
+                at = [one for one in told.entries.values() if supposed in (one[7], one[8]) and one[4] != "ok"]
+                self._law(bool(at), told, f"{supposed} was {seen}, and what came later is recorded before it")
+            self._pin(told, supposed, seen)
+        life.supposed.clear()
+
+    def awoke(self, life: Life, tag: str) -> None:
+        """A sleep is over: never before its recorded time."""
+        told = self.by_id[life.run]
+        if life.token <= told.rerun_token:
+            return
+        wakes = [int(one[11]) for one in told.entries.values() if one[8] == tag and one[3] == "timer"]
+        self._law(len(wakes) == 1, told, f"the sleep {tag} has {len(wakes)} wake times")
+        self._law(self._clock.wall_us() >= wakes[0], told, f"the sleep {tag} ended early")
+
+    def _pin(self, told: Told, tag: str, what: str) -> None:
+        known = told.pinned.setdefault(tag, what)
+        self._law(known == what, told, f"{tag} was {known}, and is {what} in a later attempt")
+
+    # --- at the end -----------------------------------------------------------------------------------------
+
+    def check_repeats(self) -> None:
+        """Each attempt left at most the one step in flight without a record, and what it gave up just before."""
+        for told in self.by_id.values():
+            begun: Counter[int] = Counter()
+            for (token, _), times in told.begun.items():
+                begun[token] += times
+            for token, times in begun.items():
+                lost = times - told.recorded[token]
+                given_up = sum(recorded == "abandoned" for _, _, recorded in told.lives[token].supposed)
+                self._law(lost <= 1 + given_up, told, f"attempt {token} left {lost} executions without a record")
+
+    def check_result(self, run_id: str, tags: list[str], result: list[str]) -> None:
+        """The result of a play is its lines, each once, in order, as they were seen."""
+        told = self.by_id[run_id]
+        self._law(len(result) == len(tags), told, f"{len(result)} results of {len(tags)} lines")
+        for tag, what in zip(tags, result, strict=True):
+            marks = [found.group() for found in MARK.finditer(what)]
+            if tag in told.pinned:
+                self._law(what.startswith(told.pinned[tag]) or not marks, told, f"{tag} saw {told.pinned[tag]}")
+            for mark in marks:
+                self._law(mark in told.marks, told, f"the result has {mark}, which is not in the store")
+
+    def _law(self, holds: bool, told: Told, message: str) -> None:
+        if not holds:
+            raise LawBroken(f"run {told.id}: {message}")

@@ -1,0 +1,654 @@
+"""The simulated world: one store, workers, controllers and clients over it, and the faults that befall them.
+
+Faults stop at some moment; then every run must come to an end within a bound of virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import holdfast.controller
+import holdfast.heart
+import holdfast.worker
+from holdfast.client import Client, RunHandle
+from holdfast.controller import Controller
+from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
+from holdfast.heart import Heart
+from holdfast.model import Claim, Created, Level, Run, RunFilter, RunState, Sample
+from holdfast.store.sqlite import SQLiteStore
+from holdfast.worker import Worker
+from tests.sim import agents
+from tests.sim.agents import AGENTS, Life, Line
+from tests.sim.laws import LawBroken, Laws
+from tests.sim.loop import Process, SimClock, SimLoop, current_process
+
+PACE: Final = (
+    (holdfast.worker, "TICK_S", 2.5),
+    (holdfast.worker, "ASK_S", 5.0),
+    (holdfast.worker, "POLL_S", 10.0),
+    (holdfast.controller, "SWEEP_S", 5.0),
+)
+"""How often the simulated workers and controllers look, in virtual seconds: 5 to 50 times slower than real ones, so
+that a simulated hour is cheap, and news arrive late. No promise may depend on it."""
+LIVENESS_S: Final = 5_400.0
+"""Within this after the last fault every run has ended."""
+WRITES: Final = frozenset({
+    "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "register_worker", "retire_worker",
+    "mark_draining", "sweep", "limit_queue", "prune",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How bad it is, drawn from the seed."""
+
+    workers: int
+    controllers: int
+    runs: int
+    trouble_s: float
+    mean_between_faults_s: float
+    latency_s: float
+    locks: bool
+    jumps: bool
+    limit_all: int | None
+    limit_narrow: int | None
+
+    @classmethod
+    def of(cls, chance: random.Random) -> Weather:
+        return cls(
+            workers=chance.randint(3, 5),
+            controllers=chance.randint(1, 2),
+            runs=chance.randint(4, 7),
+            trouble_s=chance.uniform(120, 400),
+            mean_between_faults_s=chance.choice([8, 15, 30]),
+            latency_s=chance.choice([0.001, 0.02, 0.2]),
+            locks=chance.random() < 0.25,
+            jumps=chance.random() < 0.4,
+            limit_all=chance.choice([None, None, 2, 4]),
+            limit_narrow=chance.choice([None, 1, 2]),
+        )
+
+
+class SimStore:
+    """A process's own handle on the store: the real one, behind latency and faults."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+        self._inner = SQLiteStore(world.path, clock=world.clock, inline=True)
+        self.severed = False
+        self.lock_paths: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    @property
+    def lock_folder(self) -> Path | None:
+        return self._inner.lock_folder if self._world.weather.locks else None
+
+    async def __aenter__(self) -> Self:
+        await self._inner.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sever()
+
+    def sever(self) -> None:
+        """The process is gone, and its handle with it."""
+        if not self.severed:
+            self.severed = True
+            self._inner._open = False  # noqa: SLF001
+            self._inner._disconnect()  # noqa: SLF001
+
+    async def wait_for_news(self, timeout_s: float) -> None:
+        await asyncio.sleep(timeout_s * self._world.chance.random())
+
+    def renew_lease(self, worker: int, lease_us: int, sample: Sample | None) -> bool:
+        self._check()
+        fault = self._world.draw_fault("renew_lease")
+        if fault == "before":
+            raise StoreUnavailable("the store does not answer")
+        renewed = self._inner.renew_lease(worker, lease_us, sample)
+        self._world.committed(self._process, "renew_lease", (worker,), renewed)
+        if fault == "after":
+            raise StoreUnavailable("nobody knows whether the lease was renewed")
+        return renewed
+
+    def __getattr__(self, name: str) -> Any:
+        inner = getattr(self._inner, name)
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            return await self._operate(name, inner, arguments, options)
+
+        setattr(self, name, call)
+        return call
+
+    async def _operate(
+        self, name: str, inner: Callable[..., Awaitable[Any]], arguments: Any, options: Any
+    ) -> Any:
+        world = self._world
+        self._check()
+        await asyncio.sleep(world.latency_s())
+        self._check()
+        if name == "register_worker" and arguments[0].lock_path is not None:
+            self.lock_paths.append(arguments[0].lock_path)
+        fault = world.draw_fault(name)
+        if fault == "before":
+            raise StoreUnavailable("the store does not answer")
+        try:
+            answer = await inner(*arguments, **options)
+        except HoldfastError:
+            world.committed(self._process, name, arguments, None)
+            raise
+        if name in WRITES:
+            world.committed(self._process, name, arguments, answer)
+        await asyncio.sleep(world.latency_s())
+        self._check()
+        if fault == "after":
+            raise StoreUnavailable("nobody knows what became of it")
+        return answer
+
+    def _check(self) -> None:
+        if self.severed:
+            raise StoreUnavailable("this process is gone")
+
+
+class SimHeart:
+    """The real heart, beating in a simulated thread: it stops with its process, but not with a blocked event loop."""
+
+    def __init__(self, world: World, store: SimStore, key: int, on_lost: Callable[[], None]) -> None:
+        self._world = world
+        self._heart = Heart(
+            store, key, clock=world.clock, on_lost=on_lost, end_process=_never, chance=world.chance.random
+        )
+        self._process = Process(f"heart {key}", current_process.get())
+
+    @property
+    def trusted(self) -> bool:
+        return self._heart.trusted
+
+    @property
+    def level(self) -> Level:
+        return self._heart.level
+
+    def start(self) -> None:
+        self._world.loop.spawn(self._process, self._beat())
+
+    def stop(self) -> None:
+        self._heart.stop()
+
+    def beat(self) -> None:
+        self._heart.beat()
+
+    def take_warning(self) -> str | None:
+        return self._heart.take_warning()
+
+    async def _beat(self) -> None:
+        while not self._heart._stopped.is_set():  # noqa: SLF001
+            pause_s = self._heart.tick()
+            await asyncio.sleep(3.0 if pause_s == 1.0 else pause_s)
+        self._world.loop.bury(self._process)
+
+
+def _never(code: int) -> None:
+    raise LawBroken(f"a heart ended its process with {code}")
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.seed = seed
+        self.loop = SimLoop(f"{seed} order")
+        self.clock = SimClock(self.loop)
+        self.path = folder / "sim.db"
+        self.chance = random.Random(f"{seed} chance")
+        self.faults = random.Random(f"{seed} faults")
+        self.weather = Weather.of(random.Random(f"{seed} weather"))
+        self.calm = False
+        self.closing = False
+        self.trace = hashlib.sha256()
+        self.story: list[str] | None = None
+        self.counts: dict[str, int] = {}
+        self.plays: dict[str, list[Line]] = {}
+        self._laws: Laws | None = None
+        self._marks = 0
+        self._bad_until = 0.0
+        self._slow_until = 0.0
+        self._most_ahead_us = 0
+        self._crews: dict[str, Crew] = {}
+
+    # --- the stage of the agents ----------------------------------------------------------------------------
+
+    @property
+    def laws(self) -> Laws:
+        assert self._laws is not None
+        return self._laws
+
+    def mark(self, tag: str) -> str:
+        self._marks += 1
+        return f"<{tag}|{self._marks}>"
+
+    def entered(self, life: Life) -> None:
+        self._holds(lambda: self.laws.entered(life))
+
+    def started(self, life: Life, tag: str) -> None:
+        self.note(f"{life.run} executes {tag} in attempt {life.token}")
+        self._holds(lambda: self.laws.started(life, tag))
+
+    def saw(self, life: Life, tag: str, what: str) -> None:
+        self.note(f"{life.run} sees {what} in attempt {life.token}")
+        self._holds(lambda: self.laws.saw(life, tag, what))
+
+    def supposed(self, life: Life, tag: str, what: str, *, recorded: str | None = None) -> None:
+        life.supposed.append((tag, what, recorded))
+
+    def awoke(self, life: Life, tag: str) -> None:
+        self._holds(lambda: self.laws.awoke(life, tag))
+
+    # --- what happens, and whether it may --------------------------------------------------------------------
+
+    def note(self, what: str) -> None:
+        """A line of the trace."""
+        line = f"{self.loop.time():.6f} {current_process.get(self.loop.world).name}: {what}"
+        self.trace.update(line.encode())
+        if self.story is not None:
+            self.story.append(line)
+
+    def committed(self, process: Process, operation: str, arguments: Any, answer: object) -> None:
+        def check() -> None:
+            if self.laws.check(operation, arguments, answer):
+                self.note(f"{operation} {_told(answer)}")
+
+        self._holds(check)
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def _holds(self, check: Callable[[], None]) -> None:
+        """Whatever the code around it would do with the exception, it ends the simulation."""
+        try:
+            check()
+        except AssertionError as error:
+            self.note(f"BROKEN {error}")
+            self.loop.failure = self.loop.failure or error
+
+    def latency_s(self) -> float:
+        slow = 40.0 if self.loop.time() < self._slow_until else 1.0
+        return self.chance.expovariate(1 / (self.weather.latency_s * slow))
+
+    def draw_fault(self, operation: str) -> str | None:
+        """What becomes of an operation: None, an error before it, or one after it."""
+        if self.calm:
+            return None
+        odds = 0.5 if self.loop.time() < self._bad_until else 0.015
+        drawn = self.chance.random()
+        if drawn >= odds:
+            return None
+        self.count("store errors")
+        if drawn < odds / 2:
+            return "before"
+        return "after"
+
+    # --- running it -----------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From the first start to the last end. Raises LawBroken."""
+        asyncio.set_event_loop(self.loop)
+        paces = [(module, name, getattr(module, name)) for module, name, _ in PACE]
+        logs = logging.getLogger("holdfast")
+        level, errors = logs.level, _Errors(self)
+        logs.addHandler(errors)
+        logs.setLevel(logging.ERROR)
+        stage = agents.stage.set(self)
+        try:
+            for module, name, value in PACE:
+                setattr(module, name, value)
+            self.loop.run_until_complete(self._run())
+        finally:
+            self._clean_up()
+            agents.stage.reset(stage)
+            for module, name, value in paces:
+                setattr(module, name, value)
+            logs.setLevel(level)
+            logs.removeHandler(errors)
+
+    async def _run(self) -> None:
+        async with SQLiteStore(self.path, clock=self.clock, inline=True) as quiet:
+            self._laws = Laws(self.path, self.clock)
+            weather = self.weather
+            for name, limit in (("*", weather.limit_all), ("narrow", weather.limit_narrow)):
+                if limit is not None:
+                    await quiet.limit_queue(name, limit)
+                    self.laws.limits[name] = limit
+            for number in range(weather.workers):
+                self._crew(f"worker {number}", self._work)
+            for number in range(weather.controllers):
+                self._crew(f"controller {number}", self._control)
+            self._crew("client", self._steer)
+            await self._trouble()
+            await self._heal(quiet)
+            self.laws.check_repeats()
+
+    def _crew(self, name: str, body: Callable[[SimStore], Coroutine[Any, Any, None]]) -> None:
+        crew = self._crews[name] = Crew(self, name, body)
+        crew.start()
+
+    def _clean_up(self) -> None:
+        """End what is left, without letting it touch the store any more."""
+        self.closing = True
+        for crew in self._crews.values():
+            crew.sever()
+        self.loop.exhume()
+        while left := asyncio.all_tasks(self.loop):
+            self.loop.failure = None
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.sleep(5))
+        if self._laws is not None:
+            self._laws.close()
+        asyncio.set_event_loop(None)
+        self.loop.close()
+
+    # --- the processes --------------------------------------------------------------------------------------
+
+    async def _work(self, store: SimStore) -> None:
+        name = current_process.get().name
+        worker = Worker(
+            store,  # type: ignore[arg-type]
+            AGENTS,
+            capacity=self.chance.randint(1, 3),
+            name=name,
+            clock=self.clock,
+            chance=self.chance.random,
+            heart=lambda key, on_lost: SimHeart(self, store, key, on_lost),
+        )
+        self._crews[name].worker = worker
+        await worker.run()
+
+    async def _control(self, store: SimStore) -> None:
+        await Controller(store, chance=self.chance.random).run()  # type: ignore[arg-type]
+
+    async def _steer(self, store: SimStore) -> None:
+        """The client: starts runs, and does to them what people do."""
+        client = Client(store)  # type: ignore[arg-type]
+        started: list[RunHandle[list[str]]] = []
+        chance = self.faults
+        for number in range(self.weather.runs):
+            await asyncio.sleep(chance.uniform(0, 10))
+            agent = chance.choice([agents.play, agents.play, agents.hurried])
+            setup, plan = write_play(chance)
+            run_id = f"run-{number}"
+            self.plays[run_id] = [*setup, *plan]
+            priority, delay = chance.randint(-5, 5), chance.choice([0, 0, 20])
+            handle = await self.surely(
+                lambda a=agent, s=setup, p=plan, i=run_id, o=priority, d=delay: client.start(  # type: ignore[misc]
+                    a, s, p, id=i, priority=o, delay=d
+                )
+            )
+            started.append(handle)
+        while not self.calm:
+            await asyncio.sleep(chance.expovariate(1 / 8))
+            await self._poke(chance.choice(started))
+        while True:
+            await asyncio.sleep(3600)
+
+    async def _poke(self, handle: RunHandle[list[str]]) -> None:
+        deeds: list[Callable[[], Awaitable[Any]]] = [
+            handle.pause, handle.resume, handle.resume, handle.retry, handle.retry, *[self.news(handle)] * 5,
+        ]  # fmt: skip
+        deed = handle.cancel if self.faults.random() < 0.01 else self.faults.choice(deeds)
+        try:
+            await self.surely(deed)
+            self.count("deeds")
+        except Refused:
+            pass  # people ask for what cannot be, too
+
+    def news(self, handle: RunHandle[list[str]]) -> Callable[[], Awaitable[Any]]:
+        """Send a signal, once however often it is tried."""
+        mark = self.mark("news")
+        return lambda: handle.signal("news", mark, dedup=mark)
+
+    async def surely(self, deed: Callable[[], Awaitable[Any]]) -> Any:
+        """Do it until the store answers."""
+        while True:
+            try:
+                return await deed()
+            except StoreUnavailable:
+                await asyncio.sleep(1.0)
+
+    # --- the faults -----------------------------------------------------------------------------------------
+
+    async def _trouble(self) -> None:
+        chance, weather = self.faults, self.weather
+        faults = [self._crash, self._crash, self._stop, self._block, self._drain, self._bad_store, self._slow_store]
+        if weather.jumps:
+            faults.append(self._jump)
+        while self.loop.time() < weather.trouble_s:
+            await asyncio.sleep(chance.expovariate(1 / weather.mean_between_faults_s))
+            chance.choice(faults)()
+
+    def _any_crew(self) -> Crew:
+        return self.faults.choice(list(self._crews.values())[:-1])
+
+    def _crash(self) -> None:
+        crew = self._any_crew()
+        self._fault("crash", crew.name)
+        crew.crash(back_after_s=self.faults.choice([0.1, 5, 40]))
+
+    def _stop(self) -> None:
+        crew = self._any_crew()
+        self._fault("stop", crew.name)
+        crew.stop(self.faults.choice([5, 26, 31, 60, 120]))
+
+    def _block(self) -> None:
+        crew = self._any_crew()
+        self._fault("block", crew.name)
+        crew.block(self.faults.choice([5, 40]))
+
+    def _drain(self) -> None:
+        crew = self._any_crew()
+        self._fault("drain", crew.name)
+        crew.drain()
+
+    def _bad_store(self) -> None:
+        self._fault("bad store", "")
+        self._bad_until = self.loop.time() + self.faults.choice([1, 10, 40])
+
+    def _slow_store(self) -> None:
+        self._fault("slow store", "")
+        self._slow_until = self.loop.time() + self.faults.choice([10, 40])
+
+    def _jump(self) -> None:
+        self._fault("jump", "")
+        self.clock.ahead_us += self.faults.choice([-3_600, -60, 60, 3_600]) * 1_000_000
+        self._most_ahead_us = max(self._most_ahead_us, self.clock.ahead_us)
+
+    def _fault(self, what: str, whom: str) -> None:
+        self.count(what)
+        self.note(f"FAULT {what} {whom}")
+
+    # --- afterwards -----------------------------------------------------------------------------------------
+
+    async def _heal(self, quiet: SQLiteStore) -> None:
+        """No more faults; people do what runs wait for. Every run ends in time."""
+        self.note("CALM")
+        self.calm = True
+        self._bad_until = self._slow_until = 0.0
+        self.clock.ahead_us = self._most_ahead_us  # times stored while the clock was ahead come true
+        for crew in self._crews.values():
+            crew.resume()
+        client, ends_at = Client(quiet), self.loop.time() + LIVENESS_S
+        while True:
+            await asyncio.sleep(15)
+            runs = await quiet.list_runs(RunFilter(limit=1_000))
+            left = [run for run in runs if not self._is_over(run)]
+            if not left and len(runs) == self.weather.runs:
+                break
+            if self.loop.time() > ends_at:
+                stuck = ", ".join(f"{run.id} {run.state} ({run.reason})" for run in left)
+                raise LawBroken(f"not over {LIVENESS_S} s after the last fault: {stuck or 'the client'}")
+            for run in left:
+                await self._help(run, client.handle(agents.play, run.id))
+        for run in runs:
+            if run.state is RunState.SUCCEEDED:
+                tags = [line.tag for line in self.plays[run.id] if line.kind != "checkpoint"]
+                self.laws.check_result(run.id, tags, await client.handle(agents.play, run.id).result())
+
+    def _is_over(self, run: Run) -> bool:
+        if run.state is RunState.FAILED:
+            assert run.failure is not None
+            return run.failure.type == "DeadlinePassed"
+        return run.state.final
+
+    async def _help(self, run: Run, handle: RunHandle[list[str]]) -> None:
+        deed: Callable[[], Awaitable[Any]] | None = None
+        if run.state is RunState.FAILED or run.reason == "poison":
+            deed = handle.retry
+        elif run.reason in ("paused", "parked"):
+            deed = handle.resume
+        elif run.reason == "signal":
+            deed = self.news(handle)
+        if deed is None:
+            return
+        try:
+            await deed()
+        except Refused:
+            pass  # it moved on meanwhile
+        finally:
+            self.committed(self.loop.world, "update_run", (), None)
+
+
+class Crew:
+    """A process that is started again whenever it ends: what a supervisor does. Its names repeat."""
+
+    def __init__(self, world: World, name: str, body: Callable[[SimStore], Coroutine[Any, Any, None]]) -> None:
+        self.name = name
+        self.worker: Worker | None = None
+        self._world = world
+        self._body = body
+        self._process = Process(name)
+        self._stores: list[SimStore] = []
+
+    def start(self) -> None:
+        """Begin a new process of this name."""
+        self._process = Process(self.name)
+        self._world.loop.spawn(self._process, self._live(self._process))
+
+    async def _live(self, process: Process) -> None:
+        store = SimStore(self._world, process)
+        self._stores.append(store)
+        try:
+            async with store:
+                await self._body(store)
+        except (StoreError, WorkerStuck, BaseExceptionGroup) as error:
+            self._world.note(f"ended: {error}")
+            if not self._world.closing and not _excused(error):
+                self._world.loop.failure = self._world.loop.failure or error
+        if not self._world.closing:
+            self._world.loop.bury(process)
+            self.worker = None
+            self._start_after(self._world.faults.choice([0.1, 10]))
+
+    def _start_after(self, seconds: float) -> None:
+        self._world.loop.call_later(seconds, self.start, context=self._world.loop.outside())
+
+    def crash(self, back_after_s: float) -> None:
+        """kill -9: nothing of it runs again, and the kernel frees its locks."""
+        if self._process.killed or self._process not in self._world.loop.processes:
+            return  # it is down already
+        self._process.killed = True
+        self._world.loop.bury(self._process)
+        self.sever()
+        self._start_after(back_after_s)
+
+    def stop(self, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        process = self._process
+        process.stopped = True
+        self._world.loop.call_later(seconds, setattr, process, "stopped", False, context=self._world.loop.outside())
+
+    def block(self, seconds: float) -> None:
+        """Code that holds the event loop: the heart, a thread, beats on."""
+        process = self._process
+        process.blocked = True
+        self._world.loop.call_later(seconds, setattr, process, "blocked", False, context=self._world.loop.outside())
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        if self.worker is not None:
+            self.worker.drain()
+
+    def resume(self) -> None:
+        """End a stop or a block."""
+        self._process.stopped = self._process.blocked = False
+
+    def sever(self) -> None:
+        """What is left of its processes touches the store no more, and holds no lock."""
+        paths = {path for store in self._stores for path in store.lock_paths}
+        for store in self._stores:
+            store.sever()
+        self._stores.clear()
+        for lock in list(holdfast.heart._locks) if paths else ():
+            if str(lock.path) in paths:
+                lock.forget()
+
+
+def _excused(error: BaseException) -> bool:
+    """Whether a process may end by it: its store failed it, or its code did not listen."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_excused(one) for one in error.exceptions)
+    return isinstance(error, StoreError | WorkerStuck)
+
+
+def _told(answer: object) -> str:
+    """An answer of the store, for the trace: without what differs between two runs of one seed."""
+    match answer:
+        case list():
+            return " ".join(_told(one) for one in answer)
+        case Run():
+            return f"{answer.id} is {answer.state} ({answer.reason}) {answer.token}/{answer.position}/{answer.event_no}"
+        case Claim(run=run) | Created(run=run):
+            return _told(run)
+        case _:
+            return str(answer)
+
+
+LINES: Final = (
+    "step", "step", "step", "named", "once", "flaky", "fatal", "fragile", "hasty", "hasty", "sleep", "signal",
+    "impatient", "chance", "stumble", "checkpoint", "checkpoint", "checkpoint",
+)  # fmt: skip
+
+
+def write_play(chance: random.Random) -> tuple[list[Line], list[Line]]:
+    """A setup and a plan."""
+    setup = [Line(chance.choice(LINES[:8]), f"setup-{n}", chance.uniform(0, 8)) for n in range(chance.randint(0, 2))]
+    plan = [
+        Line(chance.choice(LINES), f"line-{n}", round(chance.choice([0.0, 0.5, 2.0, 6.0, 20.0]), 3))
+        for n in range(chance.randint(3, 14))
+    ]
+    return setup, plan
+
+
+class _Errors(logging.Handler):
+    """An error that the engine logs is one that it did not expect."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        failure = LawBroken(f"the engine logged: {record.getMessage()}")
+        failure.__cause__ = record.exc_info[1] if record.exc_info else None
+        self._world.loop.failure = self._world.loop.failure or failure
