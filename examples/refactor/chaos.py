@@ -13,10 +13,7 @@ from pathlib import Path
 from examples.refactor import executions
 from examples.refactor.executions import Execution
 
-DELAYS_S = {
-    "verify": (0.1, 1.2),
-    "apply": (0.0, 0.05),
-}  # into the step: tests take seconds, an apply some 50 ms
+APPLY_S = 0.05  # an apply takes about as long: most of it is waiting for the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +34,18 @@ class Killed:
     after_s: float
 
 
-def choose_kills(changes: int, count: int, seed: int) -> list[Kill]:
-    """Spread the kills over the changes, at random within each stretch; in tests and in applies by turns."""
+def choose_kills(changes: int, count: int, *, tests_s: float, seed: int) -> list[Kill]:
+    """Spread the kills over the changes, at random within each stretch; in tests and in applies by turns.
+
+    `tests_s` is how long the whole suite takes. With few changes every kill is in tests: they can be cut short twice.
+    """
     chance = random.Random(seed)
     kills = []
     for number in range(count):
-        step = ("verify", "apply")[number % 2]
+        in_apply = number % 2 == 1 and changes >= 2 * count
         place = int(changes * (number + chance.uniform(0.2, 0.8)) / count)
-        kills.append(Kill(max(1, place), step, chance.uniform(*DELAYS_S[step])))
+        delay_s = chance.uniform(0.0, APPLY_S) if in_apply else chance.uniform(0.05, 0.5) * tests_s
+        kills.append(Kill(max(1, place), "apply" if in_apply else "verify", delay_s))
     return kills
 
 

@@ -146,14 +146,16 @@ class Show:
             self.screen.judged(found["message"])
         elif event["type"] == "step.finished" and found["name"] in ("prepare", "index", "baseline", "plan"):
             self.screen.line("·", f"{found['name']} recorded")
-        elif event["type"] in ("warning", "checkpoint.corrupt", "run.failed", "step.failed"):
+        elif event["type"] in ("warning", "checkpoint.corrupt", "step.failed"):
             self.screen.line("!", f"{event['type']}: {json.dumps(found)}", "yellow")
 
     def plan_kills(self, total: float | None) -> None:
         """The plan is known with the first total: now there is something to spread the kills over."""
         if total and not self.planned:
             self.planned = True
-            self.killer.kills = choose_kills(int(total), self.kills_wanted, self.seed)
+            began = {one.step: one.at for one in executions.read(self.stage.log)}
+            tests_s = began["plan"] - began["baseline"]
+            self.killer.kills = choose_kills(int(total), self.kills_wanted, tests_s=tests_s, seed=self.seed)
 
 
 def cut_short(killed: Killed, first: Execution) -> bool:
