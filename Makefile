@@ -59,4 +59,4 @@ lock: setup ## refresh requirements/*.txt from pyproject.toml: hashes, and no ho
 	@sh tools/setup.sh
 
 clean: ## remove what can be made again
-	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* dist build
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* .demo dist build
