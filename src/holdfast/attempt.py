@@ -17,7 +17,9 @@ from holdfast import codec
 from holdfast.agents import Agent
 from holdfast.capture import LogLine, current_log_sink, tell_dropped
 from holdfast.context import Context
+from holdfast.ending import Ending, Lost
 from holdfast.errors import HoldfastError, StepFailed, Unwind
+from holdfast.execution import Execution
 from holdfast.failures import failure_of, step_failures, user_frames
 from holdfast.model import (
     Claim,
@@ -34,7 +36,7 @@ from holdfast.model import (
     Succeeded,
 )
 from holdfast.port import Port
-from holdfast.recording import Ending, Lost, Recording
+from holdfast.recording import Recording
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.journal import Cursor
 from holdfast.threads import ThreadCall
@@ -62,18 +64,19 @@ class Attempt:
         self._agent = agent
         self._port = port
         self._chance = chance
-        self._recording = Recording(port, Cursor(claim.journal), chance)
+        self._recording = Recording(port, Cursor(claim.journal))
+        self._execution = Execution(port, self._recording, chance)
         self._task: asyncio.Task[object] | None = None
 
     @property
     def stray_threads(self) -> list[ThreadCall]:
         """Threads of sync steps that were left behind and still run."""
-        return [call for call in self._recording.stray if call.alive]
+        return [call for call in self._execution.stray if call.alive]
 
     @property
     def stuck(self) -> bool:
         """Whether it ended because a sync step outlived its timeout and the grace: it may not be tried again here."""
-        ending = self._recording.ending
+        ending = self._recording.end.decided
         return isinstance(ending, Release) and ending.reason is Reason.STUCK
 
     @property
@@ -84,7 +87,7 @@ class Attempt:
     @property
     def ending(self) -> Ending | None:
         """How it ended, or ends; None while nothing is decided."""
-        return self._recording.ending
+        return self._recording.end.decided
 
     async def execute(self) -> None:
         """Open, call, judge, settle."""
@@ -94,8 +97,8 @@ class Attempt:
 
     def interrupt(self, ending: Ending) -> None:
         """End the attempt now: decide how, and cancel what the code awaits. Repeat it for code that swallows it."""
-        self._recording.end(ending)
-        for task in (*self._recording.background, self._task):
+        self._recording.end.decide(ending)
+        for task in (*self._execution.background, self._task):
             if task is not None and not task.done():
                 task.cancel()
 
@@ -104,11 +107,11 @@ class Attempt:
         if self.settled:
             return
         self.settled = True
-        self._recording.end(ending)
+        self._recording.end.decide(ending)
         if not isinstance(ending, Lost):
             keep_state = isinstance(ending, Failed | Retry | Hold)
             if not await self._port.settle(ending, self._recording.unsaved if keep_state else None):
-                self._recording.end(Lost(cancelled=False, message="its end could not be recorded"))
+                self._recording.end.decide(Lost(cancelled=False, message="its end could not be recorded"))
 
     # --- the stages -----------------------------------------------------------------------------------------
 
@@ -131,7 +134,7 @@ class Attempt:
 
     async def _call(self, args: tuple[object, ...]) -> object:
         """Call the agent in a task of its own; return what it returned, or the exception it raised."""
-        context = Context(self._port, self._agent, self._recording)
+        context = Context(self._port, self._agent, self._recording, self._execution)
         scene = contextvars.copy_context()
         scene.run(current_run.set, self.claim.run.id)
         scene.run(current_log_sink.set, self._log)
@@ -140,7 +143,7 @@ class Attempt:
             coroutine, name=f"run {self.claim.run.id}", context=scene
         )
         self._task.add_done_callback(_read)
-        if self._recording.ending is not None:
+        if self._recording.end.decided is not None:
             self._task.cancel()
         try:
             await asyncio.wait({self._task})
@@ -153,10 +156,10 @@ class Attempt:
     def _judge(self, result: object) -> Ending:
         """How the attempt ends: by its own record first, then by what the agent returned or raised."""
         recording = self._recording
-        if recording.ending is None and not isinstance(result, BaseException):
+        if recording.end.decided is None and not isinstance(result, BaseException):
             result = self._finished(result)
-        if recording.ending is not None:
-            return recording.ending
+        if recording.end.decided is not None:
+            return recording.end.decided
         if isinstance(result, BaseException):
             return self._failed(result)
         assert isinstance(result, Succeeded)

@@ -21,6 +21,7 @@ from holdfast.agents import Agent
 from holdfast.calls import Body, Spec, spec_of
 from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, UsageError, WaitTimedOut
+from holdfast.execution import Execution
 from holdfast.model import Entry, EntryKind, EntryStatus, Failure, FailureKind, Park, Progress, Reason
 from holdfast.port import Port
 from holdfast.recording import OpenCall, Recording
@@ -37,12 +38,15 @@ LOADED_SLEEP_S = 1.0
 class Context:
     """The one object agent code holds. Made by the attempt; its first argument to the agent."""
 
-    __slots__ = ("_agent", "_chance", "_port", "_recording", "_restored")
+    __slots__ = ("_agent", "_chance", "_execution", "_port", "_recording", "_restored")
 
-    def __init__(self, port: Port, agent: Agent[Any, Any], recording: Recording) -> None:
+    def __init__(
+        self, port: Port, agent: Agent[Any, Any], recording: Recording, execution: Execution
+    ) -> None:
         self._port = port
         self._agent = agent
         self._recording = recording
+        self._execution = execution
         self._restored = False
         self._chance: dict[str, tuple[tuple[int, str, int], random.Random]] = {}
 
@@ -120,7 +124,7 @@ class Context:
         call = self._recording.begin(EntryKind.STEP, _named(name, spec), key, fingerprint)
         timeout_s = None if timeout is None else seconds(timeout)
         body = Body(fn, args, spec.shape, spec.is_async, timeout_s)
-        return call.start(self._recording.step(call, body, retry or self._agent.retry))
+        return call.start(self._execution.step(call, body, retry or self._agent.retry))
 
     @overload
     def once(self, key: str, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> Coroutine[Any, Any, R]: ...
@@ -137,7 +141,7 @@ class Context:
         """
         spec = spec_of(fn)
         body = Body(fn, args, spec.shape, spec.is_async, None)
-        return self._recording.once(key, body, self._agent.retry)
+        return self._execution.once(key, body, self._agent.retry)
 
     # --- state ----------------------------------------------------------------------------------------------
 
@@ -237,7 +241,7 @@ class Context:
     async def _until(self, call: OpenCall, wake_us: int) -> None:
         left_s = (wake_us - self._port.now_us()) / 1e6
         if left_s > LOADED_SLEEP_S:
-            self._recording.leave(Park(reason=Reason.SLEEP, until_us=wake_us))
+            raise self._recording.end.unwinding(Park(reason=Reason.SLEEP, until_us=wake_us))
         if left_s > 0:
             try:
                 await asyncio.sleep(left_s)
@@ -275,7 +279,7 @@ class Context:
                 call, EntryStatus.FAILED, codec.encode(late, what="a failure")
             )
         park = Park(reason=Reason.SIGNAL, until_us=until_us, wait_name=call.name, inbox_seen=newest)
-        raise self._recording.ended(park)
+        raise self._recording.end.unwinding(park)
 
     # --- progress -------------------------------------------------------------------------------------------
 

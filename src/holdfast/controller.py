@@ -40,8 +40,9 @@ class Controller:
 
     async def run(self) -> None:
         """Sweep until cancelled. A store that does not answer is tried again."""
-        while True:
-            await asyncio.sleep(await self.round())
+        rest_s = await self.round()
+        while await asyncio.sleep(rest_s, result=True):
+            rest_s = await self.round()
 
     async def round(self) -> float:
         """One sweep; returns how long to rest before the next, with jitter so that many controllers spread."""

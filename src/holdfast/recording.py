@@ -61,6 +61,7 @@ class OpenCall:
         "position",
         "replayed",
         "started_at_us",
+        "tries",
     )
 
     def __init__(self, kind: EntryKind, identity: Identity, args_hash: bytes) -> None:
@@ -74,6 +75,7 @@ class OpenCall:
         self.started_at_us = 0
         self.position = 0
         self.at_us = 0
+        self.tries = 0
 
     @property
     def name(self) -> str:
@@ -125,11 +127,6 @@ class Recording:
     def silent(self) -> bool:
         """Whether progress and logs are those of a replay (or of an attempt that is over)."""
         return self._cursor.replaying or self.end.decided is not None
-
-    @property
-    def nothing_else_open(self) -> bool:
-        """Whether at most one call is open in the whole run."""
-        return len(self._open) <= 1
 
     def begin(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes) -> OpenCall:
         """Take the identity of a call and open it. One call at a time in a scope: a second raises UsageError."""
@@ -215,6 +212,7 @@ class Recording:
             self.end.hold(_blocked(call, answer))
         if self._port.asked is not None or self._port.slow_down_s:
             await self.safe_point()
+        call.tries = self._cursor.tries(call.identity)
         call.started_at_us = self._port.now_us()
         return None
 
@@ -293,10 +291,6 @@ class Recording:
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"))
             self._cursor.recorded(call.identity)
-
-    def tries(self, call: OpenCall) -> int:
-        """How many failed tries of the call are recorded."""
-        return self._cursor.tries(call.identity)
 
     async def tried(self, call: OpenCall, failure: Failure) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""

@@ -23,6 +23,7 @@ from holdfast.agents import AnyAgent
 from holdfast.attempt import Attempt
 from holdfast.clock import Clock, SystemClock
 from holdfast.duration import Duration, seconds
+from holdfast.ending import Ending, Lost
 from holdfast.errors import StoreError, UsageError, WorkerStuck
 from holdfast.heart import Heart, WorkerLock
 from holdfast.model import (
@@ -44,7 +45,6 @@ from holdfast.model import (
     Succeeded,
 )
 from holdfast.monitor import Monitor, default_thresholds
-from holdfast.recording import Ending, Lost
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.store.protocol import Store

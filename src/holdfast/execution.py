@@ -1,0 +1,158 @@
+"""Executes what is not recorded yet: a step with its tries, timeouts and retries, and `ctx.once`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
+from holdfast.errors import StepFailed, UsageError
+from holdfast.failures import decode_failure, encode_failure, failure_of, stuck, timed_out
+from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Identity, Reason, Release, Retry
+from holdfast.port import Port
+from holdfast.recording import OpenCall, Recording
+from holdfast.rules import retry as retry_rules
+from holdfast.rules.retry import RetryPolicy
+from holdfast.threads import ThreadCall
+
+UNLOADED_BACKOFF_S: Final = 5.0
+"""A backoff longer than this unloads the run: it waits as a row and holds no slot."""
+MAX_ONCE: Final = 10_000
+"""`ctx.once` keys in the life of a run."""
+
+
+class Execution:
+    """Runs the bodies of one attempt and has their outcomes recorded."""
+
+    def __init__(self, port: Port, recording: Recording, chance: Callable[[], float]) -> None:
+        self.stray: list[ThreadCall] = []
+        self._port = port
+        self._recording = recording
+        self._chance = chance
+        self._in_flight = 0
+        self._once: dict[str, asyncio.Task[Entry]] = {}
+
+    @property
+    def background(self) -> tuple[asyncio.Task[Entry], ...]:
+        """Tasks of ours that must not outlive the attempt."""
+        return tuple(self._once.values())
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+        """Answer a step from the journal, or execute it with its retries and record how it ended."""
+        call.begun = True
+        try:
+            entry = await self._recording.answered(call)
+            if entry is None:
+                return await self._execute(call, body, policy)
+            self._recording.deliver(call)
+            if entry.status is EntryStatus.FAILED:
+                raise _step_failed(call, entry)
+            return body.shape.decode(entry.payload)
+        finally:
+            self._recording.close(call)
+
+    async def _execute(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+        self._in_flight += 1
+        try:
+            return await self._try_until_over(call, body, policy)
+        finally:
+            self._in_flight -= 1
+
+    async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+        while True:
+            self._port.opened(call.name, call.started_at_us)
+            try:
+                payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
+            except asyncio.CancelledError:
+                self._recording.end.check()
+                self._recording.abandon(call)
+                raise
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a step body may raise anything
+                call.tries += 1
+                await self._try_failed(call, error, policy)
+            else:
+                await self._recording.record(call, EntryStatus.OK, payload)
+                self._recording.deliver(call)
+                return value
+            finally:
+                self._port.opened(None)
+
+    async def _try_failed(self, call: OpenCall, error: BaseException, policy: RetryPolicy) -> None:
+        """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
+        self._recording.end.check()
+        if isinstance(error, BodyStuck):
+            await self._recording.tried(call, stuck(call.name))
+            raise self._recording.end.unwinding(Release(reason=Reason.STUCK))
+        failure = timed_out(call.name) if isinstance(error, BodyTimedOut) else failure_of(error, policy)
+        delay_s = retry_rules.next_delay_s(policy, failure, call.tries, self._chance())
+        if delay_s is None:
+            if call.tries > 1:
+                failure = retry_rules.exhausted(call.name, failure, call.tries)
+            entry = await self._recording.record(call, EntryStatus.FAILED, encode_failure(failure))
+            self._recording.deliver(call)
+            raise _step_failed(call, entry) from None
+        self._port.opened(None)
+        await self._recording.tried(call, failure)
+        if delay_s > UNLOADED_BACKOFF_S and self._in_flight == 1:
+            raise self._recording.end.unwinding(
+                Retry(failure=failure, delay_us=round(delay_s * 1e6), counted=False)
+            )
+        try:
+            await asyncio.sleep(delay_s)
+        except asyncio.CancelledError:
+            self._recording.end.check()
+            self._recording.abandon(call)
+            raise
+        if self._port.asked is not None:
+            await self._recording.safe_point()
+        call.started_at_us = self._port.now_us()
+
+    # --- once -----------------------------------------------------------------------------------------------
+
+    async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
+        """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
+        self._recording.end.check()
+        running = self._once.get(key)
+        if running is None:
+            running = self._once[key] = asyncio.create_task(
+                self._run_once(key, body, policy), name=f"once {key}"
+            )
+            running.add_done_callback(lambda task: self._once_ended(key, task))
+        try:
+            entry = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            self._recording.end.check()
+            raise
+        if entry.status is EntryStatus.FAILED:
+            raise StepFailed(decode_failure(entry.payload), step=f"once {key}", entry=entry.position)
+        return body.shape.decode(entry.payload)
+
+    def _once_ended(self, key: str, task: asyncio.Task[Entry]) -> None:
+        del self._once[key]
+        if not task.cancelled():
+            task.exception()  # read here, so that nobody being there any more is no warning
+
+    async def _run_once(self, key: str, body: Body, policy: RetryPolicy) -> Entry:
+        entry = await self._recording.guarded(self._port.once(key))
+        if entry is not None:
+            return entry
+        if await self._recording.guarded(self._port.count_once()) >= MAX_ONCE:
+            raise UsageError(
+                f"the run has {MAX_ONCE} ctx.once keys, its limit: use steps, which checkpoints let go of"
+            )
+        call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"")
+        call.started_at_us = self._port.now_us()
+        try:
+            await self._execute(call, body, policy)
+        except StepFailed:
+            pass
+        assert call.entry is not None
+        return replace(call.entry, position=call.position, at_us=call.at_us)
+
+
+def _step_failed(call: OpenCall, entry: Entry) -> StepFailed:
+    return StepFailed(decode_failure(entry.payload), step=call.name, entry=call.position)
