@@ -42,8 +42,8 @@ Decide = Callable[[Run, int], Decision | None]
 """`decide(run, now_us)`: what shall become of the run, or None to leave it alone. May raise Refused."""
 
 
-class Store(Protocol):
-    """Durable memory behind one protocol: the only state that parts of holdfast share."""
+class Lifecycle(Protocol):
+    """Opening, closing, and the clock."""
 
     @property
     def url(self) -> str:
@@ -76,7 +76,9 @@ class Store(Protocol):
         """The store's wall clock in microseconds."""
         ...
 
-    # --- runs -----------------------------------------------------------------------------------------------
+
+class Runs(Protocol):
+    """Runs as everybody but the attempt sees them."""
 
     async def create_run(self, new: NewRun) -> Created:
         """Create a run as `queued` with its event, or return the one that has this id.
@@ -123,7 +125,9 @@ class Store(Protocol):
         """Delete at most `limit` runs that finished before `before_us`, and return how many."""
         ...
 
-    # --- attempts -------------------------------------------------------------------------------------------
+
+class Attempts(Protocol):
+    """What workers do: claim runs and commit what their attempts record."""
 
     async def claim(
         self, worker: int, serves: Sequence[Served], limit: int, *, only: str | None = None
@@ -162,7 +166,9 @@ class Store(Protocol):
         """How many `ctx.once` outcomes the run has."""
         ...
 
-    # --- signals --------------------------------------------------------------------------------------------
+
+class Inbox(Protocol):
+    """Signals, kept until an entry consumes them."""
 
     async def add_signal(self, run_id: str, name: str, payload: bytes, dedup: str | None = None) -> Signal:
         """Keep a signal for the run; a run that waits for this name becomes claimable at once, in the same
@@ -173,7 +179,9 @@ class Store(Protocol):
         """The highest signal number of the run, and its signals that no entry has consumed, in order."""
         ...
 
-    # --- reading --------------------------------------------------------------------------------------------
+
+class Feed(Protocol):
+    """What happened in a run: events, entries, checkpoints."""
 
     async def read_events(self, run_id: str, after: int, limit: int) -> list[Event]:
         """Events with `n > after`, in order, gapless. An event once read never changes. Raises RunNotFound."""
@@ -191,7 +199,9 @@ class Store(Protocol):
         """A checkpoint with its state; None means the newest good one. Raises CheckpointNotFound, StoreCorrupt."""
         ...
 
-    # --- workers and queues ---------------------------------------------------------------------------------
+
+class Workers(Protocol):
+    """Generations of workers with their leases, and the limits of queues."""
 
     async def register_worker(self, new: NewWorker, lease_us: int) -> int:
         """Record a new generation of a worker with a fresh lease, and return its key. Names may repeat."""
@@ -228,8 +238,14 @@ class Store(Protocol):
         """The queues with their limits and counts."""
         ...
 
-    # --- hints ----------------------------------------------------------------------------------------------
+
+class Hints(Protocol):
+    """What makes loops quick, never right."""
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return when something may have changed, or after the time-out. A hint: may be late, early or missing."""
         ...
+
+
+class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Workers, Hints, Protocol):
+    """Durable memory behind one protocol: the only state that parts of holdfast share."""
