@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
 import sys
@@ -55,6 +56,17 @@ def test_asking_a_lock_never_takes_it_and_never_makes_it(tmp_path: Path) -> None
     assert not lock.exists()
     lock.touch()
     assert [workers.lock_is_free(lock), workers.lock_is_free(lock)] == [True, True]
+
+
+def test_two_that_ask_a_lock_at_once_get_the_same_answer(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.touch()
+    with lock.open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert workers.lock_is_free(lock) is True
+    with lock.open() as holding:
+        fcntl.flock(holding, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert workers.lock_is_free(lock) is False
 
 
 def test_only_files_beside_the_store_are_removed_as_locks(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from holdfast.clock import SystemClock
 from holdfast.errors import PayloadTooLarge, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
-from holdfast.model import Committed, Reason, RunState
+from holdfast.model import Committed, Progress, Reason, RunState
 from holdfast.store.sqlite import SQLiteStore, errors, payloads
 from tests.store.shapes import HOUR_US, SERVES, change, claimed, new_run, new_worker
 
@@ -132,6 +132,34 @@ async def test_a_cancelled_caller_leaves_its_call_to_end(store: SQLiteStore, oth
     assert [each.position for each in await store.read_entries("r")] == [1]
 
 
+async def test_a_call_cancelled_before_it_began_is_made_all_the_same(
+    store: SQLiteStore, other: apsw.Connection
+) -> None:
+    (claim,) = await claimed(store, "r")
+    other.execute("BEGIN IMMEDIATE")
+    before = asyncio.create_task(store.create_run(new_run("before")))  # keeps the writing thread waiting
+    await asyncio.sleep(0.02)
+    commit = asyncio.create_task(store.commit([change(claim)]))
+    await asyncio.sleep(0.02)
+    commit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+    other.execute("COMMIT")
+    await before
+    await store.create_run(new_run("after"))  # the thread works in order
+    assert [each.position for each in await store.read_entries("r")] == [1]
+
+
+async def test_a_commit_never_overtakes_one_that_waits(store: SQLiteStore, other: apsw.Connection) -> None:
+    (claim,) = await claimed(store, "r")
+    other.execute("BEGIN IMMEDIATE")
+    first = asyncio.create_task(store.commit([change(claim)]))
+    await asyncio.sleep(0.02)
+    other.execute("COMMIT")
+    second = asyncio.create_task(store.commit([change(claim, 1)]))
+    assert all(isinstance(each, Committed) for each in [*await first, *await second])
+
+
 async def test_an_inline_store_starts_no_thread(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     async with SQLiteStore(tmp_path / "runs.db", clock=SystemClock(), inline=True) as store:
@@ -203,3 +231,18 @@ async def test_a_change_that_the_database_refuses_leaves_its_batch_untouched(
         "SELECT event_no, (SELECT max(n) FROM events WHERE run = runs.key) FROM runs WHERE id = 'first'"
     ).fetchall()
     assert n == events  # no number was spent on what was refused
+
+
+async def test_a_refused_change_leaves_the_earlier_ones_of_its_run(store: SQLiteStore) -> None:
+    (claim,) = await claimed(store, "r")
+    progress = Progress(current=1, total=2)
+    told = replace(change(claim), progress=progress)
+    lacks = replace(change(claim, 1).entries[0], signal=7)  # there is no such signal
+    refused = replace(change(claim, 1), entries=(lacks,), progress=Progress(current=2, total=2))
+    answers = await store.commit([told, refused, change(claim, 1)])
+    assert [isinstance(each, Committed) for each in answers] == [True, False, True]
+    assert [each.position for each in await store.read_entries("r")] == [1, 2]
+    events = await store.read_events("r", 0, 100)
+    assert [each.n for each in events] == list(range(1, len(events) + 1))
+    recorded = await store.get_progress(claim.run.key)
+    assert recorded is not None and recorded.current == 1

@@ -74,7 +74,7 @@ def lock_is_free(path: Path) -> bool | None:
     except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who ask do not disturb each other
     except BlockingIOError:
         return False
     except OSError:
