@@ -22,6 +22,7 @@ from typing import Any
 
 MESSAGE_LIMIT = 2_000  # characters kept of one failure: its end says what went wrong
 NO_TESTS_COLLECTED = 5  # pytest's exit code
+NOT_THE_CODEBASE = {"test", "tests", "docs", "setup", "conftest"}  # names that other things have as well
 PYTEST_STOPPED = {2: "interrupted", 3: "internal error", 4: "usage error"}
 
 
@@ -179,11 +180,26 @@ def run_tests(request: dict[str, Any], outcomes: Outcomes) -> tuple[str, str | N
     return "unittest", run_unittest(request["tests"] or request["all_tests"], outcomes)
 
 
+def imported_elsewhere(roots: list[str]) -> str | None:
+    """Tests that import an installed copy say nothing about the tree: an editable install, or a missing `src`."""
+    here = Path.cwd().resolve()
+    for root in roots:
+        for name in sorted(one.stem for one in Path(root).iterdir() if one.suffix == ".py" or has_init(one)):
+            file = getattr(sys.modules.get(name), "__file__", None)
+            if name not in NOT_THE_CODEBASE and file and not Path(file).resolve().is_relative_to(here):
+                return f"the tests import {name} from {file}, not from the codebase"
+    return None
+
+
+def has_init(folder: Path) -> bool:
+    return (folder / "__init__.py").exists()
+
+
 def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text())
     threading.Thread(target=end_with, args=(int(sys.argv[2]),), daemon=True).start()
-    # As `python -m pytest` does, and as the tests' own subprocesses need it.
-    sys.path[0] = os.getcwd()
+    # The tree comes before whatever is installed, as with `python -m pytest`; PYTHONPATH says it to subprocesses.
+    sys.path[:1] = request["roots"]
     outcomes = Outcomes(set(request["known"]), request["enough"])
     began = time.monotonic()
     runner, problem = request["runner"], compile_problem(request["compile"])
@@ -192,6 +208,7 @@ def main() -> None:
             runner, problem = run_tests(request, outcomes)
         except BaseException:  # noqa: BLE001 - whatever a test suite does, it is answered
             problem = traceback.format_exc()[-MESSAGE_LIMIT:]
+    problem = problem or imported_elsewhere(request["roots"])
     answer = {
         "runner": runner,
         "started": problem is None,

@@ -85,7 +85,12 @@ def run_tests(
     with tempfile.TemporaryDirectory(prefix="refactor-") as scratch:
         answer = Path(scratch, "answer.json")
         request = Path(scratch, "request.json")
-        wanted = {"tests": list(tests), "all_tests": list(all_tests), "compile": list(compile_first)}
+        wanted = {
+            "tests": list(tests),
+            "all_tests": list(all_tests),
+            "compile": list(compile_first),
+            "roots": module_roots(job),
+        }
         known = (
             {"known": list(baseline.failures), "enough": ENOUGH}
             if baseline
@@ -100,6 +105,19 @@ def run_tests(
             return replace(run, problem=explained(run.problem, within(job, Path(scratch, "output.txt"))))
     problem = ended or "the test process ended without an answer"
     return TestRun(runner=runner, started=False, passed=0, ran={}, failures={}, problem=problem)
+
+
+def module_roots(job: Job) -> list[str]:
+    """The folders that the codebase's modules are imported from: the tree, or `src` or `lib` in it."""
+    tree = Path(job.tree)
+    inner = [tree / name for name in ("src", "lib")]
+    return [str(root) for root in (*inner, tree) if root.is_dir() and not (root / "__init__.py").exists()]
+
+
+def environment(job: Job) -> dict[str, str]:
+    """The tests' environment: the tree before anything installed, nothing written beside it, hashes that repeat."""
+    path = os.pathsep.join([*module_roots(job), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
 
 
 def within(job: Job, path: Path) -> str:
@@ -126,7 +144,7 @@ def run_suite(job: Job, request: Path, output: Path, limit_s: float) -> str | No
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"},
+                env=environment(job),
                 pass_fds=(lifeline,),
                 start_new_session=True,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,3 +162,28 @@ def wait_for_line(path: Path) -> str:
             return path.read_text()
         time.sleep(0.02)
     raise AssertionError(f"{path} was not written")
+
+
+def test_the_tree_is_tested_and_not_a_copy_that_is_installed(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site"
+    shutil.copytree(Path(job.tree, "shop"), installed / "shop")
+    (installed / "shop" / "prices.py").write_text("def price_of(name):\n    return 0\n")
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    assert run_tests(job).passed == 3
+    source = Path(job.tree, "src")
+    source.mkdir()
+    Path(job.tree, "shop").rename(source / "shop")
+    assert run_tests(job).passed == 3
+
+
+def test_tests_that_import_something_else_than_the_tree_judge_nothing(job: Job, tmp_path: Path) -> None:
+    installed = tmp_path / "site"
+    shutil.copytree(Path(job.tree, "shop"), installed / "shop")
+    Path(job.tree, "tests/conftest.py").write_text(
+        f"import pytest, sys\nsys.path.insert(0, {str(installed)!r})\n\n\n"
+        "@pytest.fixture\ndef names():\n    return ['apple', 'pear']\n"
+    )
+    problem = run_tests(job).problem
+    assert problem is not None and problem.startswith("the tests import shop from ")
