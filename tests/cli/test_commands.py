@@ -94,7 +94,9 @@ def test_run_goes_on_after_sigkill_and_repeats_nothing_recorded(shell: Shell) ->
     given = json.dumps({"folder": str(shell.folder)})
     killed = shell("run", "agents.py:mortal", "--input", given, "--id", "m1", code=None)
     assert killed.code == -signal.SIGKILL
-    assert shell("show", "m1", "--json").json["state"] == "running"
+    shown = shell("show", "m1", "--json").json
+    assert (shown["state"], shown["worker"]) == ("running", None)
+    assert "its worker is gone" in shell("show", "m1").out
     resumed = shell("run", "agents.py:mortal", "--input", given, "--id", "m1")
     assert resumed.json == "survived"
     assert (shell.folder / "before").read_text() == "1\n"

@@ -169,6 +169,15 @@ async def test_retry_of_a_failed_run_supersedes_the_failure_and_repeats_nothing_
         await handle.retry()
 
 
+async def test_of_two_retries_at_once_one_wins_and_the_other_is_refused(engine: Engine) -> None:
+    handle = await engine.client.start(walk, 4)
+    await engine.work(walk)
+    answers = await asyncio.gather(handle.retry(), handle.retry(), return_exceptions=True)
+    assert [type(answer) for answer in answers].count(Refused) == 1
+    assert "moved meanwhile" in str(next(answer for answer in answers if isinstance(answer, Refused)))
+    assert [event.type for event in await engine.events(handle.id)].count("run.queued") == 2
+
+
 async def test_retry_from_checkpoint_supersedes_the_tail_alone(engine: Engine) -> None:
     handle = await engine.client.start(walk, 4)
     await engine.work(walk)

@@ -110,7 +110,7 @@ class Client:
             agent=agent, states=frozenset(states), queue=queue, id_prefix=id_prefix, limit=limit
         )
         runs = await self.store.list_runs(chosen)
-        workers = {one.key: one for one in await self.store.list_workers()} if runs else {}
+        workers = {one.key: one for one in await self.store.list_workers() if one.alive} if runs else {}
         now_us = await self.store.now()
         return [
             run_view(

@@ -199,7 +199,9 @@ class RunHandle(Generic[R]):
     async def _worker(self, run: Run) -> WorkerRecord | None:
         if run.worker is None or run.state is not RunState.RUNNING:
             return None
-        return next((one for one in await self._store.list_workers() if one.key == run.worker), None)
+        return next(
+            (one for one in await self._store.list_workers() if one.key == run.worker and one.alive), None
+        )
 
     async def _entry(self, position: int) -> Entry | None:
         entries = await self._store.read_entries(self.id, payloads=True)

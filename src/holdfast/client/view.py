@@ -70,7 +70,7 @@ class ResourcesView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
-    """The worker that executes the run."""
+    """The live worker that executes the run."""
 
     name: str
     host: str
