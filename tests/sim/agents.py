@@ -63,7 +63,7 @@ class Life:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.run = ctx.run_id
-        self.token = ctx._port.run.token  # noqa: SLF001
+        self.token = ctx._port.run.token
         self.supposed: list[tuple[str, str, str | None]] = []
 
 
@@ -162,7 +162,7 @@ async def _perform(ctx: Context, me: Life, line: Line) -> str:
             return f"stood {tag}"
         case other:
             raise FatalError(f"no such line: {other}")
-    ctx._port.note(Note("log", f'{{"message":"{scene.mark("log")}"}}'.encode()))  # noqa: SLF001
+    ctx._port.note(Note("log", f'{{"message":"{scene.mark("log")}"}}'.encode()))
     scene.saw(me, tag, what)
     return what
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from holdfast.model import Change, Committed, RefusedChange
 from holdfast.rules.transitions import TABLE
 from holdfast.store.sqlite.connection import Connection
+from holdfast.store.sqlite.workers import lock_is_free
 from tests.sim.agents import MARK, Life
 from tests.sim.loop import SimClock
 
@@ -25,8 +26,10 @@ _SET_WHILE_RUNNING: Final = (None, "throttled", "stuck")
 
 _ROWS: Final = (
     "SELECT key, id, state, reason, token, position, event_no, steps, checkpoint_n, worker, attempts, queue,"
-    " failures, crashes FROM runs"
+    " available_at_us, wait_name FROM runs"
 )
+_WORKERS: Final = "SELECT key, lease_until_us, retired, lock_path FROM workers"
+_UNREAD: Final = "SELECT count(*) FROM signals WHERE run = ? AND name = ? AND consumed IS NULL"
 _NEWS: Final = (
     "SELECT n, type, position, kind, status, segment, scope, name, key, occurrence, token, payload, signal FROM events"
     " WHERE run = ? AND n > ? ORDER BY n"
@@ -49,6 +52,7 @@ class Told:
     state: str = ""
     reason: str | None = None
     token: int = 0
+    worker: int | None = None
     position: int = 0
     event_no: int = 0
     steps: int = 0
@@ -76,7 +80,7 @@ class Laws:
         self._db = Connection(path, reads_only=True)
         self._clock = clock
         self._version = -1
-        self._leases: dict[int, int] = {}
+        self._workers: dict[int, tuple[Any, ...]] = {}  # as they were at the commit before
         self.limits: dict[str, int] = {}
         self.runs: dict[int, Told] = {}
         self.by_id: dict[str, Told] = {}
@@ -99,10 +103,9 @@ class Laws:
                 self._check_run(operation, row)
             if operation == "commit" and isinstance(answer, list):
                 self._check_fence(arguments[0], answer)
-            if operation == "claim":
-                self._check_limits()
             if operation in ("claim", "renew_lease") and self.limits:
                 self._check_limits()
+            self._workers = {row[0]: row for row in self._db.rows(_WORKERS)}
         return True
 
     def _check_run(self, operation: str, row: tuple[Any, ...]) -> None:
@@ -125,6 +128,9 @@ class Laws:
                           f"progress went back from {progress:g} to {told.progress:g}")  # fmt: skip
                 self._law(told.progress <= len(told.outcomes), told, "progress is ahead of what is recorded")
         told.token = token
+        if told.worker is not None and row[9] not in (None, told.worker):
+            self._check_takeover(told, told.worker)
+        told.worker = row[9]
         self._law((position, event_no, steps) == (told.position, told.event_no, told.steps), told,
                   f"the row's counters {position, event_no, steps} are not those of its events")  # fmt: skip
         self._check_row(told, row)
@@ -132,14 +138,27 @@ class Laws:
     def _check_row(self, told: Told, row: tuple[Any, ...]) -> None:
         state, reason, checkpoints, worker, attempts = row[2], row[3], row[8], row[9], row[10]
         self._law(state == told.state, told, f"the row is {state}, its events say {told.state}")
-        self._law(checkpoints == told.checkpoints, told, f"{checkpoints} checkpoints, told {told.checkpoints}")
+        self._law(
+            checkpoints == told.checkpoints, told, f"{checkpoints} checkpoints, told {told.checkpoints}"
+        )
         self._law(attempts == told.attempts, told, f"{attempts} attempts, told {told.attempts}")
-        self._law((state == "running") == (worker is not None), told, "a worker without running, or the reverse")
+        self._law(
+            (state == "running") == (worker is not None), told, "a worker without running, or the reverse"
+        )
         if state == "running":
             self._law(reason in _SET_WHILE_RUNNING, told, f"running for the reason {reason}")
         else:
-            self._law(reason == told.reason, told, f"the row's reason is {reason}, its events say {told.reason}")
-        self._law(reason not in ("mismatch", "checkpoint_lost"), told, f"held as {reason}, and nobody changed code")
+            if reason == "signal" and row[12] is None:
+                unread: int = self._db.value(_UNREAD, (row[0], row[13]))
+                self._law(
+                    unread == 0, told, f"it waits for {row[13]!r}, which is in its inbox {unread} times"
+                )
+            self._law(
+                reason == told.reason, told, f"the row's reason is {reason}, its events say {told.reason}"
+            )
+        self._law(
+            reason not in ("mismatch", "checkpoint_lost"), told, f"held as {reason}, and nobody changed code"
+        )
 
     def _fold(self, told: Told, event: tuple[Any, ...], token: int, operation: str) -> None:
         n, kind, position = event[:3]
@@ -169,7 +188,9 @@ class Laws:
         if told.state:
             self._law((told.state, state) in MOVES, told, f"moved from {told.state} to {state}")
         if told.state in FINAL:
-            self._law(why.get("by") == "operator" or state == told.state, told, f"left {told.state} for {state}")
+            self._law(
+                why.get("by") == "operator" or state == told.state, told, f"left {told.state} for {state}"
+            )
         told.state, told.reason = state, why.get("reason")
         if state == "running":
             told.attempts += 1
@@ -210,7 +231,15 @@ class Laws:
         for change, answer in zip(changes, answers, strict=True):
             if isinstance(answer, Committed):
                 told = self.runs[change.run]
-                self._law(change.token == told.token, told, f"attempt {change.token} recorded, token {told.token}")
+                self._law(
+                    change.token == told.token, told, f"attempt {change.token} recorded, token {told.token}"
+                )
+
+    def _check_takeover(self, told: Told, worker: int) -> None:
+        """A run is taken from a dead worker only: as it was, before this commit."""
+        _, until_us, retired, lock = self._workers[worker]
+        dead = retired or until_us <= self._clock.boot_us() or (lock is not None and lock_is_free(Path(lock)))
+        self._law(dead, told, f"it was taken from worker {worker}, which is alive")
 
     def _check_limits(self) -> None:
         live: dict[str, int] = dict(self._db.rows(_LIVE, (self._clock.boot_us(),)))
@@ -277,7 +306,9 @@ class Laws:
             for token, times in begun.items():
                 lost = times - told.recorded[token]
                 given_up = sum(recorded == "abandoned" for _, _, recorded in told.lives[token].supposed)
-                self._law(lost <= 1 + given_up, told, f"attempt {token} left {lost} executions without a record")
+                self._law(
+                    lost <= 1 + given_up, told, f"attempt {token} left {lost} executions without a record"
+                )
 
     def check_result(self, run_id: str, tags: list[str], result: list[str]) -> None:
         """The result of a play is its lines, each once, in order, as they were seen."""
@@ -286,7 +317,9 @@ class Laws:
         for tag, what in zip(tags, result, strict=True):
             marks = [found.group() for found in MARK.finditer(what)]
             if tag in told.pinned:
-                self._law(what.startswith(told.pinned[tag]) or not marks, told, f"{tag} saw {told.pinned[tag]}")
+                self._law(
+                    what.startswith(told.pinned[tag]) or not marks, told, f"{tag} saw {told.pinned[tag]}"
+                )
             for mark in marks:
                 self._law(mark in told.marks, told, f"the result has {mark}, which is not in the store")
 

@@ -51,19 +51,29 @@ current_process: ContextVar[Process] = ContextVar("sim_process")
 class _Ready:
     """Takes the place of a loop's queue of callbacks: each goes to the queue of its process."""
 
-    def __init__(self, processes: list[Process]) -> None:
-        self._processes = processes
+    def __init__(self, world: Process) -> None:
+        self._world = world
+        self.busy: list[Process] = []  # those that have something to run, in the order in which they got it
 
     def append(self, handle: asyncio.Handle) -> None:
-        process = handle._context.get(current_process, self._processes[0])
+        process = handle._context.get(current_process, self._world)
+        if not process.ready:
+            self.busy.append(process)
         process.ready.append(handle)
 
+    def take(self, process: Process) -> asyncio.Handle:
+        handle = process.ready.popleft()
+        if not process.ready:
+            self.busy.remove(process)
+        return handle
+
     def clear(self) -> None:
-        for process in self._processes:
+        for process in self.busy:
             process.ready.clear()
+        self.busy.clear()
 
     def __len__(self) -> int:
-        return sum(len(process.ready) for process in self._processes)
+        return len(self.busy)
 
 
 class _SimTask(asyncio.Task[Any]):
@@ -96,7 +106,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.buried: list[Process] = []
         self.failure: BaseException | None = None
         self.callbacks = 0
-        self._ready: Any = _Ready(self.processes)
+        self._ready: Any = _Ready(self.world)
         self._random = random.Random(seed).random
         self._now = 0.0
         self._numbers = 0
@@ -143,18 +153,21 @@ class SimLoop(asyncio.BaseEventLoop):
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
-        self._take_due()
-        awake = [process for process in self.processes if process.ready and process.runs]
+        if self._scheduled and self._scheduled[0]._when <= self._now:
+            self._take_due()
+        awake = [process for process in self._ready.busy if process.runs]
         if awake:
             process = awake[int(self._random() * len(awake))] if len(awake) > 1 else awake[0]
-            handle = process.ready.popleft()
+            handle = self._ready.take(process)
             if not handle._cancelled:
                 self.callbacks += 1
                 handle._run()
         elif self._scheduled:
             self._now = max(self._now, self._scheduled[0]._when)
         else:
-            raise RuntimeError("nothing is ready and nothing is scheduled: the simulation would wait for ever")
+            raise RuntimeError(
+                "nothing is ready and nothing is scheduled: the simulation would wait for ever"
+            )
 
     def _take_due(self) -> None:
         scheduled = self._scheduled

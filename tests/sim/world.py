@@ -31,9 +31,9 @@ from tests.sim.laws import LawBroken, Laws
 from tests.sim.loop import Process, SimClock, SimLoop, current_process
 
 PACE: Final = (
-    (holdfast.worker, "TICK_S", 2.5),
-    (holdfast.worker, "ASK_S", 5.0),
-    (holdfast.worker, "POLL_S", 10.0),
+    (holdfast.worker, "TICK_S", 4.0),
+    (holdfast.worker, "ASK_S", 8.0),
+    (holdfast.worker, "POLL_S", 20.0),
     (holdfast.controller, "SWEEP_S", 5.0),
 )
 """How often the simulated workers and controllers look, in virtual seconds: 5 to 50 times slower than real ones, so
@@ -67,8 +67,8 @@ class Weather:
             workers=chance.randint(3, 5),
             controllers=chance.randint(1, 2),
             runs=chance.randint(4, 7),
-            trouble_s=chance.uniform(120, 400),
-            mean_between_faults_s=chance.choice([8, 15, 30]),
+            trouble_s=chance.uniform(60, 300),
+            mean_between_faults_s=chance.choice([6, 12, 25]),
             latency_s=chance.choice([0.001, 0.02, 0.2]),
             locks=chance.random() < 0.25,
             jumps=chance.random() < 0.4,
@@ -108,8 +108,8 @@ class SimStore:
         """The process is gone, and its handle with it."""
         if not self.severed:
             self.severed = True
-            self._inner._open = False  # noqa: SLF001
-            self._inner._disconnect()  # noqa: SLF001
+            self._inner._open = False
+            self._inner._disconnect()
 
     async def wait_for_news(self, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s * self._world.chance.random())
@@ -195,9 +195,9 @@ class SimHeart:
         return self._heart.take_warning()
 
     async def _beat(self) -> None:
-        while not self._heart._stopped.is_set():  # noqa: SLF001
+        while not self._heart._stopped.is_set():
             pause_s = self._heart.tick()
-            await asyncio.sleep(3.0 if pause_s == 1.0 else pause_s)
+            await asyncio.sleep(4.0 if pause_s == 1.0 else pause_s)
         self._world.loop.bury(self._process)
 
 
@@ -401,8 +401,7 @@ class World:
         while not self.calm:
             await asyncio.sleep(chance.expovariate(1 / 8))
             await self._poke(chance.choice(started))
-        while True:
-            await asyncio.sleep(3600)
+        await asyncio.sleep(100 * LIVENESS_S)  # it stays, and does nothing more
 
     async def _poke(self, handle: RunHandle[list[str]]) -> None:
         deeds: list[Callable[[], Awaitable[Any]]] = [
@@ -432,7 +431,15 @@ class World:
 
     async def _trouble(self) -> None:
         chance, weather = self.faults, self.weather
-        faults = [self._crash, self._crash, self._stop, self._block, self._drain, self._bad_store, self._slow_store]
+        faults = [
+            self._crash,
+            self._crash,
+            self._stop,
+            self._block,
+            self._drain,
+            self._bad_store,
+            self._slow_store,
+        ]
         if weather.jumps:
             faults.append(self._jump)
         while self.loop.time() < weather.trouble_s:
@@ -533,7 +540,9 @@ class World:
 class Crew:
     """A process that is started again whenever it ends: what a supervisor does. Its names repeat."""
 
-    def __init__(self, world: World, name: str, body: Callable[[SimStore], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, world: World, name: str, body: Callable[[SimStore], Coroutine[Any, Any, None]]
+    ) -> None:
         self.name = name
         self.worker: Worker | None = None
         self._world = world
@@ -577,13 +586,17 @@ class Crew:
         """SIGSTOP, and SIGCONT later."""
         process = self._process
         process.stopped = True
-        self._world.loop.call_later(seconds, setattr, process, "stopped", False, context=self._world.loop.outside())
+        self._world.loop.call_later(
+            seconds, setattr, process, "stopped", False, context=self._world.loop.outside()
+        )
 
     def block(self, seconds: float) -> None:
         """Code that holds the event loop: the heart, a thread, beats on."""
         process = self._process
         process.blocked = True
-        self._world.loop.call_later(seconds, setattr, process, "blocked", False, context=self._world.loop.outside())
+        self._world.loop.call_later(
+            seconds, setattr, process, "blocked", False, context=self._world.loop.outside()
+        )
 
     def drain(self) -> None:
         """SIGTERM."""
@@ -633,7 +646,10 @@ LINES: Final = (
 
 def write_play(chance: random.Random) -> tuple[list[Line], list[Line]]:
     """A setup and a plan."""
-    setup = [Line(chance.choice(LINES[:8]), f"setup-{n}", chance.uniform(0, 8)) for n in range(chance.randint(0, 2))]
+    setup = [
+        Line(chance.choice(LINES[:8]), f"setup-{n}", chance.uniform(0, 8))
+        for n in range(chance.randint(0, 2))
+    ]
     plan = [
         Line(chance.choice(LINES), f"line-{n}", round(chance.choice([0.0, 0.5, 2.0, 6.0, 20.0]), 3))
         for n in range(chance.randint(3, 14))
