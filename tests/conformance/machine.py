@@ -192,6 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.workers[key] = ModelWorker(
             frozenset(versions), self.model.since_boot + LEASE_US, self.model.boot
         )
+        self.model.find_code(versions)
         self.usable.append(key)
 
     @rule(data=st.data(), limit=st.integers(1, 3))

@@ -7,6 +7,7 @@ the choice that the store made and follows it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 LEASE_US = 30_000_000
@@ -258,7 +259,11 @@ class Model:
             if run.state not in FINAL and run.deadline is not None and run.deadline <= self.wall:
                 run.token += run.state == "running"
                 run.leave("failed", None)
-            elif run.state != "running" and self.due(run) and run.version not in served:
+            elif served and run.state != "running" and self.due(run) and run.version not in served:
                 run.leave("waiting", "needs_code")
-            elif run.reason == "needs_code" and run.version in served:
+        self.find_code(served)
+
+    def find_code(self, served: Collection[str]) -> None:
+        for run in self.runs.values():
+            if run.reason == "needs_code" and run.version in served:
                 run.leave("queued", None, self.wall)

@@ -64,7 +64,7 @@ class SqliteMachine(StoreMachine):
 def test_any_sequence_of_operations_leaves_store_and_model_equal() -> None:
     SqliteMachine.seen.clear()
     wanted = settings(
-        max_examples=EXAMPLES or 50,
+        max_examples=EXAMPLES or 70,
         stateful_step_count=80 if EXAMPLES else 50,
         derandomize=not EXAMPLES,
         database=None,

@@ -204,7 +204,10 @@ class Workers(Protocol):
     """Generations of workers with their leases, and the limits of queues."""
 
     async def register_worker(self, new: NewWorker, lease_us: int) -> int:
-        """Record a new generation of a worker with a fresh lease, and return its key. Names may repeat."""
+        """Record a new generation of a worker with a fresh lease, and return its key. Names may repeat.
+
+        Runs that wait as `needs_code` for what it serves are queued again (at most 1,000; sweeps do the rest).
+        """
         ...
 
     def renew_lease(self, worker: int, lease_us: int, sample: Sample | None) -> bool:
@@ -226,7 +229,8 @@ class Workers(Protocol):
 
     async def sweep(self, limit: int) -> int:
         """Do for at most `limit` runs what no worker can do for itself, by pure rules: fail those past their
-        deadline, mark those whose version no live worker serves as `needs_code` and queue them again when one does,
+        deadline, mark those whose version no live worker serves as `needs_code` (unless there is no live worker at
+        all) and queue them again when one does,
         forget dead generations without runs. Returns how many rows changed."""
         ...
 

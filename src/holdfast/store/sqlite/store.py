@@ -58,6 +58,7 @@ LOOP_ROWS: Final = 256  # a larger batch would keep the event loop from everythi
 LOOP_BYTES: Final = 256 * 1024
 LOOP_COMMIT_S: Final = 0.002
 READERS: Final = 2
+FOUND_AT_START: Final = 1000  # runs that a new worker brings the code for; the sweeps do the rest
 _POLL_S: Final = (0.005, 0.02)
 
 
@@ -255,7 +256,13 @@ class SQLiteStore:
     # --- workers and queues ---------------------------------------------------------------------------------
 
     async def register_worker(self, new: NewWorker, lease_us: int) -> int:
-        return await self._write(lambda connection: workers.register(connection, self._clock, new, lease_us))
+        def register(connection: Connection) -> int:
+            key = workers.register(connection, self._clock, new, lease_us)
+            served = {(each.agent, each.version) for each in new.serves}
+            sweep.find_code(connection, served, self._clock.wall_us(), FOUND_AT_START)
+            return key
+
+        return await self._write(register)
 
     def renew_lease(self, worker: int, lease_us: int, sample: Sample | None) -> bool:
         """Renew the worker's lease. Blocks; for a thread of its own, on a connection of its own."""

@@ -25,7 +25,7 @@ def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks
     dead = workers.fallen(connection, clock, locks)
     swept = _expire(connection, now_us, limit)
     served = _served(connection, {each.key for each in dead})
-    swept += _find_code(connection, served, now_us, limit - swept)
+    swept += find_code(connection, served, now_us, limit - swept)
     swept += _miss_code(connection, served, now_us, limit - swept)
     forgotten = workers.forget(connection, dead)
     return swept + len(forgotten), forgotten
@@ -36,7 +36,8 @@ def _expire(connection: Connection, now_us: int, limit: int) -> int:
     return _decide(connection, keys, transitions.expire, now_us)
 
 
-def _find_code(connection: Connection, served: set[tuple[str, str]], now_us: int, limit: int) -> int:
+def find_code(connection: Connection, served: set[tuple[str, str]], now_us: int, limit: int) -> int:
+    """Queue runs that wait for code which is served now; a worker that registers need not wait for a sweep."""
     found = 0
     for agent, version in sorted(served):
         keys = [
@@ -47,6 +48,8 @@ def _find_code(connection: Connection, served: set[tuple[str, str]], now_us: int
 
 
 def _miss_code(connection: Connection, served: set[tuple[str, str]], now_us: int, limit: int) -> int:
+    if not served:  # no worker at all is no statement about code
+        return 0
     missed = 0
     for agent, version in connection.rows(_SQL["versions"]):
         if (agent, version) in served:

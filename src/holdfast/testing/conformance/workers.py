@@ -264,8 +264,26 @@ class WorkerPromises(Promises):
         again = await take(store, await register(store, "heir"))
         assert (await again.settle(Release())).suspect
         place.clock.advance(LEASE_US + SECOND_US)
+        await register(store, "serves another", serves=(Served(agent="refactor", version="2"),))
         await sweep_all(store)
         assert (await store.get_run("r")).reason is Reason.NEEDS_CODE
+
+    async def test_without_any_live_worker_no_run_is_said_to_need_code(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.create_run(new_run("r"))
+        place.clock.advance(SECOND_US)
+        await sweep_all(store)
+        assert (await store.get_run("r")).state is RunState.QUEUED
+
+    async def test_a_worker_that_registers_brings_the_code_at_once(self, store: Store, place: Place) -> None:
+        await store.create_run(new_run("new", version="2"))
+        await register(store, "has version 1")
+        place.clock.advance(SECOND_US)
+        await sweep_all(store)
+        serves = (Served(agent="refactor", version="2"),)
+        worker = await register(store, "has version 2", serves=serves)
+        assert [claim.run.id for claim in await store.claim(worker, serves, 5)] == ["new"]
 
     # --- queues -------------------------------------------------------------------------------------------------
 
