@@ -6,7 +6,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-# Variables reach the scripts through the environment: make sim SEEDS=5000, make torture KILLS=500, make demo STORE=…
+# Variables reach the scripts through the environment: make sim SEEDS=5000, make torture KILLS=500, make demo KILLS=10 SEED=7
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile

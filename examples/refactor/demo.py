@@ -139,19 +139,25 @@ def answer(stage: Stage, report: Report, proved: list[Proof], seed: int) -> str:
 @click.command()
 @click.option(
     "--kills",
+    envvar="KILLS",
     type=click.IntRange(0, 50),
     default=3,
     show_default=True,
     help="How often the worker is killed.",
 )
 @click.option(
-    "--codebase", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Refactor this instead."
+    "--codebase",
+    envvar="CODEBASE",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Refactor this instead.",
 )
 @click.option(
     "--rules", "chosen", help="Rules, with commas between them. [default: a few of ruff's, and a custom one]"
 )
 @click.option("--limit", type=click.IntRange(1), help="Try only so many changes.")
-@click.option("--seed", type=int, help="Chooses the moments of the kills. [default: another each time]")
+@click.option(
+    "--seed", envvar="SEED", type=int, help="Chooses the moments of the kills. [default: another each time]"
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="The proofs as JSON on stdout, everything else on stderr."
 )
