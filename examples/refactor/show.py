@@ -73,6 +73,9 @@ class Show:
                 while self.drain():
                     worker = self.replaced(worker)
                     time.sleep(TICK_S)
+        except BaseException:  # Ctrl-C, most of all: the demo is over, and so is its worker
+            worker.kill()
+            raise
         finally:
             watcher.kill()
             watcher.wait()
