@@ -67,11 +67,15 @@ class StoreError(HoldfastError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached or opened: missing folder, no permission, busy, deleted in use, I/O error."""
+    """The store cannot be reached or opened: missing folder, no permission, busy, I/O error."""
 
 
 class StoreFull(StoreUnavailable):
     """The disk under the store is full. What was acknowledged is kept; writing goes on when there is room."""
+
+
+class StoreGone(StoreError):
+    """The store was deleted or replaced while in use: nothing more can be kept in it, and waiting does not help."""
 
 
 class StoreRefused(StoreError):

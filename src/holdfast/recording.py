@@ -17,7 +17,7 @@ from holdfast.agents import Every
 from holdfast.ending import EndOfAttempt, Lost
 from holdfast.errors import (
     LeaseLost,
-    StoreUnavailable,
+    StoreError,
     UsageError,
 )
 from holdfast.failures import encode_failure
@@ -272,7 +272,7 @@ class Recording:
             self.end.check()
             self.unseen(call)
             raise
-        except (LeaseLost, StoreUnavailable) as error:
+        except (LeaseLost, StoreError) as error:
             raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
         call.at_us = committed.at_us
         return entry
@@ -305,7 +305,7 @@ class Recording:
         """Await something of the port; a lost lease ends the attempt."""
         try:
             return await answer
-        except (LeaseLost, StoreUnavailable) as error:
+        except (LeaseLost, StoreError) as error:
             raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
 
     def _entry(self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None) -> Entry:

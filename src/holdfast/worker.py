@@ -24,7 +24,7 @@ from holdfast.attempt import Attempt
 from holdfast.clock import Clock, SystemClock
 from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
-from holdfast.errors import StoreError, UsageError, WorkerStuck
+from holdfast.errors import StoreError, StoreGone, UsageError, WorkerStuck
 from holdfast.heart import Heart, WorkerLock
 from holdfast.model import (
     Ask,
@@ -147,6 +147,7 @@ class Worker:
         self._now = False
         self._let_go = False
         self._begun = False
+        self._gone: StoreGone | None = None
         self._stuck: str | None = None
         self._level = Level.OK
         self._asked_at = 0.0
@@ -208,6 +209,8 @@ class Worker:
         while True:
             self._let_go = False
             await self._generation()
+            if self._gone is not None:
+                raise self._gone
             if not self._let_go or self._end is not None:
                 break
             log.warning("worker %s lost its lease and begins again", self._name)
@@ -312,6 +315,8 @@ class Worker:
                 await self._listen(key, writer)
                 claimed = await self._claim(key, heart, writer, group)
                 trouble_s = 0.0
+            except StoreGone as error:
+                self._gone, self._let_go = error, True
             except StoreError as error:
                 trouble_s = min(5.0, trouble_s * 2 or 0.1)
                 self._doubt = True

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from holdfast.clock import Clock
-from holdfast.errors import HoldfastError, LeaseLost, RunNotFound, StoreUnavailable
+from holdfast.errors import HoldfastError, LeaseLost, RunNotFound, StoreError, StoreUnavailable
 from holdfast.model import (
     Change,
     Claim,
@@ -232,7 +232,7 @@ class WriterPort:
         self.opened(None)
         try:
             await self._writer.submit(self._change((), checkpoint, outcome))
-        except (LeaseLost, StoreUnavailable):
+        except (LeaseLost, StoreError):
             return False
         finally:
             self._writer.unfollow(self._claim.run)

@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from holdfast.clock import SystemClock
-from holdfast.errors import PayloadTooLarge, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
+from holdfast.errors import PayloadTooLarge, StoreCorrupt, StoreError, StoreFull, StoreGone, StoreUnavailable
 from holdfast.model import Committed, Progress, Reason, RunState
 from holdfast.store.sqlite import SQLiteStore, errors, payloads
 from tests.store.shapes import HOUR_US, SERVES, change, claimed, new_run, new_worker
@@ -69,9 +69,9 @@ def _large(claim, position):
 async def test_a_file_deleted_in_use_is_noticed(store: SQLiteStore, tmp_path: Path) -> None:
     worker = await store.register_worker(new_worker(), HOUR_US)
     (tmp_path / "runs.db").unlink()
-    with pytest.raises(StoreUnavailable, match="was deleted while in use"):
+    with pytest.raises(StoreGone, match="was deleted while in use"):
         store.renew_lease(worker, HOUR_US, None)
-    with pytest.raises(StoreUnavailable, match="was deleted while in use"):
+    with pytest.raises(StoreGone, match="was deleted while in use"):
         await store.claim(worker, SERVES, 1)
 
 
@@ -79,7 +79,7 @@ async def test_a_file_replaced_in_use_is_noticed(store: SQLiteStore, tmp_path: P
     worker = await store.register_worker(new_worker(), HOUR_US)
     (tmp_path / "copy").write_bytes((tmp_path / "runs.db").read_bytes())
     (tmp_path / "copy").rename(tmp_path / "runs.db")
-    with pytest.raises(StoreUnavailable, match="was replaced by another file"):
+    with pytest.raises(StoreGone, match="was replaced by another file"):
         store.renew_lease(worker, HOUR_US, None)
 
 

@@ -24,7 +24,7 @@ from typing import Any, Final, Self, TypeVar
 import apsw
 
 from holdfast.clock import Clock
-from holdfast.errors import StoreUnavailable
+from holdfast.errors import StoreGone, StoreUnavailable
 from holdfast.model import (
     Ask,
     Change,
@@ -434,10 +434,10 @@ class SQLiteStore:
             raise StoreUnavailable(f"the store {self._path} is not open")
 
     def _check_file(self) -> None:
-        """Raise StoreUnavailable when the file was deleted or replaced: what is written now would be lost."""
+        """Raise StoreGone when the file was deleted or replaced: what is written now would be lost."""
         found = filesystem.identity(self._path)
         if found != self._identity:
             what = "was deleted" if found is None else "was replaced by another file"
-            raise StoreUnavailable(
+            raise StoreGone(
                 f"{self._path} {what} while in use; what is written now would be lost: start again"
             )
