@@ -25,6 +25,7 @@ from holdfast.model import (
     Reason,
     RefusedChange,
     Run,
+    RunState,
     Signal,
 )
 from holdfast.rules import progress as progress_rules
@@ -167,6 +168,8 @@ class Writer:
                 continue
             for index, change in enumerate(changes):
                 last = change.position + len(change.entries)
+                if change.outcome is not None and run.state is RunState.RUNNING:
+                    continue
                 if change.run == key and change.token == run.token and last <= run.position:
                     found[index] = Committed(position=last, event_no=run.event_no, at_us=times.get(last, 0))
         return found

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import holdfast.controller
 import holdfast.heart
 import holdfast.worker
 from holdfast.client import Client, RunHandle
+from holdfast.client.view import RunView
 from holdfast.controller import Controller
 from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
 from holdfast.heart import Heart
@@ -119,6 +120,8 @@ class SimStore:
         fault = self._world.draw_fault("renew_lease")
         if fault == "before":
             raise StoreUnavailable("the store does not answer")
+        if fault == "late":
+            self._later(lambda: self._inner.renew_lease(worker, lease_us, sample), "renew_lease")
         renewed = self._inner.renew_lease(worker, lease_us, sample)
         self._world.committed(self._process, "renew_lease", (worker,), renewed)
         if fault == "after":
@@ -146,6 +149,10 @@ class SimStore:
         fault = world.draw_fault(name)
         if fault == "before":
             raise StoreUnavailable("the store does not answer")
+        if fault == "late":
+            # What the position guards may land late, when the writer is trying again already.
+            late = [change for change in arguments[0] if change.entries]
+            self._later(lambda: self._inner._commit(late), name, (late,))
         try:
             answer = await inner(*arguments, **options)
         except HoldfastError:
@@ -158,6 +165,18 @@ class SimStore:
         if fault == "after":
             raise StoreUnavailable("nobody knows what became of it")
         return answer
+
+    def _later(self, deed: Callable[[], Any], name: str, arguments: Any = ()) -> NoReturn:
+        """The deed is done, but long after its caller was told that it failed."""
+
+        def do() -> None:
+            if not self.severed:
+                self._world.committed(self._process, name, arguments, deed())
+
+        world = self._world
+        seconds = world.chance.choice([0.01, 0.1, 1.0] if name == "commit" else [1.0, 40.0])
+        world.loop.call_later(seconds, do, context=world.loop.outside())
+        raise StoreUnavailable("the store does not answer, and does it all the same")
 
     def _check(self) -> None:
         if self.severed:
@@ -289,7 +308,7 @@ class World:
         return self.chance.expovariate(1 / (self.weather.latency_s * slow))
 
     def draw_fault(self, operation: str) -> str | None:
-        """What becomes of an operation: None, an error before it, or one after it."""
+        """What becomes of an operation: None, an error before it or after it, or that it is done late."""
         if self.calm:
             return None
         odds = 0.5 if self.loop.time() < self._bad_until else 0.015
@@ -297,9 +316,9 @@ class World:
         if drawn >= odds:
             return None
         self.count("store errors")
-        if drawn < odds / 2:
-            return "before"
-        return "after"
+        if operation in ("commit", "renew_lease") and drawn < odds / 4:
+            return "late"
+        return "before" if drawn < odds / 2 else "after"
 
     # --- running it -----------------------------------------------------------------------------------------
 
@@ -404,15 +423,28 @@ class World:
         await asyncio.sleep(100 * LIVENESS_S)  # it stays, and does nothing more
 
     async def _poke(self, handle: RunHandle[list[str]]) -> None:
-        deeds: list[Callable[[], Awaitable[Any]]] = [
-            handle.pause, handle.resume, handle.resume, handle.retry, handle.retry, *[self.news(handle)] * 5,
-        ]  # fmt: skip
-        deed = handle.cancel if self.faults.random() < 0.01 else self.faults.choice(deeds)
+        deeds = [
+            handle.pause,
+            handle.resume,
+            handle.resume,
+            handle.retry,
+            handle.retry,
+            *[self.news(handle)] * 5,
+        ]
+        self.count("deeds")
         try:
-            await self.surely(deed)
-            self.count("deeds")
+            if self.faults.random() < 0.03:
+                cancelled = await self.surely(handle.cancel)
+                self._holds(lambda: self._is_cancelled(cancelled))
+            else:
+                await self.surely(self.faults.choice(deeds))
         except Refused:
             pass  # people ask for what cannot be, too
+
+    @staticmethod
+    def _is_cancelled(run: RunView) -> None:
+        if run.state != "cancelled":
+            raise LawBroken(f"run {run.id} was cancelled, and is {run.state}")
 
     def news(self, handle: RunHandle[list[str]]) -> Callable[[], Awaitable[Any]]:
         """Send a signal, once however often it is tried."""
