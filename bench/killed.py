@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.ground import PATIENCE_S, Broken, Ground, environment
 
+RETURN_S = 90.0  # over three leases: then something is wrong, and worth more than a figure
 PROGRAM = "bench.contenders.survivor"
 
 
@@ -41,14 +42,19 @@ def resume(ground: Ground, left: Path, *, agents: int, behind: int, tail: int) -
         started_s = time.monotonic()
         started_us = time.time_ns() // 1000
         command = [sys.executable, "-m", PROGRAM, "resume", str(place), str(agents), str(behind), str(tail)]
-        done = subprocess.run(
-            [*command, repr(started_s)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, repr(started_s)],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=RETURN_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as too_long:
+            raise Broken(
+                f"{' '.join(command[1:])}: not all stepped again within {RETURN_S:.0f} s"
+            ) from too_long
         if done.returncode != 0 or not done.stdout.strip():
             raise Broken(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stderr[-4000:]}")
         stamps: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

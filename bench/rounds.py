@@ -28,7 +28,12 @@ class Rounds:
 
     def add(self, found: Findings, name: str, what: str, unit: str, goal: Goal | None = None) -> None:
         """Report a figure of a contender under the name `contender: what`."""
-        words = {"steps_per_s": "steps a second", "cpu_ms_per_step": "CPU a step"}
+        words = {
+            "steps_per_s": "steps a second",
+            "cpu_ms_per_step": "CPU a step",
+            "p50_us": "p50 of a step",
+            "p99_us": "p99 of a step",
+        }
         found.add(f"{name}: {words.get(what, what)}", self.samples(name, what), unit, goal)
 
     def ratio(self, name: str, other: str) -> list[float]:

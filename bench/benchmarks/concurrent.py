@@ -10,6 +10,7 @@ AGENTS = 200
 STEPS = 50
 STEPS_QUICK = 10
 ROWS_A_COMMIT = 64
+TOGETHER = "holdfast, 200 results awaited at once"
 
 
 def measure(ground: Ground) -> Findings:
@@ -22,6 +23,7 @@ def measure(ground: Ground) -> Findings:
         ground.say(f"concurrent {repeat + 1}/{ground.repeats}")
         rounds.keep("bare", ground.contend("bench.contenders.bare", *rows))
         rounds.keep("holdfast", ground.contend("bench.contenders.steps", *size))
+        rounds.keep(TOGETHER, ground.contend("bench.contenders.steps", *size, "--together"))
         if ground.with_peers:
             rounds.keep("LangGraph", ground.contend_peer("bench.peers.langgraph_sqlite", *size))
             rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_sqlite", *size))
@@ -35,6 +37,7 @@ def _report(rounds: Rounds, found: Findings) -> None:
         rounds.add(found, name, "steps_per_s", "/s")
     against_bare = rounds.ratio("holdfast", "bare")
     found.add(f"holdfast / bare group commit of {ROWS_A_COMMIT}", against_bare, "×", at_least(0.25))
+    found.add(f"{TOGETHER} / bare", rounds.ratio(TOGETHER, "bare"), "×")
     peers = [rounds.samples(name) for name in ("LangGraph", "DBOS") if name in rounds.answers]
     if peers:
         better = [max(each) for each in zip(*peers, strict=True)]

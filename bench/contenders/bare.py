@@ -14,9 +14,9 @@ import apsw
 
 from bench.ground import CHECKOUT
 from bench.workload import Tally, answer, bytes_on_disk, leave, result_of_step
+from holdfast.store.sqlite.connection import PAGE_BYTES
 
 MIGRATIONS = CHECKOUT / "src" / "holdfast" / "store" / "sqlite" / "migrations"
-PAGE_SIZE = 8192
 INSERT = (
     "INSERT INTO events (run, n, at_us, type, position, kind, status, segment, scope, name, key, occurrence,"
     " started_at_us, token, args_hash, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -27,7 +27,7 @@ Row = tuple[int | str | bytes | None, ...]
 def made(file: Path) -> apsw.Connection:
     """A database of holdfast's schema, with the settings of holdfast's connections."""
     database = apsw.Connection(str(file))
-    database.pragma("page_size", PAGE_SIZE)
+    database.pragma("page_size", PAGE_BYTES)
     database.pragma("journal_mode", "wal")
     database.pragma("synchronous", "full")
     for migration in sorted(MIGRATIONS.glob("*.sql")):
@@ -81,8 +81,8 @@ def main(number: int, runs: int, batch: int, folder: Path) -> None:
     database = made(folder / "bare.db")
     tally = write(database, rows_of(number, runs), batch)
     figures = tally.figures()
-    size = bytes_on_disk(folder)
     database.close()
+    size = bytes_on_disk(folder)
     figures |= {
         "steps": number,
         "steps_per_s": number / tally.wall_s,

@@ -44,25 +44,27 @@ async def stepper(ctx: Context, number: int, steps: int, alone: bool) -> int:
     return done.steps
 
 
-async def main(agents: int, steps: int, folder: Path) -> None:
-    """Start them, run them to their ends, answer the figures."""
+async def main(agents: int, steps: int, folder: Path, *, together: bool = False) -> None:
+    """Start them, run them to their ends, answer the figures. `together`: all results are awaited at once."""
     tally.expected = agents * steps
     async with open_store(f"sqlite:///{folder / 'holdfast.db'}") as store:
         client = Client(store)
         began_s = time.perf_counter()
-        handles = [
-            await client.start(stepper, number, steps, agents == 1, id=f"agent-{number}")
-            for number in range(agents)
-        ]
+        alone = agents == 1
+        handles = [await client.start(stepper, n, steps, alone, id=f"agent-{n}") for n in range(agents)]
         started_s = time.perf_counter() - began_s
         async with Worker(store, agents=[stepper], capacity=agents):
-            for handle in handles:
-                if await handle.result() != steps:
-                    raise RuntimeError(f"{handle.id} ended with fewer steps than asked for")
+            if together:
+                results = await asyncio.gather(*(handle.result() for handle in handles))
+            else:
+                results = [await handle.result() for handle in handles]
             whole_s = time.perf_counter() - began_s
-            size = bytes_on_disk(folder)
-    figures = tally.figures()
-    answer({**figures, "whole_s": whole_s, "start_s": started_s, "bytes_per_step": size / tally.expected})
+    if results != [steps] * agents:
+        raise RuntimeError("an agent ended with fewer steps than asked for")
+    size = bytes_on_disk(folder)
+    answer(
+        {**tally.figures(), "whole_s": whole_s, "start_s": started_s, "bytes_per_step": size / tally.expected}
+    )
 
 
 def profiled(agents: int, steps: int, folder: Path, file: Path) -> None:
@@ -79,10 +81,11 @@ if __name__ == "__main__":
     parser.add_argument("--agents", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--together", action="store_true", help="await all results at once")
     parser.add_argument("--profile", type=Path, help="write cProfile's statistics here")
     options = parser.parse_args()
     if options.profile is None:
-        asyncio.run(main(options.agents, options.steps, options.folder))
+        asyncio.run(main(options.agents, options.steps, options.folder, together=options.together))
     else:
         profiled(options.agents, options.steps, options.folder, options.profile)
     leave()
