@@ -40,9 +40,8 @@ class Controller:
 
     async def run(self) -> None:
         """Sweep until cancelled. A store that does not answer is tried again."""
-        rest_s = await self.round()
-        while await asyncio.sleep(rest_s, result=True):
-            rest_s = await self.round()
+        while True:  # noqa: ASYNC110 - no event tells that a deadline has passed
+            await asyncio.sleep(await self.round())
 
     async def round(self) -> float:
         """One sweep; returns how long to rest before the next, with jitter so that many controllers spread."""
