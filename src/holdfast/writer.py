@@ -226,6 +226,8 @@ class WriterPort:
     def submit(
         self, entry: Entry | None, checkpoint: NewCheckpoint | None = None
     ) -> asyncio.Future[Committed]:
+        if entry is not None:
+            self.opened(None)  # its outcome follows: it is not announced as open any more
         change = self._change((entry,) if entry is not None else (), checkpoint, None)
         if entry is not None:
             self._position += 1
