@@ -192,6 +192,12 @@ class SimClock:
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
         self.ahead_us = 0
+        self.jumped = False
+
+    def jump(self, seconds: int) -> None:
+        """Somebody sets the wall clock."""
+        self.ahead_us += seconds * 1_000_000
+        self.jumped = True
 
     def wall_us(self) -> int:
         return WALL_US + self.ahead_us + round(self._loop.time() * 1e6)

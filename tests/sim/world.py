@@ -24,6 +24,7 @@ from holdfast.controller import Controller
 from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
 from holdfast.heart import Heart
 from holdfast.model import Claim, Created, Level, Run, RunFilter, RunState, Sample
+from holdfast.rules.lease import LEASE_S
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.worker import Worker
 from tests.sim import agents
@@ -39,6 +40,7 @@ PACE: Final = (
 )
 """How often the simulated workers and controllers look, in virtual seconds: 5 to 50 times slower than real ones, so
 that a simulated hour is cheap, and news arrive late. No promise may depend on it."""
+LEASE_US: Final = LEASE_S * 1_000_000
 LIVENESS_S: Final = 5_400.0
 """Within this after the last fault every run has ended."""
 WRITES: Final = frozenset({
@@ -87,6 +89,7 @@ class SimStore:
         self._inner = SQLiteStore(world.path, clock=world.clock, inline=True)
         self.severed = False
         self.lock_paths: list[str] = []
+        self.worker: int | None = None
 
     @property
     def url(self) -> str:
@@ -160,11 +163,19 @@ class SimStore:
             raise
         if name in WRITES:
             world.committed(self._process, name, arguments, answer)
+        if name == "register_worker":
+            self.worker = answer
         await asyncio.sleep(world.latency_s())
         self._check()
         if fault == "after":
             raise StoreUnavailable("nobody knows what became of it")
         return answer
+
+    def finish_renewal(self) -> None:
+        """The process was stopped in the midst of renewing its lease, and now goes on."""
+        if self.worker is not None and not self.severed:
+            renewed = self._inner.renew_lease(self.worker, LEASE_US, None)
+            self._world.committed(self._process, "renew_lease", (self.worker,), renewed)
 
     def _later(self, deed: Callable[[], Any], name: str, arguments: Any = ()) -> NoReturn:
         """The deed is done, but long after its caller was told that it failed."""
@@ -511,7 +522,7 @@ class World:
 
     def _jump(self) -> None:
         self._fault("jump", "")
-        self.clock.ahead_us += self.faults.choice([-3_600, -60, 60, 3_600]) * 1_000_000
+        self.clock.jump(self.faults.choice([-3_600, -60, 60, 3_600]))
         self._most_ahead_us = max(self._most_ahead_us, self.clock.ahead_us)
 
     def _fault(self, what: str, whom: str) -> None:
@@ -618,6 +629,10 @@ class Crew:
         """SIGSTOP, and SIGCONT later."""
         process = self._process
         process.stopped = True
+        if self._world.faults.random() < 0.3 and self._stores:
+            self._world.loop.call_later(
+                seconds, self._stores[-1].finish_renewal, context=self._world.loop.outside()
+            )
         self._world.loop.call_later(
             seconds, setattr, process, "stopped", False, context=self._world.loop.outside()
         )
