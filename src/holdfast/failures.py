@@ -57,7 +57,8 @@ def user_frames(error: BaseException) -> str:
     kept = sum(_cut(link) for link in _chain(trace))
     if not kept:
         return ""
-    text = "".join(trace.format())
+    # A lone surrogate, in the name of a file say, cannot be recorded.
+    text = "".join(trace.format()).encode("utf-8", "replace").decode()
     if len(text) <= MAX_CHARS:
         return text
     half = MAX_CHARS // 2
