@@ -12,7 +12,7 @@ from holdfast.errors import StepFailed, UsageError
 from holdfast.failures import decode_failure, encode_failure, failure_of, stuck, timed_out
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Identity, Reason, Release, Retry
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import OpenCall, Recording, check_words
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall
@@ -116,6 +116,7 @@ class Execution:
     async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
         """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
         self._recording.end.check()
+        check_words("key", key)
         running = self._once.get(key)
         if running is None:
             running = self._once[key] = asyncio.create_task(

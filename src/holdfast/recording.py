@@ -42,6 +42,9 @@ R = TypeVar("R")
 _PATIENCE_S: Final = 60.0
 """How much longer than the first time a replayed abandoned call waits for the code to cancel it again."""
 
+MAX_WORDS: Final = 1_000
+"""Characters of a name or key: it is part of every identity, shown in every list, and kept in memory."""
+
 current_scope: ContextVar[str] = ContextVar("holdfast_scope", default="")
 """The scope path of the code that runs now. A context variable: Python 3.11's wait_for runs its body in a task of
 its own, which inherits it."""
@@ -135,14 +138,20 @@ class Recording:
         previous = self._open.get(scope)
         if previous is not None:
             self._close_previous(scope, previous, name)
-        call = OpenCall(kind, self._cursor.identify(scope, name, key), args_hash)
+        call = OpenCall(kind, self._identity(scope, name, key), args_hash)
         self._open[scope] = call
         return call
 
     def identify(self, kind: EntryKind, name: str, key: str | None) -> OpenCall:
         """Take the identity of a part of the call that is opened next."""
         self.end.check()
-        return OpenCall(kind, self._cursor.identify(current_scope.get(), name, key), b"")
+        return OpenCall(kind, self._identity(current_scope.get(), name, key), b"")
+
+    def _identity(self, scope: str, name: str, key: str | None) -> Identity:
+        check_words("name", name)
+        if key is not None:
+            check_words("key", key)
+        return self._cursor.identify(scope, name, key)
 
     @contextmanager
     def entered(self, call: OpenCall) -> Iterator[None]:
@@ -405,6 +414,21 @@ class Recording:
     def moment(self) -> tuple[int, str, int]:
         """The identity of this moment: it seeds chance."""
         return self._cursor.moment(current_scope.get())
+
+
+def check_words(what: str, words: object) -> None:
+    """Make sure that a name or key comes back from the store as it was given, or no replay would find it."""
+    if not isinstance(words, str):
+        raise UsageError(f"the {what} {words!r} of a ctx call is {type(words).__name__}: make it text, str(…)")
+    if len(words) > MAX_WORDS:
+        raise UsageError(
+            f"the {what} {words[:40]!r}… is {len(words)} characters long, over {MAX_WORDS}: use a hash of it"
+        )
+    if not words.isascii() and words.encode("utf-8", "replace").decode() != words:
+        raise UsageError(
+            f"the {what} {words[:80]!r} holds half a character (a lone surrogate), which cannot be recorded: "
+            "clean it first, text.encode('utf-8', 'backslashreplace').decode()"
+        )
 
 
 def _count(entries: tuple[Entry, ...]) -> dict[bool, int]:

@@ -42,3 +42,36 @@ async def test_an_error_with_half_a_character_in_its_line_is_recorded(engine: En
     run = await _ended(engine, opens)
     assert run.state is RunState.FAILED
     assert "caf?.py" in run.failure.message and "FileNotFoundError: caf?.py" in run.failure.frames
+
+
+@pytest.mark.parametrize("odd", ["\udcff", 5, "x" * 1001, b"a"])
+@pytest.mark.parametrize("where", ["key", "name", "once", "sleep", "signal"])
+async def test_a_name_or_key_that_would_not_come_back_is_refused_at_the_call(
+    engine: Engine, odd: Any, where: str
+) -> None:
+    calls: dict[str, Callable[[Context], Any]] = {
+        "key": lambda ctx: ctx.step(echo, "a", key=odd),
+        "name": lambda ctx: ctx.step(echo, "a", name=odd),
+        "once": lambda ctx: ctx.once(odd, echo, "a"),
+        "sleep": lambda ctx: ctx.sleep(0, key=odd),
+        "signal": lambda ctx: ctx.wait_for(odd),
+    }
+
+    @agent(retry=ONCE)
+    async def odd_words(ctx: Context) -> None:
+        await calls[where](ctx)
+
+    run = await _ended(engine, odd_words)
+    assert (run.state, run.failure.kind) == (RunState.FAILED, "fatal")
+    assert run.failure.type in ("UsageError", "TypeError") and await engine.entries() == []
+
+
+async def test_a_key_beyond_ascii_comes_back_as_it_was(engine: Engine) -> None:
+    @agent
+    async def naive(ctx: Context) -> str:
+        word = await ctx.step(echo, "a", key="naïve 🌿")
+        await ctx.sleep(1.05)
+        return word
+
+    run = await _ended(engine, naive)
+    assert (run.state, run.attempts) == (RunState.SUCCEEDED, 2)
