@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from holdfast.clock import Clock
-from holdfast.errors import HoldfastError, LeaseLost, RunNotFound, StoreError, StoreUnavailable
+from holdfast.errors import HoldfastError, LeaseLost, NotSerializable, RunNotFound, StoreError, StoreUnavailable
 from holdfast.model import (
     Change,
     Claim,
@@ -131,10 +131,10 @@ class Writer:
                     return [error] * len(changes)
                 await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
                 tries += 1
-            except HoldfastError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is one run's trouble, not the worker's
                 # One Change cannot be stored at all; find it, so that the others are not held up by it.
                 if len(changes) == 1:
-                    return [error]
+                    return [_not_stored(error)]
                 return [answer for change in changes for answer in await self._commit([change])]
             else:
                 self.trouble = None
@@ -175,6 +175,14 @@ class Writer:
         return found
 
 
+def _not_stored(error: Exception) -> HoldfastError:
+    if isinstance(error, HoldfastError):
+        return error
+    refused = NotSerializable(f"a value cannot be stored: {type(error).__name__}: {error}")
+    refused.__cause__ = error
+    return refused
+
+
 def _deliver(future: asyncio.Future[Committed], answer: Answer) -> None:
     if future.done():
         return
@@ -206,6 +214,7 @@ class WriterPort:
         self._step_since_us = 0
         self._step_told = True
         self._reason: Reason | None = None
+        self._telling: asyncio.Future[Committed] | None = None
         writer.follow(claim.run)
 
     @property
@@ -226,12 +235,18 @@ class WriterPort:
     def submit(
         self, entry: Entry | None, checkpoint: NewCheckpoint | None = None
     ) -> asyncio.Future[Committed]:
-        if entry is not None:
-            self.opened(None)  # its outcome follows: it is not announced as open any more
-        change = self._change((entry,) if entry is not None else (), checkpoint, None)
-        if entry is not None:
-            self._position += 1
-        return self._writer.submit(change)
+        if entry is None:
+            return self._writer.submit(self._change((), checkpoint, None))
+        self.opened(None)  # its outcome follows: it is not announced as open any more
+        answer = self._writer.submit(self._change((entry,), checkpoint, None))
+        self._position += 1
+        answer.add_done_callback(self._uncount)
+        return answer
+
+    def _uncount(self, answer: asyncio.Future[Committed]) -> None:
+        """An entry that cannot be stored takes no position: the attempt can still say how it ends."""
+        if not answer.cancelled() and isinstance(answer.exception(), NotSerializable):
+            self._position -= 1
 
     async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
         self.opened(None)
@@ -279,11 +294,11 @@ class WriterPort:
             started = {"name": self._step, "started_at_us": self._step_since_us}
             self.note(Note("step.started", msgspec.json.encode(started)))
         due = self._progress is not None and progress_rules.worth_recording(self._told_at_us, now_us)
-        if due or self._notes:
+        if (due or self._notes) and (self._telling is None or self._telling.done()):
             self._tell()
 
     def _tell(self) -> None:
-        self._writer.submit(self._change((), None, None))
+        self._telling = self._writer.submit(self._change((), None, None))
 
     def _change(
         self, entries: tuple[Entry, ...], checkpoint: NewCheckpoint | None, outcome: Outcome | None

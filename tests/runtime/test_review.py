@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from holdfast import Context, RetryPolicy, StepFailed, agent
-from holdfast.model import EntryStatus, RunState
+from holdfast import Context, RetryPolicy, agent, open_store
+from holdfast.clock import SystemClock
+from holdfast.model import Change, NewWorker, Note, Release, RunState, Served
+from holdfast.worker import Worker
+from holdfast.writer import MAX_WAITING, Writer, WriterPort
 from tests.faults import Engine
 
 ONCE = RetryPolicy(attempts=1)
@@ -75,3 +77,55 @@ async def test_a_key_beyond_ascii_comes_back_as_it_was(engine: Engine) -> None:
 
     run = await _ended(engine, naive)
     assert (run.state, run.attempts) == (RunState.SUCCEEDED, 2)
+
+
+async def test_a_change_the_store_cannot_take_ends_its_own_run_only(engine: Engine) -> None:
+    """Beside the limits of the API: whatever the driver raises for one value is one run's trouble."""
+    store = open_store(engine.url)
+    plain = store.commit
+
+    async def commit(changes: Sequence[Change]) -> Any:
+        if any(b"odd" in entry.payload for change in changes for entry in change.entries):
+            raise OverflowError("int too big to convert")
+        return await plain(changes)
+
+    store.commit = commit  # type: ignore[method-assign]
+
+    @agent(retry=ONCE)
+    async def says(ctx: Context, word: str) -> str:
+        await ctx.step(echo, "first")
+        return await ctx.step(echo, word)
+
+    for n, word in enumerate(["odd", "even", "odd", "even"]):
+        await engine.client.start(says, word, id=f"r{n}")
+    async with store, asyncio.timeout(10):
+        await Worker(store, [says], until_idle=True).run()
+    runs = [await engine.store.get_run(f"r{n}") for n in range(4)]
+    assert [run.state for run in runs] == [RunState.FAILED, RunState.SUCCEEDED] * 2
+    assert runs[0].failure is not None and "int too big to convert" in runs[0].failure.message
+    assert [run.attempts for run in runs] == [1] * 4
+
+
+async def test_a_chatty_run_keeps_one_change_of_news_in_memory_while_the_store_is_away(
+    engine: Engine,
+) -> None:
+    handle = await engine.client.start(chatty, id="r")
+    key = await engine.store.register_worker(
+        NewWorker(name="w", host="h", pid=1, capacity=1, serves=(Served(agent="chatty", version="0"),)), 10**9
+    )
+    (claim,) = await engine.store.claim(key, (Served(agent="chatty", version="0"),), 1)
+    writer = Writer(engine.store, lambda: True)
+    port = WriterPort(claim, engine.store, writer, SystemClock())
+    for n in range(MAX_WAITING + 1):  # the writer does not run: nothing is answered
+        port.note(Note("log", b"{}"))
+        port.tick(n * 50_000)
+    writing = asyncio.create_task(writer.run())
+    async with asyncio.timeout(10):
+        assert await port.settle(Release(), None)
+    writing.cancel()
+    assert (await handle.status()).state is RunState.QUEUED
+
+
+@agent
+async def chatty(ctx: Context) -> None:
+    """Never executed: its runs are only claimed."""
