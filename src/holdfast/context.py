@@ -10,6 +10,7 @@ Laws:
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -288,8 +289,13 @@ class Context:
     ) -> None:
         """Say how far the run is. `total` may be 0 (nothing to do) or None (unknown). Safe from any thread, silent
         while replaying; of several within 50 ms the newest wins."""
+        report = Progress(
+            current=_figure("current", current),
+            total=None if total is None else _figure("total", total),
+            description=_cleaned(description)[:1000],
+            phase=None if phase is None else _cleaned(phase)[:200],
+        )
         if not self._recording.silent:
-            report = Progress(current=current, total=total, description=description[:1000], phase=phase)
             self._port.report(report)
 
     # --- time and chance ------------------------------------------------------------------------------------
@@ -326,6 +332,20 @@ def _named(name: str | None, spec: Spec) -> str:
             f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
         )
     return chosen
+
+
+def _figure(what: str, figure: object) -> float:
+    try:
+        real = math.nan if isinstance(figure, str | bytes) else float(figure)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        real = math.nan
+    if not math.isfinite(real):
+        raise UsageError(f"the {what} of ctx.progress must be a finite number, not {repr(figure)[:80]}")
+    return figure if isinstance(figure, int) and abs(figure) < 2**53 else real
+
+
+def _cleaned(text: object) -> str:
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

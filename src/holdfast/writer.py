@@ -11,7 +11,14 @@ from typing import Final, TypeVar
 import msgspec
 
 from holdfast.clock import Clock
-from holdfast.errors import HoldfastError, LeaseLost, NotSerializable, RunNotFound, StoreError, StoreUnavailable
+from holdfast.errors import (
+    HoldfastError,
+    LeaseLost,
+    NotSerializable,
+    RunNotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from holdfast.model import (
     Change,
     Claim,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -129,3 +130,37 @@ async def test_a_chatty_run_keeps_one_change_of_news_in_memory_while_the_store_i
 @agent
 async def chatty(ctx: Context) -> None:
     """Never executed: its runs are only claimed."""
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 10**400, "3", None])
+async def test_progress_that_is_no_figure_is_refused_at_the_call(engine: Engine, odd: Any) -> None:
+    @agent(retry=ONCE)
+    async def counts(ctx: Context) -> None:
+        ctx.progress(odd, 10)
+
+    run = await _ended(engine, counts)
+    assert (run.state, run.failure.type) == (RunState.FAILED, "UsageError")
+    assert "finite number" in run.failure.message
+
+
+async def test_progress_on_a_file_with_half_a_character_in_its_name_is_recorded(engine: Engine) -> None:
+    @agent
+    async def names(ctx: Context) -> None:
+        ctx.progress(1, 2, "caf\udcff.py", phase="\udcff")
+        await ctx.step(echo, "a")
+
+    run = await _ended(engine, names)
+    progress = await engine.store.get_progress(run.key)
+    assert run.state is RunState.SUCCEEDED and progress is not None
+    assert (progress.description, progress.phase) == ("caf?.py", "?")
+
+
+@pytest.mark.parametrize("long", [timedelta.max, 1e30, 10**400, "99999999w"])
+async def test_a_sleep_longer_than_the_clock_is_refused_at_the_call(engine: Engine, long: Any) -> None:
+    @agent(retry=ONCE)
+    async def sleeps(ctx: Context) -> None:
+        await ctx.sleep(long)
+
+    run = await _ended(engine, sleeps)
+    assert (run.state, run.failure.type) == (RunState.FAILED, "UsageError")
+    assert "100 years" in run.failure.message and await engine.entries() == []
