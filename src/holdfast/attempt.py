@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from holdfast.agents import Agent
 from holdfast.capture import LogLine, current_log_sink, tell_dropped
 from holdfast.context import Context
 from holdfast.ending import Ending, Lost
-from holdfast.errors import HoldfastError, StepFailed, Unwind
+from holdfast.errors import FatalError, HoldfastError, StepFailed, Unwind
 from holdfast.execution import Execution
 from holdfast.failures import failure_of, step_failures, user_frames
 from holdfast.model import (
@@ -138,7 +138,7 @@ class Attempt:
         scene = contextvars.copy_context()
         scene.run(current_run.set, self.claim.run.id)
         scene.run(current_log_sink.set, self._log)
-        coroutine = self._agent.fn(context, *args)
+        coroutine = _staying(self._agent.fn(context, *args))
         self._task = asyncio.get_running_loop().create_task(
             coroutine, name=f"run {self.claim.run.id}", context=scene
         )
@@ -150,6 +150,8 @@ class Attempt:
         except asyncio.CancelledError:  # nobody waits for the code any more; it must record nothing
             self.interrupt(Lost(cancelled=False, message="the worker has gone"))
             raise
+        for task in self._execution.background:  # nobody awaits them any more
+            task.cancel()
         tell_dropped(self._log)
         return _result(self._task)
 
@@ -204,6 +206,14 @@ class Attempt:
         if not self._recording.silent:
             shown = {"level": line.level, "logger": line.logger, "message": line.message, "at_us": line.at_us}
             self._port.note(Note("log", codec.encode(shown, what="a log line")))
+
+
+async def _staying(agent: Awaitable[object]) -> object:
+    """What the agent returns. Its sys.exit() ends the run, not the process with everybody's runs in it."""
+    try:
+        return await agent
+    except SystemExit as error:
+        raise FatalError(f"the agent called sys.exit({error.code!r}): return, or raise an error") from error
 
 
 def _result(task: asyncio.Task[object]) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -164,3 +165,33 @@ async def test_a_sleep_longer_than_the_clock_is_refused_at_the_call(engine: Engi
     run = await _ended(engine, sleeps)
     assert (run.state, run.failure.type) == (RunState.FAILED, "UsageError")
     assert "100 years" in run.failure.message and await engine.entries() == []
+
+
+async def test_sys_exit_in_an_agent_fails_its_run_and_not_the_worker(engine: Engine) -> None:
+    @agent
+    async def leaves(ctx: Context) -> None:
+        await ctx.step(echo, "a")
+        sys.exit(3)
+
+    run = await _ended(engine, leaves)
+    assert (run.state, run.attempts) == (RunState.FAILED, 1)
+    assert "sys.exit(3)" in run.failure.message and "leaves" in run.failure.frames
+
+
+async def test_a_once_that_nobody_awaits_any_more_ends_with_its_attempt(engine: Engine) -> None:
+    ended = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    @agent
+    async def forgets(ctx: Context) -> str:
+        waiting = asyncio.create_task(ctx.once("k", slow))
+        await asyncio.sleep(0.05)
+        return "done" if not waiting.done() else "early"
+
+    run = await _ended(engine, forgets)
+    assert (run.state, run.result, ended.is_set()) == (RunState.SUCCEEDED, b'"done"', True)
