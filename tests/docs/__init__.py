@@ -1,0 +1,1 @@
+"""The pages, executed and compared with what is there."""
