@@ -531,7 +531,7 @@ class Worker:
     def _begin_drain(self, reason: Reason) -> None:
         if self._end is None:
             self._end = Park(reason=reason) if reason is Reason.PARKED else Release(reason=reason)
-            self._drain_since = self._time()
+            self._drain_since = self._time() if self._loop is not None else 0.0
             self._wake.set()
 
     def _on_loop(self, call: Callable[[], None]) -> None:
