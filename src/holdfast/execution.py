@@ -12,7 +12,7 @@ from holdfast.errors import StepFailed, UsageError
 from holdfast.failures import decode_failure, encode_failure, failure_of, stuck, timed_out
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Identity, Reason, Release, Retry
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording, check_words
+from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall
@@ -115,7 +115,7 @@ class Execution:
 
     async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
         """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
-        self._recording.end.check()
+        self._recording.enter()
         check_words("key", key)
         running = self._once.get(key)
         if running is None:
@@ -138,6 +138,7 @@ class Execution:
             task.exception()  # read here, so that nobody being there any more is no warning
 
     async def _run_once(self, key: str, body: Body, policy: RetryPolicy) -> Entry:
+        current_scope.set(ONCE_SCOPE)
         entry = await self._recording.guarded(self._port.once(key))
         if entry is not None:
             return entry

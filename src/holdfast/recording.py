@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -41,6 +42,10 @@ R = TypeVar("R")
 
 _PATIENCE_S: Final = 60.0
 """How much longer than the first time a replayed abandoned call waits for the code to cancel it again."""
+
+ONCE_SCOPE: Final = "once"
+"""Where the body of a ctx.once runs: outside all scopes, so no call has an identity there. No branch is called so:
+a branch's path has a group in it."""
 
 MAX_WORDS: Final = 1_000
 """Characters of a name or key: it is part of every identity, shown in every list, and kept in memory."""
@@ -115,6 +120,7 @@ class Recording:
     def __init__(self, port: Port, cursor: Cursor) -> None:
         self.end = EndOfAttempt()
         self.last_state: NewCheckpoint | None = None
+        self._thread = threading.get_ident()
         self._port = port
         self._cursor = cursor
         self._open: dict[str, OpenCall] = {}
@@ -133,8 +139,7 @@ class Recording:
 
     def begin(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes) -> OpenCall:
         """Take the identity of a call and open it. One call at a time in a scope: a second raises UsageError."""
-        self.end.check()
-        scope = current_scope.get()
+        scope = self.enter()
         previous = self._open.get(scope)
         if previous is not None:
             self._close_previous(scope, previous, name)
@@ -144,8 +149,23 @@ class Recording:
 
     def identify(self, kind: EntryKind, name: str, key: str | None) -> OpenCall:
         """Take the identity of a part of the call that is opened next."""
+        return OpenCall(kind, self._identity(self.enter(), name, key), b"")
+
+    def enter(self) -> str:
+        """The scope of a call that is made here and now; every call of the Context comes through here."""
         self.end.check()
-        return OpenCall(kind, self._identity(current_scope.get(), name, key), b"")
+        if threading.get_ident() != self._thread:
+            raise UsageError(
+                "ctx was called in another thread than its agent's: only ctx.progress may be; "
+                "return from the thread what the agent then does with ctx"
+            )
+        scope = current_scope.get()
+        if scope == ONCE_SCOPE:
+            raise UsageError(
+                "ctx was called in the body of a ctx.once, which is executed once and never replayed: "
+                "make the call before it, or after it with what it returned"
+            )
+        return scope
 
     def _identity(self, scope: str, name: str, key: str | None) -> Identity:
         check_words("name", name)
@@ -169,8 +189,7 @@ class Recording:
 
     def at_root(self, what: str) -> None:
         """Make sure that `what` is called at the root and with no call open."""
-        self.end.check()
-        scope = current_scope.get()
+        scope = self.enter()
         if scope:
             raise UsageError(f"ctx.{what} belongs to the root of the agent, not into the branch {scope!r}")
         if self._open:
@@ -419,7 +438,9 @@ class Recording:
 def check_words(what: str, words: object) -> None:
     """Make sure that a name or key comes back from the store as it was given, or no replay would find it."""
     if not isinstance(words, str):
-        raise UsageError(f"the {what} {words!r} of a ctx call is {type(words).__name__}: make it text, str(…)")
+        raise UsageError(
+            f"the {what} {words!r} of a ctx call is {type(words).__name__}: make it text, str(…)"
+        )
     if len(words) > MAX_WORDS:
         raise UsageError(
             f"the {what} {words[:40]!r}… is {len(words)} characters long, over {MAX_WORDS}: use a hash of it"

@@ -195,3 +195,50 @@ async def test_a_once_that_nobody_awaits_any_more_ends_with_its_attempt(engine: 
 
     run = await _ended(engine, forgets)
     assert (run.state, run.result, ended.is_set()) == (RunState.SUCCEEDED, b'"done"', True)
+
+
+async def test_a_worker_may_be_left_before_it_began(engine: Engine) -> None:
+    async with asyncio.timeout(10):
+        async with Worker(engine.store, [chatty]):
+            pass
+    assert [worker for worker in await engine.store.list_workers() if worker.alive] == []
+
+
+@pytest.mark.parametrize("call", ["step", "sleep", "once", "same", "checkpoint"])
+async def test_a_call_inside_the_body_of_a_once_is_refused(engine: Engine, call: str) -> None:
+    @agent(retry=ONCE)
+    async def nests(ctx: Context) -> None:
+        async def body() -> None:
+            if call == "step":
+                await ctx.step(echo, "a")
+            elif call == "sleep":
+                await ctx.sleep(0)
+            elif call == "checkpoint":
+                await ctx.checkpoint({})
+            else:
+                await ctx.once("k" if call == "same" else "other", echo, "a")
+
+        await ctx.once("k", body)
+
+    run = await _ended(engine, nests)
+    assert run.state is RunState.FAILED and "body of a ctx.once" in run.failure.message
+    assert [entry.kind for entry in await engine.entries()] == ["once"]
+
+
+@pytest.mark.parametrize("call", ["step", "once", "restore"])
+async def test_a_call_from_another_thread_is_refused(engine: Engine, call: str) -> None:
+    @agent(retry=ONCE)
+    async def threads(ctx: Context) -> None:
+        async def there() -> None:
+            if call == "step":
+                await ctx.step(echo, "a")
+            elif call == "once":
+                await ctx.once("k", echo, "a")
+            else:
+                ctx.restore(dict)
+
+        await asyncio.to_thread(asyncio.run, there())
+
+    run = await _ended(engine, threads)
+    assert run.state is RunState.FAILED and "another thread" in run.failure.message
+    assert await engine.entries() == []
