@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from holdfast import threads
 from holdfast.codec import Shape
@@ -75,20 +75,21 @@ async def execute(body: Body, on_stuck: Callable[[bool], None], stray: list[thre
     Raises what it raised, BodyTimedOut or BodyStuck. A thread that is left behind is appended to `stray`.
     """
     if body.is_async:
-        return await _on_loop(body)
+        return await _on_loop(body.fn(*body.args), body.timeout_s)
     result = await _in_thread(body, on_stuck, stray)
     if inspect.isawaitable(result):  # a lambda or a partial round an async function
-        return await result
+        return await _on_loop(result, body.timeout_s)
     return result
 
 
-async def _on_loop(body: Body) -> object:
-    if body.timeout_s is None:
-        return await body.fn(*body.args)  # type: ignore[misc]  # is_async says that it is a coroutine
-    clock = asyncio.timeout(body.timeout_s)
+async def _on_loop(called: object, timeout_s: float | None) -> object:
+    awaitable = cast("Awaitable[object]", called)
+    if timeout_s is None:
+        return await awaitable
+    clock = asyncio.timeout(timeout_s)
     try:
         async with clock:
-            return await body.fn(*body.args)  # type: ignore[misc]
+            return await awaitable
     except TimeoutError as error:
         if clock.expired():
             raise BodyTimedOut from error

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
-from holdfast.errors import StepFailed, UsageError
-from holdfast.failures import decode_failure, encode_failure, failure_of, stuck, timed_out
-from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Identity, Reason, Release, Retry
+from holdfast.errors import StepFailed, Unwind, UsageError
+from holdfast.failures import cancelled_within, decode_failure, encode_failure, failure_of, stuck, timed_out
+from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
 from holdfast.port import Port
 from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope
 from holdfast.rules import retry as retry_rules
@@ -67,11 +67,13 @@ class Execution:
             self._port.opened(call.name, call.started_at_us)
             try:
                 payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
-            except asyncio.CancelledError:
-                self._recording.end.check()
-                self._recording.abandon(call)
+            except (KeyboardInterrupt, GeneratorExit, Unwind):
                 raise
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a step body may raise anything
+            except BaseException as error:  # noqa: BLE001 - a step body may raise anything
+                if isinstance(error, asyncio.CancelledError) and _cancelling():
+                    self._recording.end.check()
+                    self._recording.abandon(call)
+                    raise
                 call.tries += 1
                 await self._try_failed(call, error, policy)
             else:
@@ -87,7 +89,7 @@ class Execution:
         if isinstance(error, BodyStuck):
             await self._recording.tried(call, stuck(call.name))
             raise self._recording.end.unwinding(Release(reason=Reason.STUCK))
-        failure = timed_out(call.name) if isinstance(error, BodyTimedOut) else failure_of(error, policy)
+        failure = _failure(call, error, policy)
         delay_s = retry_rules.next_delay_s(policy, failure, call.tries, self._chance())
         if delay_s is None:
             if call.tries > 1:
@@ -154,6 +156,20 @@ class Execution:
             pass
         assert call.entry is not None
         return replace(call.entry, position=call.position, at_us=call.at_us)
+
+
+def _cancelling() -> bool:
+    """Whether somebody cancels the code that runs now; else its CancelledError came from what it awaited."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _failure(call: OpenCall, error: BaseException, policy: RetryPolicy) -> Failure:
+    if isinstance(error, BodyTimedOut):
+        return timed_out(call.name)
+    if isinstance(error, asyncio.CancelledError):
+        return cancelled_within(call.name, error)
+    return failure_of(error, policy)
 
 
 def _step_failed(call: OpenCall, entry: Entry) -> StepFailed:

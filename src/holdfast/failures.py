@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,12 @@ def timed_out(step: str) -> Failure:
     return Failure(
         kind=FailureKind.TIMED_OUT, type="TimeoutError", message=f"step {step!r} ran out of its time"
     )
+
+
+def cancelled_within(step: str, error: asyncio.CancelledError) -> Failure:
+    """The body raised CancelledError: something that it awaited was cancelled, not the step."""
+    message = f"the body of step {step!r} raised CancelledError, though nobody cancelled the step"
+    return Failure(kind=FailureKind.FATAL, type="CancelledError", message=message, frames=user_frames(error))
 
 
 def stuck(step: str) -> Failure:

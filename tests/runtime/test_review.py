@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import Context, RetryPolicy, agent, open_store
+from holdfast import Context, RetryPolicy, StepFailed, agent, open_store
 from holdfast.clock import SystemClock
-from holdfast.model import Change, NewWorker, Note, Release, RunState, Served
+from holdfast.model import Change, EntryStatus, NewWorker, Note, Release, RunState, Served
 from holdfast.worker import Worker
 from holdfast.writer import MAX_WAITING, Writer, WriterPort
 from tests.faults import Engine
@@ -242,3 +242,53 @@ async def test_a_call_from_another_thread_is_refused(engine: Engine, call: str) 
     run = await _ended(engine, threads)
     assert run.state is RunState.FAILED and "another thread" in run.failure.message
     assert await engine.entries() == []
+
+
+class Odd(BaseException):
+    """Not an Exception: test frameworks and event loops have such."""
+
+
+@pytest.mark.parametrize("kind", [Odd, asyncio.CancelledError])
+async def test_a_body_that_raises_anything_leaves_a_failure_that_replays(engine: Engine, kind: Any) -> None:
+    async def body() -> None:
+        raise kind
+
+    seen: list[str] = []
+
+    @agent(retry=ONCE)
+    async def goes_on(ctx: Context) -> str:
+        try:
+            await ctx.step(body)
+        except StepFailed as error:
+            seen.append(error.failure.type)
+        word = await ctx.step(echo, "b")
+        await ctx.sleep(1.05)
+        return word
+
+    run = await _ended(engine, goes_on)
+    assert (run.state, run.attempts, seen) == (RunState.SUCCEEDED, 2, [kind.__name__] * 2)
+
+
+async def test_a_body_that_awaits_something_cancelled_fails_its_step(engine: Engine) -> None:
+    async def body() -> None:
+        inner = asyncio.create_task(asyncio.sleep(5))
+        await asyncio.sleep(0)
+        inner.cancel()
+        await inner
+
+    @agent(retry=ONCE)
+    async def awaits(ctx: Context) -> None:
+        await ctx.step(body)
+
+    run = await _ended(engine, awaits)
+    assert run.state is RunState.FAILED and "nobody cancelled the step" in run.failure.message
+    assert [entry.status for entry in await engine.entries()] == [EntryStatus.FAILED]
+
+
+async def test_the_timeout_of_a_step_holds_for_a_lambda_round_an_async_function(engine: Engine) -> None:
+    @agent(retry=ONCE)
+    async def hurries(ctx: Context) -> None:
+        await ctx.step(lambda: asyncio.sleep(3600), name="slow", timeout=0.05, retry=ONCE)
+
+    run = await _ended(engine, hurries)
+    assert (run.state, run.failure.kind) == (RunState.FAILED, "timed_out")
