@@ -268,7 +268,11 @@ class Context:
             return _decoded(entry.payload, kind, f"the signal {call.name!r}")
 
     async def _receive(self, call: OpenCall, until_us: int | None) -> Entry:
-        newest, signals = await self._recording.guarded(self._port.inbox())
+        try:
+            newest, signals = await self._recording.guarded(self._port.inbox())
+        except asyncio.CancelledError:
+            self._recording.cancelled(call)
+            raise
         signal = next((signal for signal in signals if signal.name == call.name), None)
         if signal is not None:
             return await self._recording.record(call, EntryStatus.OK, signal.payload, signal=signal.n)

@@ -217,6 +217,7 @@ class Recording:
         if isinstance(answer, Recorded):
             self._cursor.use(answer.entry)
         elif isinstance(answer, Execute):
+            call.started_at_us = self._port.now_us()
             self.abandon(call)
         elif isinstance(answer, Mismatch):
             self.end.hold(answer)
@@ -238,10 +239,15 @@ class Recording:
             self.end.hold(answer)
         if not isinstance(answer, Execute):
             self.end.hold(_blocked(call, answer))
-        if self._port.asked is not None or self._port.slow_down_s:
-            await self.safe_point()
-        call.tries = self._cursor.tries(call.identity)
         call.started_at_us = self._port.now_us()
+        if self._port.asked is not None or self._port.slow_down_s:
+            try:
+                await self.safe_point()
+            except asyncio.CancelledError:
+                self.cancelled(call)
+                raise
+            call.started_at_us = self._port.now_us()
+        call.tries = self._cursor.tries(call.identity)
         return None
 
     def deliver(self, call: OpenCall) -> None:
@@ -279,8 +285,10 @@ class Recording:
             raise self.end.unwinding(self._port.asked)
         if self._port.slow_down_s:
             self._port.throttled(True)
-            await asyncio.sleep(self._port.slow_down_s)
-            self._port.throttled(False)
+            try:
+                await asyncio.sleep(self._port.slow_down_s)
+            finally:
+                self._port.throttled(False)
             self.end.check()
 
     # --- recording ------------------------------------------------------------------------------------------
@@ -319,6 +327,11 @@ class Recording:
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"))
             self._cursor.recorded(call.identity)
+
+    def cancelled(self, call: OpenCall) -> None:
+        """The call was cancelled: by the end of the attempt, which raises here, or by the code."""
+        self.end.check()
+        self.abandon(call)
 
     async def tried(self, call: OpenCall, failure: Failure) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast import Context, RetryPolicy, StepFailed, agent, open_store
 from holdfast.clock import SystemClock
-from holdfast.model import Change, EntryStatus, NewWorker, Note, Release, RunState, Served
+from holdfast.model import Change, EntryStatus, Level, NewWorker, Note, Reason, Release, RunState, Served
 from holdfast.worker import Worker
 from holdfast.writer import MAX_WAITING, Writer, WriterPort
 from tests.faults import Engine
@@ -292,3 +292,92 @@ async def test_the_timeout_of_a_step_holds_for_a_lambda_round_an_async_function(
 
     run = await _ended(engine, hurries)
     assert (run.state, run.failure.kind) == (RunState.FAILED, "timed_out")
+
+
+async def test_a_wait_cancelled_while_it_looks_into_the_inbox_replays(engine: Engine) -> None:
+    store = open_store(engine.url)
+    plain = store.read_inbox
+
+    async def slow(run_key: int) -> Any:
+        await asyncio.sleep(0.3)
+        return await plain(run_key)
+
+    store.read_inbox = slow  # type: ignore[method-assign]
+
+    @agent(retry=ONCE)
+    async def waits(ctx: Context) -> str:
+        try:
+            await asyncio.wait_for(ctx.wait_for("s"), 0.1)
+        except TimeoutError:
+            await ctx.step(echo, "too late")
+        await ctx.sleep(1.05)
+        return "done"
+
+    await engine.client.start(waits, id="r")
+    async with store, asyncio.timeout(10):
+        await Worker(store, [waits], until_idle=True).run()
+    run = await engine.store.get_run("r")
+    assert (run.state, run.attempts) == (RunState.SUCCEEDED, 2)
+
+
+class Pressed:
+    """The heart of a worker whose machine comes to be short of something."""
+
+    trusted = True
+    level = Level.OK
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def beat(self) -> None: ...
+
+    def take_warning(self) -> str | None:
+        return None
+
+
+async def test_a_step_cancelled_while_it_is_throttled_leaves_an_abandoned_entry(engine: Engine) -> None:
+    pressed = Pressed()
+
+    @agent(retry=ONCE)
+    async def hurries(ctx: Context) -> str:
+        pressed.level = Level.CRITICAL
+        await asyncio.sleep(0.5)  # the worker looks at its heart at least so often
+        try:
+            await asyncio.wait_for(ctx.step(echo, "a"), 0.02)
+        except TimeoutError:
+            return "cancelled"
+        return "not cancelled"
+
+    run = await _ended(engine, hurries, heart=lambda *_: pressed)
+    assert (run.state, run.result, run.reason) == (RunState.SUCCEEDED, b'"cancelled"', None)
+    (entry,) = await engine.entries()
+    assert entry.status is EntryStatus.ABANDONED and entry.started_at_us > 0
+
+
+async def test_a_call_abandoned_before_it_began_is_not_waited_for_since_the_epoch(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.recording._PATIENCE_S", 0.05)
+    cancels = True
+
+    @agent(retry=ONCE)
+    async def changes(ctx: Context) -> str:
+        if cancels:
+            task = asyncio.create_task(ctx.step(echo, "a"))
+            task.cancel()
+            await asyncio.wait({task})
+        else:
+            await ctx.step(echo, "a")
+        await ctx.sleep(1.05)
+        return "done"
+
+    await engine.client.start(changes, id="r")
+    async with asyncio.timeout(10), open_store(engine.url) as store, Worker(store, [changes]):
+        while (await store.get_run("r")).state is not RunState.WAITING:  # noqa: ASYNC110 - another loop's doing
+            await asyncio.sleep(0.02)
+        cancels = False
+        while (await store.get_run("r")).reason is not Reason.MISMATCH:  # noqa: ASYNC110 - another loop's doing
+            await asyncio.sleep(0.02)
+    run = await engine.store.get_run("r")
+    assert run.mismatch is not None and "nothing cancels it" in run.mismatch.message
