@@ -90,7 +90,9 @@ class Page:
             await handle.result()
 
     async def with_a_client(self, code: types.CodeType, directive: str) -> None:
-        agents = list({id(one): one for one in self.names.values() if isinstance(one, holdfast.Agent)}.values())
+        agents = list(
+            {id(one): one for one in self.names.values() if isinstance(one, holdfast.Agent)}.values()
+        )
         async with holdfast.open_store(self.folder / "page.db") as store, holdfast.Worker(store, agents):
             self.names |= {"store": store, "client": holdfast.Client(store)}
             if directive.startswith("handle = "):
@@ -125,16 +127,15 @@ class Page:
         while True:
             done = subprocess.run(
                 self.argv(words), cwd=self.folder, env=self.environ, text=True, timeout=PATIENCE_S,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                capture_output=True,
             )  # fmt: skip
-            missing = self.missing(shown, done.stdout)
+            missing = self.missing(shown, done.stdout, done.stderr)
             if missing is None and done.returncode == wanted:
                 return
             if words[0] not in LOOKS or time.monotonic() > until:
                 break
-            time.sleep(0.1)
         told = f"line {block.line}: holdfast {shlex.join(words)} left with {done.returncode}, not {wanted}"
-        raise SystemExit(f"{told}; not in its output: {missing!r}\n{done.stdout}")
+        raise SystemExit(f"{told}; not in its output: {missing!r}\n{done.stderr}{done.stdout}")
 
     def argv(self, words: list[str]) -> list[str]:
         return [sys.executable, "-m", "holdfast", *words]
@@ -154,15 +155,19 @@ class Page:
                 return
         raise SystemExit(f"{process.args} ended before it said {text!r}:\n{seen}")
 
-    def missing(self, shown: list[str], output: str) -> str | None:
-        """The first line that is shown, and not in the output after those before it."""
-        there = iter([self.loose(line) for line in output.splitlines()])
+    def missing(self, shown: list[str], *outputs: str) -> str | None:
+        """The first line that is shown, and in none of the outputs after those before it."""
+        left = [[self.loose(line) for line in output.splitlines()] for output in outputs]
         for line in shown:
             wanted = self.loose(line)
             if wanted in ("", "…"):
                 continue
-            begin = wanted.removesuffix("…").rstrip()
-            if not any(one == begin or (wanted.endswith("…") and one.startswith(begin)) for one in there):
+            for lines in left:
+                at = next((at for at, one in enumerate(lines) if _fits(wanted, one)), None)
+                if at is not None:
+                    del lines[: at + 1]
+                    break
+            else:
                 return line
         return None
 
@@ -171,6 +176,13 @@ class Page:
         line = re.sub(r"[━╸╺]+", " ", line)
         line = re.sub(r"\d+(\.\d+)?(ms|s|m|h|d)?", "0", line)
         return " ".join(line.split())
+
+
+def _fits(wanted: str, line: str) -> bool:
+    """Whether the line is the wanted one; … at its end stands for anything."""
+    if wanted.endswith("…"):
+        return line.startswith(wanted.removesuffix("…").rstrip())
+    return line == wanted
 
 
 def _arguments(source: str) -> set[str]:

@@ -35,11 +35,17 @@ CALLABLES = [
 
 def headings(page: str) -> set[str]:
     text = (DOCS / page).read_text("utf-8")
-    return {title for line in re.findall(r"^#{2,4} (.+)$", text, re.MULTILINE) for title in re.findall(r"`([^`]+)`", line)}
+    return {
+        title
+        for line in re.findall(r"^#{2,4} (.+)$", text, re.MULTILINE)
+        for title in re.findall(r"`([^`]+)`", line)
+    }
 
 
 def code_in(text: str) -> str:
-    return "\n".join(re.findall(r"`[^`\n]+`", text) + re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL))
+    return "\n".join(
+        re.findall(r"`[^`\n]+`", text) + re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
+    )
 
 
 def own_errors() -> list[str]:
@@ -51,8 +57,16 @@ def own_errors() -> list[str]:
 
 
 def event_types() -> set[str]:
-    sources = [path.read_text("utf-8") for path in (ROOT / "src" / "holdfast").rglob("*.py") if "testing" not in path.parts]
-    noted = {name for text in sources for name in re.findall(r'(?:Note\(|_add_note\([\w., ]*?)"([a-z][a-z.]*)"', text)}
+    sources = [
+        path.read_text("utf-8")
+        for path in (ROOT / "src" / "holdfast").rglob("*.py")
+        if "testing" not in path.parts
+    ]
+    noted = {
+        name
+        for text in sources
+        for name in re.findall(r'(?:Note\(|_add_note\([\w., ]*?)"([a-z][a-z.]*)"', text)
+    }
     return {f"run.{state}" for state in RunState} | set(ENTRY_EVENTS.values()) | noted
 
 
@@ -67,7 +81,9 @@ def test_every_error_has_a_heading(name: str) -> None:
 
 
 def test_every_type_of_event_has_a_heading_and_no_other() -> None:
-    named = {name for name in headings("guide/events-and-watching.md") if re.fullmatch(r"[a-z]+(\.[a-z]+)?", name)}
+    named = {
+        name for name in headings("guide/events-and-watching.md") if re.fullmatch(r"[a-z]+(\.[a-z]+)?", name)
+    }
     assert named == event_types()
 
 
