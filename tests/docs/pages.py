@@ -1,7 +1,7 @@
 """The blocks of a page: what it shows as code, and what stands in the comment above it for the one who runs it.
 
-A fence may be preceded by `<!-- test: … -->`: `skip` (not run), `exit N`, `kill after TEXT`, `ctrl-c after TEXT`,
-`edit`, or `handle = agent(args)`. A Python block after a line that names a file ("`research.py`:") is that file.
+A fence may be preceded by `<!-- test: … -->`: `skip` (not run), `exit N`, `kill after TEXT`, `ctrl-c after TEXT`
+or `handle = agent(args)`. A Python block after a line that names a file ("`research.py`:") is that file.
 """
 
 from __future__ import annotations
