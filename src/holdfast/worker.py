@@ -68,6 +68,10 @@ GRACE_S: Final = 10.0
 """How long code may go on after it was told to end; then the worker replaces itself."""
 
 
+_PAUSE: Final = Release(reason=Reason.PAUSED)
+"""The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
+
+
 class HeartLike(Protocol):
     """What a worker needs of its heart; the simulator brings one without threads."""
 
@@ -448,8 +452,8 @@ class Worker:
             cancelled = ask is not None and ask.state is RunState.CANCELLED
             self._tell_to_end(tenure, Lost(cancelled=cancelled, message="another attempt owns the run"))
         elif ask.asked == "pause":
-            tenure.port.asked = tenure.port.asked or Park(reason=Reason.PAUSED)
-        elif isinstance(tenure.port.asked, Park) and tenure.port.asked.reason is Reason.PAUSED:
+            tenure.port.asked = tenure.port.asked or _PAUSE
+        elif tenure.port.asked is _PAUSE:
             tenure.port.asked = None  # resumed before it parked
 
     def _tell_to_end(self, tenure: _Tenure, ending: Ending) -> None:

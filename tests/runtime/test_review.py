@@ -381,3 +381,19 @@ async def test_a_call_abandoned_before_it_began_is_not_waited_for_since_the_epoc
             await asyncio.sleep(0.02)
     run = await engine.store.get_run("r")
     assert run.mismatch is not None and "nothing cancels it" in run.mismatch.message
+
+
+async def test_a_pause_taken_back_just_before_the_safe_point_does_not_stay(engine: Engine) -> None:
+    async def hesitate() -> None:
+        await handle.pause()
+        await asyncio.sleep(0.5)  # the worker has heard of it by now
+        await handle.resume()  # of this it hears only after the step is over
+
+    @agent
+    async def goes_on(ctx: Context) -> str:
+        await ctx.step(hesitate)
+        return await ctx.step(echo, "done")
+
+    handle = await engine.client.start(goes_on, id="r")
+    async with asyncio.timeout(10), open_store(engine.url) as store, Worker(store, [goes_on]):
+        assert await handle.result() == "done"
