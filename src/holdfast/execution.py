@@ -69,7 +69,7 @@ class Execution:
                 payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
             except (KeyboardInterrupt, GeneratorExit, Unwind):
                 raise
-            except BaseException as error:  # noqa: BLE001 - a step body may raise anything
+            except BaseException as error:
                 if isinstance(error, asyncio.CancelledError) and _cancelling():
                     self._recording.end.check()
                     self._recording.abandon(call)
