@@ -157,6 +157,8 @@ class Worker:
         self._asked_at = 0.0
         self._doubt = False
         self._background: asyncio.Task[None] | None = None
+        self._body: asyncio.Task[Any] | None = None
+        self._dead_under: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
 
@@ -191,17 +193,30 @@ class Worker:
         self._on_loop(stop)
 
     async def __aenter__(self) -> Self:
+        self._body = asyncio.current_task()
         self._background = asyncio.get_running_loop().create_task(self.run(), name=f"worker {self._name}")
+        self._background.add_done_callback(self._died)
         return self
+
+    def _died(self, background: asyncio.Task[None]) -> None:
+        """What the body of the `async with` waits for would never come: it ends, and hears why."""
+        if self._body is not None and not background.cancelled() and background.exception() is not None:
+            self._dead_under = self._body
+            self._body.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._body = None
         self.drain()
         if error is not None:
             self.stop_now()
-        if self._background is not None:
-            await self._background
+        try:
+            if self._background is not None:
+                await self._background
+        finally:
+            if self._dead_under is not None:
+                self._dead_under.uncancel()
 
     # --- serving --------------------------------------------------------------------------------------------
 

@@ -397,3 +397,21 @@ async def test_a_pause_taken_back_just_before_the_safe_point_does_not_stay(engin
     handle = await engine.client.start(goes_on, id="r")
     async with asyncio.timeout(10), open_store(engine.url) as store, Worker(store, [goes_on]):
         assert await handle.result() == "done"
+
+
+async def test_a_worker_that_dies_ends_who_waits_inside_its_block(engine: Engine) -> None:
+    async with open_store(engine.url) as store:
+
+        async def claim(*_: object, **__: object) -> Any:
+            raise RuntimeError("the claim broke")
+
+        store.claim = claim  # type: ignore[method-assign]
+        handle = await engine.client.start(chatty, id="r")
+        async with asyncio.timeout(10):
+            with pytest.raises(ExceptionGroup) as caught:
+                async with Worker(store, [chatty]):
+                    await handle.result()
+            assert caught.group_contains(RuntimeError, match="the claim broke")
+            await asyncio.sleep(0)  # nobody is cancelled any more
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
