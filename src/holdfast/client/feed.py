@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 BATCH: Final = 500  # events a read: bounds memory and the length of one read transaction
 NEWS_LEAST_S: Final = 0.02  # every commit is news: a read for each cost more than the steps
+PATIENCE: Final = 0.1  # who waits for an end may learn of it a tenth of the time later: two hundred wait at once
+PATIENT_MOST_S: Final = 0.25
 NEWS_FIRST_S: Final = 0.25
 NEWS_LONGEST_S: Final = 2.0  # hints may be missing: after this the store is asked again
 HICCUP_FIRST_S: Final = 0.1
@@ -65,12 +67,16 @@ class Pause:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._next_s = NEWS_FIRST_S
+        self._began_at_s = asyncio.get_running_loop().time()
         self._woken_at_s = 0.0
 
-    async def until_news(self, *, quiet: bool) -> None:
-        """Return when something may have changed."""
+    async def until_news(self, *, quiet: bool, patient: bool = False) -> None:
+        """Return when something may have changed. A `patient` waiter looks less often the longer it has waited."""
         self._next_s = min(self._next_s * 1.5, NEWS_LONGEST_S) if quiet else NEWS_FIRST_S
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._woken_at_s + NEWS_LEAST_S - loop.time()))
+        least_s = NEWS_LEAST_S
+        if patient:
+            least_s = min(PATIENT_MOST_S, max(least_s, PATIENCE * (loop.time() - self._began_at_s)))
+        await asyncio.sleep(max(0.0, self._woken_at_s + least_s - loop.time()))
         await patiently(lambda: self._store.wait_for_news(self._next_s))
         self._woken_at_s = loop.time()

@@ -125,7 +125,7 @@ class RunHandle(Generic[R]):
                 case RunState.CANCELLED:
                     raise RunCancelled(self.id)
                 case _:
-                    await pause.until_news(quiet=True)
+                    await pause.until_news(quiet=True, patient=True)
 
     def watch(self, after: int = 0) -> AsyncIterator[Event]:
         """Events with `n > after`, gapless and in order, across restarts of everything; ends after the final one."""

@@ -13,7 +13,7 @@ from holdfast.store.sqlite.connection import Connection
 _SQL = statements("holdfast.store.sqlite", "sql", "decisions.sql")
 _SETTLE_RUN, _SETTLE_PAYLOADS = _SQL["settle_run"], _SQL["settle_payloads"]
 _SUPERSEDE, _RETURN_SIGNAL = _SQL["supersede"], _SQL["return_signal"]
-_INSERT_RESOLUTION = _SQL["insert_resolution"]
+_INSERT_RESOLUTION, _LET_ANY_WORKER_CLAIM = _SQL["insert_resolution"], _SQL["let_any_worker_claim"]
 _RUN_BY_KEY, _RUN_BY_ID = _SQL["run_by_key"], _SQL["run_by_id"]
 _INSERT_NOTE = statements("holdfast.store.sqlite", "sql", "commit.sql")["insert_note"]
 
@@ -44,6 +44,8 @@ def apply(connection: Connection, before: Run, decision: Decision, now_us: int) 
         connection.run(_SETTLE_RUN, (*rows.run_values(after), after.key))
     if (after.result, after.failure, after.mismatch) != (before.result, before.failure, before.mismatch):
         _write_payloads(connection, after)
+    if decision.claimable:
+        connection.run(_LET_ANY_WORKER_CLAIM, (after.key,))
     for position in decision.supersede:
         connection.run(_SUPERSEDE, (after.key, position))
         connection.run(_RETURN_SIGNAL, (after.key, position))

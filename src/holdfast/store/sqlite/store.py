@@ -50,7 +50,6 @@ from holdfast.store.protocol import Decide
 from holdfast.store.sqlite import claim, commit, decisions, filesystem, reading, runs, schema, sweep, workers
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.errors import translated
-from holdfast.store.sqlite.upkeep import Upkeep
 
 T = TypeVar("T")
 
@@ -108,15 +107,13 @@ class SQLiteStore:
         with translated(self._path):
             schema.prepare(self._path, self._clock)
             self._identity = filesystem.identity(self._path)
-            self._writer = Connection(self._path, autocheckpoint=self._inline)
+            self._writer = Connection(self._path)
             self._watcher = Connection(self._path, reads_only=True)
             self._readers = [
                 Connection(self._path, reads_only=True) for _ in range(1 if self._inline else READERS)
             ]
             self._free_readers = list(self._readers)
             if not self._inline:
-                self._upkeep = Upkeep(self._path)
-                self._writer.on_wal(self._upkeep.note)
                 self._writing = ThreadPoolExecutor(1, thread_name_prefix="holdfast-write")
                 self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="holdfast-read")
 
@@ -139,8 +136,6 @@ class SQLiteStore:
                 if connection is not None:
                     connection.close()
             self._lease = None
-        if not self._inline:
-            self._upkeep.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -271,7 +266,7 @@ class SQLiteStore:
         with self._lease_lock, translated(self._path):
             self._check_open()
             if self._lease is None:
-                self._lease = Connection(self._path, autocheckpoint=self._inline)
+                self._lease = Connection(self._path)
             with self._lease.transaction():
                 return workers.renew(self._lease, self._clock, worker, lease_us, sample)
 

@@ -6,6 +6,9 @@ UPDATE runs SET state = ?, reason = ?, token = ?, event_no = ?, worker = ?, avai
     inbox_no = ?, deadline_at_us = ?, started_at_us = ?, finished_at_us = ?, step = ?
 WHERE key = ?;
 
+-- name: let_any_worker_claim
+UPDATE runs SET claimable = 1 WHERE key = ? AND claimable = 0;
+
 -- name: settle_payloads
 UPDATE run_payloads SET result = ?, result_blob = ?, failure = ?, mismatch = ? WHERE run = ?;
 
