@@ -138,7 +138,7 @@ class Attempt:
         scene = contextvars.copy_context()
         scene.run(current_run.set, self.claim.run.id)
         scene.run(current_log_sink.set, self._log)
-        coroutine = _staying(self._agent.fn(context, *args))
+        coroutine = _staying(self._agent.fn, context, args)
         self._task = asyncio.get_running_loop().create_task(
             coroutine, name=f"run {self.claim.run.id}", context=scene
         )
@@ -208,10 +208,12 @@ class Attempt:
             self._port.note(Note("log", codec.encode(shown, what="a log line")))
 
 
-async def _staying(agent: Awaitable[object]) -> object:
+async def _staying(
+    fn: Callable[..., Awaitable[object]], context: Context, args: tuple[object, ...]
+) -> object:
     """What the agent returns. Its sys.exit() ends the run, not the process with everybody's runs in it."""
     try:
-        return await agent
+        return await fn(context, *args)
     except SystemExit as error:
         raise FatalError(f"the agent called sys.exit({error.code!r}): return, or raise an error") from error
 

@@ -271,7 +271,8 @@ class Context:
         try:
             newest, signals = await self._recording.guarded(self._port.inbox())
         except asyncio.CancelledError:
-            self._recording.cancelled(call)
+            self._recording.end.check()
+            self._recording.abandon(call)
             raise
         signal = next((signal for signal in signals if signal.name == call.name), None)
         if signal is not None:

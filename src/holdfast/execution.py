@@ -12,7 +12,7 @@ from holdfast.errors import StepFailed, Unwind, UsageError
 from holdfast.failures import cancelled_within, decode_failure, encode_failure, failure_of, stuck, timed_out
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
 from holdfast.port import Port
-from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope
+from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope, scope_of_call
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall
@@ -117,7 +117,8 @@ class Execution:
 
     async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
         """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
-        self._recording.enter()
+        self._recording.end.check()
+        scope_of_call(self._recording.thread)
         check_words("key", key)
         running = self._once.get(key)
         if running is None:

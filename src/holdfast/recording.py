@@ -120,7 +120,7 @@ class Recording:
     def __init__(self, port: Port, cursor: Cursor) -> None:
         self.end = EndOfAttempt()
         self.last_state: NewCheckpoint | None = None
-        self._thread = threading.get_ident()
+        self.thread: Final = threading.get_ident()
         self._port = port
         self._cursor = cursor
         self._open: dict[str, OpenCall] = {}
@@ -139,7 +139,8 @@ class Recording:
 
     def begin(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes) -> OpenCall:
         """Take the identity of a call and open it. One call at a time in a scope: a second raises UsageError."""
-        scope = self.enter()
+        self.end.check()
+        scope = scope_of_call(self.thread)
         previous = self._open.get(scope)
         if previous is not None:
             self._close_previous(scope, previous, name)
@@ -149,23 +150,8 @@ class Recording:
 
     def identify(self, kind: EntryKind, name: str, key: str | None) -> OpenCall:
         """Take the identity of a part of the call that is opened next."""
-        return OpenCall(kind, self._identity(self.enter(), name, key), b"")
-
-    def enter(self) -> str:
-        """The scope of a call that is made here and now; every call of the Context comes through here."""
         self.end.check()
-        if threading.get_ident() != self._thread:
-            raise UsageError(
-                "ctx was called in another thread than its agent's: only ctx.progress may be; "
-                "return from the thread what the agent then does with ctx"
-            )
-        scope = current_scope.get()
-        if scope == ONCE_SCOPE:
-            raise UsageError(
-                "ctx was called in the body of a ctx.once, which is executed once and never replayed: "
-                "make the call before it, or after it with what it returned"
-            )
-        return scope
+        return OpenCall(kind, self._identity(scope_of_call(self.thread), name, key), b"")
 
     def _identity(self, scope: str, name: str, key: str | None) -> Identity:
         check_words("name", name)
@@ -189,7 +175,8 @@ class Recording:
 
     def at_root(self, what: str) -> None:
         """Make sure that `what` is called at the root and with no call open."""
-        scope = self.enter()
+        self.end.check()
+        scope = scope_of_call(self.thread)
         if scope:
             raise UsageError(f"ctx.{what} belongs to the root of the agent, not into the branch {scope!r}")
         if self._open:
@@ -244,7 +231,8 @@ class Recording:
             try:
                 await self.safe_point()
             except asyncio.CancelledError:
-                self.cancelled(call)
+                self.end.check()
+                self.abandon(call)
                 raise
             call.started_at_us = self._port.now_us()
         call.tries = self._cursor.tries(call.identity)
@@ -327,11 +315,6 @@ class Recording:
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"))
             self._cursor.recorded(call.identity)
-
-    def cancelled(self, call: OpenCall) -> None:
-        """The call was cancelled: by the end of the attempt, which raises here, or by the code."""
-        self.end.check()
-        self.abandon(call)
 
     async def tried(self, call: OpenCall, failure: Failure) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
@@ -446,6 +429,22 @@ class Recording:
     def moment(self) -> tuple[int, str, int]:
         """The identity of this moment: it seeds chance."""
         return self._cursor.moment(current_scope.get())
+
+
+def scope_of_call(agents_thread: int) -> str:
+    """The scope of a ctx call that is made here and now."""
+    if threading.get_ident() != agents_thread:
+        raise UsageError(
+            "ctx was called in another thread than its agent's: only ctx.progress may be; "
+            "return from the thread what the agent then does with ctx"
+        )
+    scope = current_scope.get()
+    if scope == ONCE_SCOPE:
+        raise UsageError(
+            "ctx was called in the body of a ctx.once, which is executed once and never replayed: "
+            "make the call before it, or after it with what it returned"
+        )
+    return scope
 
 
 def check_words(what: str, words: object) -> None:
