@@ -192,7 +192,7 @@ def _go_on(run: Run, now_us: int) -> Decision:
     """End the waits that the presence of this code ends: a pause, a park, missing code."""
     if run.state is RunState.WAITING:
         if run.reason in (Reason.PAUSED, Reason.PARKED):
-            return transitions.resume(run, now_us)
+            return replace(transitions.resume(run, now_us), claimable=False)  # it goes on here
         if run.reason is Reason.NEEDS_CODE:
             return transitions.code_found(run, now_us)
     return Decision(run=replace(run))

@@ -488,12 +488,16 @@ class RefusedChange:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What a rule decided about a run, to become durable in one transaction: the run as it shall be, its events,
-    the positions of entries that answer nothing any more, the consumed signals that return to the inbox."""
+    the positions of entries that answer nothing any more, the consumed signals that return to the inbox.
+
+    `claimable`: from now on any worker may claim the run, though it was left to a claim by id.
+    """
 
     run: Run
     notes: tuple[Note, ...] = ()
     supersede: tuple[int, ...] = ()
     resolution: Resolution | None = None
+    claimable: bool = False
 
 
 # --- workers ------------------------------------------------------------------------------------------------
@@ -589,3 +593,4 @@ class RunFilter:
     id_prefix: str | None = None
     limit: int = 100
     before: int | None = None
+    claimable: bool | None = None

@@ -386,7 +386,8 @@ class Worker:
     async def _is_idle(self) -> bool:
         states = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
         for name, version in self._agents:
-            for run in await self._store.list_runs(RunFilter(agent=name, states=states, limit=10_000)):
+            ours = RunFilter(agent=name, states=states, limit=10_000, claimable=True)
+            for run in await self._store.list_runs(ours):
                 timed = run.available_at_us is not None or run.state is RunState.RUNNING
                 if timed and run.version == version:
                     return False

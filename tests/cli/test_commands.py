@@ -321,3 +321,20 @@ def test_help_of_every_command_is_shown(shell: Shell) -> None:
     assert "Usage: holdfast" in shell("--help").out
     assert "--until-idle" in shell("worker", "--help").out
     assert shell("--version").out.startswith("holdfast 0.")
+
+
+def test_what_run_began_goes_to_the_workers_once_it_is_retried(shell: Shell) -> None:
+    shell("run", "agents.py:fragile", "--input", '{"path": "divisor"}', "--id", "f1", code=1)
+    shell("retry", "f1")
+    shell("worker", "agents.py", "--until-idle")
+    assert shell("show", "f1", "--json").json["attempts"] == 2
+
+
+def test_a_run_that_no_worker_may_take_keeps_none_of_them_from_being_idle(shell: Shell) -> None:
+    interrupted = shell.begin(
+        "run", "agents.py:count", "--input", '{"path": "notes", "total": 9, "pause_s": 60}', "--id", "c1"
+    )
+    shell.until("c1", lambda run: run["steps"] > 0)
+    finish(interrupted, signal.SIGKILL)
+    shell("worker", "agents.py", "--until-idle")
+    assert shell("show", "c1", "--json").json["attempts"] == 1

@@ -96,7 +96,8 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             go_on = WayOut(
                 f"holdfast run … --id {quoted}", "go on here, with the arguments it was started with"
             )
-            return Explanation("its `holdfast run` was interrupted; everything is kept", (go_on,))
+            hand_over = WayOut(f"holdfast resume {quoted}", "or hand it to the workers")
+            return Explanation("its `holdfast run` was interrupted; everything is kept", (go_on, hand_over))
         case Reason.MISMATCH:
             return Explanation(
                 "the code does not fit what is recorded", _ways_out_of(detail.mismatch, quoted)

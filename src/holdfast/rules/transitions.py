@@ -329,7 +329,7 @@ def resume(run: Run, now_us: int) -> Decision:
         return Decision(run=replace(run, asked=None))
     if run.reason not in _RESUMABLE:
         raise _refused(run, "resumed", _way_out(run))
-    return _back_to_queue(run, now_us, "resumed")
+    return replace(_back_to_queue(run, now_us, "resumed"), claimable=True)
 
 
 def retry(
@@ -356,7 +356,7 @@ def retry(
         deadline_at_us=deadline_at_us,
     )
     decision = _back_to_queue(cleared, now_us, "retried", by="operator")
-    return replace(decision, supersede=supersede, resolution=resolution)
+    return replace(decision, supersede=supersede, resolution=resolution, claimable=True)
 
 
 def signal(run: Run, name: str, n: int, now_us: int) -> Decision:

@@ -82,7 +82,9 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
     if chosen.before is not None:
         wanted.append(("key < ?", chosen.before))
     if chosen.claimable is not None:
-        wanted.append(("(SELECT claimable FROM runs WHERE runs.key = run_rows.key) = ?", int(chosen.claimable)))
+        wanted.append(
+            ("(SELECT claimable FROM runs WHERE runs.key = run_rows.key) = ?", int(chosen.claimable))
+        )
     if not wanted:
         return "", []
     return "WHERE " + " AND ".join(text for text, _ in wanted), [value for _, value in wanted]

@@ -146,6 +146,21 @@ class RunPromises(Promises):
         assert await ids(RunFilter(states=frozenset({RunState.QUEUED}), agent="report")) == ["report-1"]
         oldest_shown = (await store.get_run("refactor-2")).key
         assert await ids(RunFilter(before=oldest_shown)) == ["report-1", "refactor-0"]
+        await store.create_run(replace(new_run("here"), claimable=False))
+        assert await ids(RunFilter(claimable=False)) == ["here"]
+        assert await ids(RunFilter(claimable=True, limit=2)) == ["report-3", "refactor-2"]
+
+    async def test_a_run_left_to_a_claim_by_id_is_anybodys_once_a_decision_says_so(
+        self, store: Store
+    ) -> None:
+        await store.create_run(replace(new_run("here"), claimable=False))
+        await store.update_run("here", cancel)
+        worker = await register(store)
+        await store.update_run("here", lambda run, now_us: replace(retry(run, now_us), claimable=False))
+        assert not await store.claim(worker, SERVES, 5)
+        await store.update_run("here", cancel)
+        await store.update_run("here", retry)
+        assert [claim.run.id for claim in await store.claim(worker, SERVES, 5)] == ["here"]
 
     async def test_list_runs_takes_a_prefix_literally(self, store: Store) -> None:
         for run_id in ("a%c", "abc", "a_c", "a*c", "A_c"):
