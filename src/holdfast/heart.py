@@ -38,6 +38,9 @@ STALL_END_S: Final = 300
 STALL_EXIT_CODE: Final = 70
 """EX_SOFTWARE of sysexits.h: an error in the software itself."""
 
+FIGURES_FIRST_S: Final = 2.0
+"""Figures go with the renewals, and the first renewal is early for them: the CPU is known from the second sample on."""
+
 _BEAT_S: Final = 1.0
 _US: Final = 1_000_000
 
@@ -92,7 +95,8 @@ class Heart:
         self._chance = chance
         now_us = self._clock.boot_us()
         self._trust_until_us = rules.trust_until_us(now_us, self._lease_us, self._margin_us)
-        self._next_renewal_us = now_us + self._renew_us
+        first_us = self._renew_us if monitor is None else min(self._renew_us, round(FIGURES_FIRST_S * _US))
+        self._next_renewal_us = now_us + first_us
         self._next_sample_us = now_us
         self._failed_renewals = 0
         self._sample: Sample | None = None
@@ -179,8 +183,11 @@ class Heart:
         if self._monitor is None or now_us < self._next_sample_us:
             return
         self._next_sample_us = now_us + round(0.9 * _BEAT_S * _US)
+        level = self.level
         try:
             self._sample = self._monitor.sample()
+            if self._sample.level is not level:
+                self._next_renewal_us = now_us  # a new verdict is told at once
         except Exception as error:  # noqa: BLE001 - figures are worth less than the lease
             log.warning("resources cannot be measured: %s: %s", type(error).__name__, error)
 

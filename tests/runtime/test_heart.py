@@ -204,6 +204,18 @@ def test_a_sample_a_second_goes_with_the_renewals(clock: MovedClock, leases: Lea
     assert all(sample is not None and sample.processes == 4 for _, _, sample in leases.renewals)
 
 
+def test_figures_are_told_soon_after_the_start_and_at_once_when_the_verdict_changes(
+    clock: MovedClock, leases: Leases
+) -> None:
+    figures = Figures(Level.OK)
+    heart = Heart(leases, 7, clock=clock, monitor=figures, on_lost=lambda: None)
+    live(heart, clock, 3)
+    assert len(leases.renewals) == 1
+    figures.level = Level.CRITICAL
+    live(heart, clock, 2)
+    assert [sample.level for _, _, sample in leases.renewals if sample] == [Level.OK, Level.CRITICAL]
+
+
 def test_figures_that_cannot_be_had_do_not_cost_the_lease(
     clock: MovedClock, leases: Leases, lost: list[str]
 ) -> None:
