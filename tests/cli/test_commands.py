@@ -338,3 +338,13 @@ def test_a_run_that_no_worker_may_take_keeps_none_of_them_from_being_idle(shell:
     finish(interrupted, signal.SIGKILL)
     shell("worker", "agents.py", "--until-idle")
     assert shell("show", "c1", "--json").json["attempts"] == 1
+
+
+def test_every_time_in_the_data_of_an_event_is_rfc_3339(shell: Shell) -> None:
+    shell("run", "agents.py:count", "--input", '{"path": "notes", "total": 1, "pause_s": 0.3}', "--id", "c1")
+    times: dict[str, object] = {}
+    for line in shell("watch", "c1", "--json").json_lines:
+        assert not [key for key in line["data"] if key.endswith("_us")]
+        times |= {key: value for key, value in line["data"].items() if key == "at" or key.endswith("_at")}
+    assert {"available_at", "started_at"} <= set(times)
+    assert all(RFC_3339.fullmatch(str(value)) for value in times.values())

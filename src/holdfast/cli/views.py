@@ -44,8 +44,13 @@ def event_json(event: Event) -> dict[str, Json]:
         "n": event.n,
         "at": rfc3339(at(event.at_us)),
         "type": event.type,
-        "data": event_payload(event),
+        "data": {key.removesuffix("_us"): _told(key, value) for key, value in event_payload(event).items()},
     }
+
+
+def _told(key: str, value: Json) -> Json:
+    """Instants are whole microseconds in the store (`…_at_us`), and RFC 3339 in the shell."""
+    return rfc3339(at(value)) if key.endswith("at_us") and isinstance(value, int) else value
 
 
 def print_document(value: object) -> None:
