@@ -363,6 +363,7 @@ class Worker:
             except StoreError:
                 await asyncio.sleep(POLL_S)
             self._wake.set()
+            await asyncio.sleep(ROUND_S)  # every commit of our own runs is news, too
 
     async def _over(self) -> bool:
         """Whether this generation ends. Attempts are never left behind: they end or are given up first."""
