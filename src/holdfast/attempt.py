@@ -18,9 +18,9 @@ from holdfast.agents import Agent
 from holdfast.capture import LogLine, current_log_sink, tell_dropped
 from holdfast.context import Context
 from holdfast.ending import Ending, Lost
-from holdfast.errors import FatalError, HoldfastError, StepFailed, Unwind
+from holdfast.errors import FatalError, HoldfastError, StepFailed, Unwind, WaitTimedOut
 from holdfast.execution import Execution
-from holdfast.failures import failure_of, step_failures, user_frames
+from holdfast.failures import failure_of, recorded_failures, user_frames
 from holdfast.model import (
     Claim,
     Failed,
@@ -179,7 +179,7 @@ class Attempt:
 
     def _failed(self, error: BaseException) -> Ending:
         """Another attempt by the agent's policy, or the end. A step's failure had its retries already."""
-        failures = step_failures(error)
+        failures = recorded_failures(error)
         failure = self._failure(error, failures)
         if not failures:
             tries = self.claim.run.failures + 1
@@ -190,7 +190,7 @@ class Attempt:
                 failure = retry_rules.exhausted(f"run {self.claim.run.id}", failure, tries)
         return Failed(failure=failure)
 
-    def _failure(self, error: BaseException, failures: tuple[StepFailed, ...]) -> Failure:
+    def _failure(self, error: BaseException, failures: tuple[StepFailed | WaitTimedOut, ...]) -> Failure:
         entries = tuple(failed.entry for failed in failures if failed.entry)
         if isinstance(error, StepFailed):
             return replace(error.failure, entries=entries)

@@ -264,7 +264,7 @@ class Context:
                 entry = await self._receive(call, until_us)
             recording.deliver(call)
             if entry.status is EntryStatus.FAILED:
-                raise WaitTimedOut(f"no signal {call.name!r} came in time")
+                raise WaitTimedOut(f"no signal {call.name!r} came in time", entry=call.position)
             return _decoded(entry.payload, kind, f"the signal {call.name!r}")
 
     async def _receive(self, call: OpenCall, until_us: int | None) -> Entry:

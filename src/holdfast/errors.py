@@ -137,7 +137,14 @@ class StepFailed(HoldfastError):
 
 
 class WaitTimedOut(HoldfastError, TimeoutError):
-    """`ctx.wait_for(..., timeout=)` ended without the signal. Recorded, so a replay raises it again."""
+    """`ctx.wait_for(..., timeout=)` ended without the signal. Recorded, so a replay raises it again.
+
+    `entry` is the position of the record; a retry of a run that ended by it waits anew.
+    """
+
+    def __init__(self, message: str, *, entry: int) -> None:
+        super().__init__(message)
+        self.entry = entry
 
 
 class TransientError(Exception):

@@ -10,7 +10,7 @@ from traceback import StackSummary, TracebackException
 from typing import Final, cast
 
 from holdfast import codec
-from holdfast.errors import StepFailed
+from holdfast.errors import StepFailed, WaitTimedOut
 from holdfast.model import Failure, FailureKind
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
@@ -72,9 +72,9 @@ def user_frames(error: BaseException) -> str:
     return f"{text[:half]}\n… {len(text) - MAX_CHARS} characters left out …\n{text[-half:]}"
 
 
-def step_failures(error: BaseException) -> tuple[StepFailed, ...]:
-    """The StepFailed errors in `error`: itself, its causes, contexts and groups."""
-    found: dict[int, StepFailed] = {}
+def recorded_failures(error: BaseException) -> tuple[StepFailed | WaitTimedOut, ...]:
+    """The recorded failures in `error`: itself, its causes, contexts and groups."""
+    found: dict[int, StepFailed | WaitTimedOut] = {}
     seen: set[int] = set()
     todo: list[BaseException] = [error]
     while todo and len(seen) < _MAX_LINKS:
@@ -82,7 +82,7 @@ def step_failures(error: BaseException) -> tuple[StepFailed, ...]:
         if id(link) in seen:
             continue
         seen.add(id(link))
-        if isinstance(link, StepFailed):
+        if isinstance(link, StepFailed | WaitTimedOut):
             found.setdefault(link.entry, link)
         if isinstance(link, BaseExceptionGroup):
             todo.extend(link.exceptions)

@@ -63,6 +63,24 @@ class Samples(Protocol):
         ...
 
 
+class HeartLike(Protocol):
+    """What a worker needs of its heart; the simulator brings one without threads."""
+
+    @property
+    def trusted(self) -> bool: ...
+
+    @property
+    def level(self) -> Level: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def beat(self) -> None: ...
+
+    def take_warning(self) -> str | None: ...
+
+
 class Heart:
     """Renews one worker's lease, samples what it uses, and watches the event loop that started it.
 

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -25,7 +25,7 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
 from holdfast.errors import StoreError, StoreGone, UsageError, WorkerStuck
-from holdfast.heart import Heart, WorkerLock
+from holdfast.heart import Heart, HeartLike, WorkerLock
 from holdfast.model import (
     Ask,
     Change,
@@ -70,24 +70,6 @@ GRACE_S: Final = 10.0
 
 _PAUSE: Final = Release(reason=Reason.PAUSED)
 """The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
-
-
-class HeartLike(Protocol):
-    """What a worker needs of its heart; the simulator brings one without threads."""
-
-    @property
-    def trusted(self) -> bool: ...
-
-    @property
-    def level(self) -> Level: ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def beat(self) -> None: ...
-
-    def take_warning(self) -> str | None: ...
 
 
 class _Tenure:

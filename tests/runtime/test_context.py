@@ -526,3 +526,18 @@ async def test_the_feed_is_gapless(engine: Engine) -> None:
 
     await engine.finish(one)
     assert [event.n for event in await engine.events()] == list(range(1, len(await engine.events()) + 1))
+
+
+async def test_a_retry_of_a_run_that_ended_by_a_wait_waits_anew(engine: Engine) -> None:
+    @agent
+    async def one(ctx: Context) -> str:
+        return await ctx.wait_for("go", str, timeout=0.05)
+
+    handle = await engine.client.start(one, id="r")
+    await engine.work(one)
+    with pytest.raises(RunFailed, match="go"):
+        await handle.result()
+    await handle.retry()
+    await handle.signal("go", "now")
+    await engine.work(one)
+    assert await handle.result() == "now"

@@ -205,7 +205,7 @@ class Laws:
             known = told.outcomes.get(identity)
             self._law(known is None, told, f"{identity} has two outcomes: entries {known} and {position}")
             told.outcomes[identity] = position
-            told.steps += kind in ("step", "once")
+            told.steps += 1
         if status in ("ok", "failed"):
             for found in MARK.finditer(payload.decode()):
                 told.marks[found.group()] = position

@@ -15,7 +15,8 @@ T = TypeVar("T")
 
 BATCH: Final = 500  # events a read: bounds memory and the length of one read transaction
 NEWS_LEAST_S: Final = 0.02  # every commit is news: a read for each cost more than the steps
-PATIENCE: Final = 0.1  # who waits for an end may learn of it a tenth of the time later: two hundred wait at once
+PATIENCE: Final = 0.1
+"""Who waits for an end may learn of it a tenth of the time later: two hundred may wait at once."""
 PATIENT_MOST_S: Final = 0.25
 NEWS_FIRST_S: Final = 0.25
 NEWS_LONGEST_S: Final = 2.0  # hints may be missing: after this the store is asked again

@@ -45,7 +45,7 @@ Answer = Committed | RefusedChange
 _EventRow = tuple[Any, ...]
 
 _OK, _FAILED, _ABANDONED = EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED
-_STEP, _ONCE = EntryKind.STEP, EntryKind.ONCE
+_ONCE = EntryKind.ONCE
 _INLINE: Final = payloads.INLINE_BYTES
 
 
@@ -307,11 +307,11 @@ def _is_plain(change: Change) -> bool:
 
 
 def count_steps(entries: Sequence[Entry]) -> int:
-    """How many of the entries are outcomes of steps: tries, marks, timers and waits are none."""
+    """How many of the entries are outcomes, of whatever call: failed tries and marks are none."""
     counted = 0
     for entry in entries:
-        kind, status = entry.kind, entry.status
-        if (kind is _STEP or kind is _ONCE) and (status is _OK or status is _FAILED or status is _ABANDONED):
+        status = entry.status
+        if status is _OK or status is _FAILED or status is _ABANDONED:
             counted += 1
     return counted
 

@@ -315,7 +315,7 @@ class CommitPromises(Promises):
         run = await store.get_run("r")
         assert (run.step, run.reason) == (None, None)
 
-    async def test_steps_count_the_recorded_outcomes_of_steps(self, store: Store) -> None:
+    async def test_steps_count_the_recorded_outcomes_of_every_call(self, store: Store) -> None:
         attempt = await start(store, await register(store))
         await attempt.commit(
             step(),
@@ -326,7 +326,7 @@ class CommitPromises(Promises):
         )
         run = await store.get_run("r")
         assert run.position == 5
-        assert run.steps == 3
+        assert run.steps == 4
 
     # --- once ---------------------------------------------------------------------------------------------------
 
