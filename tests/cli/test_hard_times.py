@@ -129,7 +129,7 @@ def test_doctor_finds_a_damaged_file(shell: Shell) -> None:
     file.write_bytes(whole)
     ended = shell("doctor", "--json", code=7)
     found = {one["check"]: one for one in ended.json}
-    assert "fail" in {found["integrity"]["verdict"], found.get("opens", {}).get("verdict")}
+    assert "fail" in {found.get(check, {}).get("verdict") for check in ("integrity", "opens")}
 
 
 def test_a_worker_says_when_it_is_ready_as_json(shell: Shell) -> None:

@@ -91,7 +91,7 @@ def main() -> None:
     folder, cuts = Path(sys.argv[1]), int(sys.argv[2])
     if len(sys.argv) > 3:
         settings = connection._settings
-        connection._settings = lambda auto: [*settings(auto), f"PRAGMA synchronous = {sys.argv[3]}"]
+        connection._settings = lambda: [*settings(), f"PRAGMA synchronous = {sys.argv[3]}"]
     (folder / "live").mkdir()
     base = asyncio.run(record(folder))
     chance = random.Random(3)

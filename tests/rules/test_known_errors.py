@@ -59,7 +59,7 @@ def of(module: str, name: str, *bases: type[BaseException], **attributes: object
         (errors.CheckpointError("x"), FailureKind.CHECKPOINT),
         (errors.JournalMismatch("x"), FailureKind.MISMATCH),
         (errors.LeaseLost("x"), FailureKind.LOST),
-        (errors.WaitTimedOut("x"), FATAL),
+        (errors.WaitTimedOut("x", entry=1), FATAL),
         (errors.RunFailed("r", LOST), FATAL),
         (errors.Cancelled(), FailureKind.CANCELLED),
         (asyncio.CancelledError(), FailureKind.CANCELLED),
