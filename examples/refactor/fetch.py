@@ -57,27 +57,39 @@ def environment(folder: Path, say: Say) -> Path:
     mark = folder / ".complete"
     if mark.exists() and mark.read_text() == digest_of_locks() and python.exists():
         return python
+    uv, chosen = find_uv(), choose_python()
+    if uv is not None:
+        try:
+            build(folder, uv, chosen or NEWEST, say)
+        except SetupFailed:
+            if chosen is None:
+                raise
+            say("uv could not do it; pip tries")  # its settings (mirrors, certificates) are not pip's
+            uv = None
+    if uv is None:
+        if chosen is None:
+            raise SetupFailed(no_python())
+        build(folder, None, chosen, say)
+    mark.write_text(digest_of_locks())
+    return python
+
+
+def build(folder: Path, uv: str | None, chosen: str, say: Say) -> None:
+    """Make the environment and install what is locked, with uv or with pip alone."""
     shutil.rmtree(folder, ignore_errors=True)
-    uv = find_uv()
-    chosen = choose_python() or (NEWEST if uv else None)
-    if chosen is None:
-        raise SetupFailed(no_python())
+    python = str(folder / "bin" / "python")
     say(f"making an environment with Python {version_in_words(chosen)}")
     run(
         [uv, "venv", "--quiet", "--python", chosen, str(folder)]
         if uv
         else [chosen, "-m", "venv", str(folder)]
     )
-    installer = (
-        [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
-    )
+    installer = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
     for lock, what in LOCKS.items():
         say(f"installing {what}, locked by hash")
         # What has no wheel is built with the locked setuptools, so that nothing comes in without a hash.
         own_builds = ["--no-build-isolation"] if lock == "environment.txt" else []
         run([*installer, "--quiet", "--require-hashes", *own_builds, "-r", str(REQUIREMENTS / lock)])
-    mark.write_text(digest_of_locks())
-    return python
 
 
 def download(python: Path, folder: Path) -> Path:
