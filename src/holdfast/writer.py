@@ -121,12 +121,6 @@ class Writer:
                 for (_, future), answer in zip(batch, answers, strict=True):
                     _deliver(future, answer)
 
-    async def flush(self) -> None:
-        """Return when everything submitted so far is answered."""
-        waiting = [future for _, future in self._waiting]
-        if waiting:
-            await asyncio.wait(waiting)
-
     async def _commit(self, changes: list[Change]) -> list[Answer]:
         tries = 0
         while True:
@@ -207,7 +201,6 @@ class WriterPort:
     def __init__(self, claim: Claim, store: Store, writer: Writer, clock: Clock) -> None:
         self.slow_down_s = 0.0
         self.asked: Outcome | None = None
-        self.must_replace_worker = False
         self._claim = claim
         self._store = store
         self._writer = writer
