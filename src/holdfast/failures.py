@@ -85,7 +85,7 @@ def recorded_failures(error: BaseException) -> tuple[StepFailed | WaitTimedOut, 
         if isinstance(link, StepFailed | WaitTimedOut):
             found.setdefault(link.entry, link)
         if isinstance(link, BaseExceptionGroup):
-            todo.extend(link.exceptions)
+            todo.extend(cast("BaseExceptionGroup[BaseException]", link).exceptions)
         todo.extend(near for near in (link.__cause__, link.__context__) if near is not None)
     return tuple(found.values())
 

@@ -6,7 +6,7 @@ as bytes: no value here holds an object of a user's class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -588,7 +588,7 @@ class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`."""
 
     agent: str | None = None
-    states: frozenset[RunState] = field(default_factory=frozenset)
+    states: frozenset[RunState] = frozenset()
     queue: str | None = None
     id_prefix: str | None = None
     limit: int = 100

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
@@ -160,7 +160,7 @@ class Recording:
         return self._cursor.identify(scope, name, key)
 
     @contextmanager
-    def entered(self, call: OpenCall) -> Iterator[None]:
+    def entered(self, call: OpenCall) -> Generator[None]:
         """The coroutine of the call runs; when it ends, however it does, the call is no longer open."""
         call.begun = True
         try:

@@ -6,7 +6,7 @@ import asyncio
 import shlex
 import signal
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 
 import click
@@ -143,10 +143,9 @@ async def _tail(client: Client, run_id: str, after: int, show: Show, done: async
                 show.event(event)
         if last_look:
             return
-        try:
-            await asyncio.wait_for(done.wait(), LOOK_S)
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await done.wait()
 
 
 async def _ended(client: Client, handle: RunHandle[object], order: Order) -> int:

@@ -314,7 +314,8 @@ class SQLiteStore:
         ends_at, pause_s = time.monotonic() + timeout_s, _POLL_S[0]
         while (version := self._version()) == seen and (left_s := ends_at - time.monotonic()) > 0:
             try:
-                await asyncio.wait_for(self._news.wait(), min(pause_s, left_s))
+                async with asyncio.timeout(min(pause_s, left_s)):
+                    await self._news.wait()
             except TimeoutError:
                 pause_s = min(pause_s * 1.5, _POLL_S[1])
         self._versions[task] = version

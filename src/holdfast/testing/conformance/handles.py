@@ -168,4 +168,21 @@ class HandlePromises(Promises):
         assert [e.n for e in events] == list(range(1, len(events) + 1))
 
     async def test_waiting_for_news_ends_by_itself(self, store: Store) -> None:
-        await asyncio.wait_for(store.wait_for_news(0.01), 5)
+        async with asyncio.timeout(5):
+            await store.wait_for_news(0.01)
+
+    @pytest.mark.parametrize("turns", range(6))
+    async def test_a_wait_for_news_is_cancelled_even_as_news_come(self, store: Store, turns: int) -> None:
+        async def wait_on() -> None:
+            while True:
+                await store.wait_for_news(5)
+
+        waiting = asyncio.create_task(wait_on())
+        await asyncio.sleep(0.05)
+        await register(store)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait({waiting}, timeout=2)
+        assert done
+        assert waiting.cancelled()
