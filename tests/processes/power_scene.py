@@ -77,7 +77,7 @@ def check(folder: Path, disk: dict[str, bytes], acknowledged: set[int]) -> tuple
         found = apsw.Connection(str(folder / "holdfast.db"), vfs="unix")
         whole = found.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         rows = found.execute("SELECT position, payload FROM events WHERE status = 'ok' ORDER BY n").fetchall()
-        position = found.execute("SELECT position FROM runs WHERE id = 'r'").fetchall()[0][0]
+        position = found.execute("SELECT position FROM run_rows WHERE id = 'r'").fetchall()[0][0]
         found.close()
     except apsw.Error:
         return False, False

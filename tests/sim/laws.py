@@ -26,7 +26,7 @@ _SET_WHILE_RUNNING: Final = (None, "throttled", "stuck")
 
 _ROWS: Final = (
     "SELECT key, id, state, reason, token, position, event_no, steps, checkpoint_n, worker, attempts, queue,"
-    " available_at_us, wait_name FROM runs"
+    " available_at_us, wait_name FROM run_rows"
 )
 _WORKERS: Final = "SELECT key, lease_until_us, retired, lock_path FROM workers"
 _UNREAD: Final = "SELECT count(*) FROM signals WHERE run = ? AND name = ? AND consumed IS NULL"

@@ -228,7 +228,7 @@ async def test_a_change_that_the_database_refuses_leaves_its_batch_untouched(
     assert await store.read_entries("first") == []
     assert len(await store.read_entries("second")) == 1
     ((n, events),) = other.execute(
-        "SELECT event_no, (SELECT max(n) FROM events WHERE run = runs.key) FROM runs WHERE id = 'first'"
+        "SELECT event_no, (SELECT max(n) FROM events WHERE run = run_rows.key) FROM run_rows WHERE id = 'first'"
     ).fetchall()
     assert n == events  # no number was spent on what was refused
 

@@ -1,6 +1,8 @@
 -- The spine. Few nouns, each a table:
 --
---   runs          the hot row of a run: state, fence (token), counters. Narrow, because every commit rewrites it.
+--   runs          a run: its state and what the rules decide by.
+--   live          the fence (token) and the counters of a run while it runs. Every commit rewrites them, so they lie
+--                 narrow and close together, whatever sleeps between the runs; `runs` has them again afterwards.
 --   run_payloads  what is read rarely: input, result, failure, mismatch.
 --   events        the feed of a run, numbered without gaps. An entry of the journal IS its event: one row, two
 --                 counters (`n` the run's, `position` the attempt's).
@@ -115,6 +117,46 @@ CREATE TRIGGER runs_count BEFORE UPDATE OF position, event_no ON runs
 WHEN NEW.position < OLD.position OR NEW.event_no < OLD.event_no
 BEGIN SELECT RAISE(ABORT, 'the counters of a run never fall'); END;
 
+CREATE TABLE live (
+    run          INTEGER PRIMARY KEY REFERENCES runs (key) ON DELETE CASCADE,
+    token        INTEGER NOT NULL,
+    position     INTEGER NOT NULL,
+    event_no     INTEGER NOT NULL,
+    steps        INTEGER NOT NULL,
+    checkpoint_n INTEGER NOT NULL,
+    step         TEXT,
+    reason       TEXT,
+    CHECK (0 <= position AND position <= event_no)
+) STRICT;
+
+CREATE TRIGGER runs_live_begins AFTER UPDATE OF state, reason, token, position, event_no, steps, step, checkpoint_n ON runs
+WHEN NEW.state = 'running'
+BEGIN
+    INSERT INTO live (run, token, position, event_no, steps, checkpoint_n, step, reason)
+    VALUES (NEW.key, NEW.token, NEW.position, NEW.event_no, NEW.steps, NEW.checkpoint_n, NEW.step, NEW.reason)
+    ON CONFLICT (run) DO UPDATE SET token = NEW.token, position = NEW.position, event_no = NEW.event_no,
+        steps = NEW.steps, checkpoint_n = NEW.checkpoint_n, step = NEW.step, reason = NEW.reason;
+END;
+
+CREATE TRIGGER runs_live_ends AFTER UPDATE OF state ON runs WHEN OLD.state = 'running' AND NEW.state <> 'running'
+BEGIN
+    SELECT RAISE(ABORT, 'the counters of a run never fall') FROM live
+    WHERE run = NEW.key AND (NEW.position < position OR NEW.event_no < event_no);
+    DELETE FROM live WHERE run = NEW.key;
+END;
+
+CREATE TRIGGER live_while_running BEFORE INSERT ON live
+WHEN NOT EXISTS (SELECT 1 FROM runs WHERE key = NEW.run AND state = 'running')
+BEGIN SELECT RAISE(ABORT, 'only a run that runs has live counters'); END;
+
+CREATE TRIGGER live_kept BEFORE DELETE ON live
+WHEN EXISTS (SELECT 1 FROM runs WHERE key = OLD.run AND state = 'running')
+BEGIN SELECT RAISE(ABORT, 'a run that runs keeps its live counters'); END;
+
+CREATE TRIGGER live_counts BEFORE UPDATE OF token, position, event_no ON live
+WHEN NEW.token < OLD.token OR NEW.position < OLD.position OR NEW.event_no < OLD.event_no
+BEGIN SELECT RAISE(ABORT, 'the counters of a run never fall'); END;
+
 CREATE TABLE blobs (
     key        INTEGER PRIMARY KEY,
     run        INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
@@ -140,17 +182,23 @@ CREATE TABLE run_payloads (
 
 -- Rows as the code reads them: the order of the columns is the code's, in rows.py.
 CREATE VIEW run_rows AS
-SELECT runs.key, id, agent, version, queue, priority, state, reason, created_at_us, token, position, event_no, steps,
-       step, checkpoint_n, worker, available_at_us, attempts, failures, crashes, crashes_alone, suspect,
+SELECT runs.key, id, agent, version, queue, priority, state, iif(live.run IS NULL, runs.reason, live.reason) AS reason,
+       created_at_us, runs.token, coalesce(live.position, runs.position) AS position,
+       coalesce(live.event_no, runs.event_no) AS event_no, coalesce(live.steps, runs.steps) AS steps,
+       iif(live.run IS NULL, runs.step, live.step) AS step,
+       coalesce(live.checkpoint_n, runs.checkpoint_n) AS checkpoint_n, worker, available_at_us, attempts, failures, crashes, crashes_alone, suspect,
        claimed_position, asked, wait_name, inbox_no, deadline_at_us, started_at_us, finished_at_us, failure, mismatch
-FROM runs JOIN run_payloads ON run_payloads.run = runs.key;
+FROM runs JOIN run_payloads ON run_payloads.run = runs.key LEFT JOIN live ON live.run = runs.key;
 
 CREATE VIEW whole_runs AS
-SELECT runs.key, id, agent, version, queue, priority, state, reason, created_at_us, token, position, event_no, steps,
-       step, checkpoint_n, worker, available_at_us, attempts, failures, crashes, crashes_alone, suspect,
+SELECT runs.key, id, agent, version, queue, priority, state, iif(live.run IS NULL, runs.reason, live.reason) AS reason,
+       created_at_us, runs.token, coalesce(live.position, runs.position) AS position,
+       coalesce(live.event_no, runs.event_no) AS event_no, coalesce(live.steps, runs.steps) AS steps,
+       iif(live.run IS NULL, runs.step, live.step) AS step,
+       coalesce(live.checkpoint_n, runs.checkpoint_n) AS checkpoint_n, worker, available_at_us, attempts, failures, crashes, crashes_alone, suspect,
        claimed_position, asked, wait_name, inbox_no, deadline_at_us, started_at_us, finished_at_us, failure, mismatch,
        input, input_blob, result, result_blob
-FROM runs JOIN run_payloads ON run_payloads.run = runs.key;
+FROM runs JOIN run_payloads ON run_payloads.run = runs.key LEFT JOIN live ON live.run = runs.key;
 
 CREATE TABLE events (
     run           INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,

@@ -42,13 +42,13 @@ WHERE agent = ?1 AND version = ?2
 -- name: held_by
 -- The runs that a worker holds.
 SELECT key, coalesce(available_at_us, created_at_us), priority, queue, agent, version,
-       claimable = 1 AND (deadline_at_us IS NULL OR deadline_at_us > ?2), suspect, position = claimed_position
-FROM runs INDEXED BY runs_of_worker WHERE worker = ?1;
+       claimable = 1 AND (deadline_at_us IS NULL OR deadline_at_us > ?2), suspect, live.position = claimed_position
+FROM runs INDEXED BY runs_of_worker JOIN live ON live.run = key WHERE worker = ?1;
 
 -- name: load_of
 -- How many runs the worker has, and whether one of them must run alone.
-SELECT count(*), coalesce(max(suspect AND position = claimed_position), 0)
-FROM runs INDEXED BY runs_of_worker WHERE worker = ?;
+SELECT count(*), coalesce(max(suspect AND live.position = claimed_position), 0)
+FROM runs INDEXED BY runs_of_worker JOIN live ON live.run = key WHERE worker = ?;
 
 -- name: live
 SELECT queue, count(*) FROM runs INDEXED BY runs_live WHERE state = 'running' GROUP BY queue;

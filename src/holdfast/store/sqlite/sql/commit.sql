@@ -1,17 +1,17 @@
 -- What an attempt records. The fence (law 2 of the protocol) stands in the statement that moves the counters.
 
 -- name: advance
-UPDATE runs SET position = position + ?, event_no = event_no + ?, steps = steps + ?, step = ?
-WHERE key = ? AND token = ? AND state = 'running' AND position = ?
+UPDATE live SET position = position + ?, event_no = event_no + ?, steps = steps + ?, step = ?
+WHERE run = ? AND token = ? AND position = ?
 RETURNING position, event_no, reason;
 
 -- name: advance_notes
-UPDATE runs SET event_no = event_no + ?, step = ?
-WHERE key = ? AND token = ? AND state = 'running'
+UPDATE live SET event_no = event_no + ?, step = ?
+WHERE run = ? AND token = ?
 RETURNING position, event_no, reason;
 
 -- name: set_reason
-UPDATE runs SET reason = ? WHERE key = ?;
+UPDATE live SET reason = ? WHERE run = ?;
 
 -- name: insert_event
 INSERT INTO events (run, n, at_us, type, position, kind, status, segment, scope, name, key, occurrence, started_at_us,
@@ -22,7 +22,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 INSERT INTO events (run, n, at_us, type, payload, blob) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: fence
-SELECT state, token, position FROM runs WHERE key = ?;
+SELECT state, token, position FROM run_rows WHERE key = ?;
 
 -- name: consume_signal
 UPDATE signals SET consumed = ? WHERE run = ? AND n = ? AND consumed IS NULL;
@@ -39,7 +39,7 @@ INSERT INTO checkpoints (run, n, segment, name, at_us, event_no, keep, now_us, s
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: count_checkpoint
-UPDATE runs SET checkpoint_n = checkpoint_n + 1, event_no = event_no + 1 WHERE key = ? RETURNING checkpoint_n, event_no;
+UPDATE live SET checkpoint_n = checkpoint_n + 1, event_no = event_no + 1 WHERE run = ? RETURNING checkpoint_n, event_no;
 
 -- name: tail_start
 -- What the segment recorded before its state was saved, as when an attempt fails, is tail too.

@@ -1,9 +1,10 @@
 -- What a rule decided about a run.
 
 -- name: settle_run
-UPDATE runs SET state = ?, reason = ?, token = ?, event_no = ?, worker = ?, available_at_us = ?, attempts = ?,
+UPDATE runs SET state = ?, reason = ?, token = ?, position = ?, event_no = ?, worker = ?, available_at_us = ?, attempts = ?,
     failures = ?, crashes = ?, crashes_alone = ?, suspect = ?, claimed_position = ?, asked = ?, wait_name = ?,
-    inbox_no = ?, deadline_at_us = ?, started_at_us = ?, finished_at_us = ?, step = ?
+    inbox_no = ?, deadline_at_us = ?, started_at_us = ?, finished_at_us = ?, steps = ?,
+    step = ?, checkpoint_n = ?
 WHERE key = ?;
 
 -- name: let_any_worker_claim
