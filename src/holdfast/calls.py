@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
+import msgspec
+
 from holdfast import threads
 from holdfast.codec import Shape
 from holdfast.errors import UsageError
@@ -25,8 +27,7 @@ class BodyStuck(Exception):
     """A sync body outlived its timeout and the grace: only the end of the process ends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """What a step executes: `fn(*args)`, and into which shape its result is recorded."""
 
     fn: Callable[..., object]
@@ -75,17 +76,15 @@ async def execute(body: Body, on_stuck: Callable[[bool], None], stray: list[thre
     Raises what it raised, BodyTimedOut or BodyStuck. A thread that is left behind is appended to `stray`.
     """
     if body.is_async:
-        return await _on_loop(body.fn(*body.args), body.timeout_s)
+        called = cast("Awaitable[object]", body.fn(*body.args))
+        return await (called if body.timeout_s is None else _in_time(called, body.timeout_s))
     result = await _in_thread(body, on_stuck, stray)
     if inspect.isawaitable(result):  # a lambda or a partial round an async function
-        return await _on_loop(result, body.timeout_s)
+        return await (result if body.timeout_s is None else _in_time(result, body.timeout_s))
     return result
 
 
-async def _on_loop(called: object, timeout_s: float | None) -> object:
-    awaitable = cast("Awaitable[object]", called)
-    if timeout_s is None:
-        return await awaitable
+async def _in_time(awaitable: Awaitable[object], timeout_s: float) -> object:
     clock = asyncio.timeout(timeout_s)
     try:
         async with clock:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
+
+from msgspec import structs
 
 from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
 from holdfast.errors import StepFailed, Unwind, UsageError
@@ -47,7 +48,7 @@ class Execution:
         try:
             entry = await self._recording.answered(call)
             if entry is None:
-                return await self._execute(call, body, policy)
+                return await self._try_until_over(call, body, policy)
             self._recording.deliver(call)
             if entry.status is EntryStatus.FAILED:
                 raise _step_failed(call, entry)
@@ -55,33 +56,30 @@ class Execution:
         finally:
             self._recording.close(call)
 
-    async def _execute(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+    async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         self._in_flight += 1
         try:
-            return await self._try_until_over(call, body, policy)
+            while True:
+                self._port.opened(call.name, call.started_at_us)
+                try:
+                    payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
+                except (KeyboardInterrupt, GeneratorExit, Unwind):
+                    raise
+                except BaseException as error:
+                    if isinstance(error, asyncio.CancelledError) and _cancelling():
+                        self._recording.end.check()
+                        self._recording.abandon(call)
+                        raise
+                    call.tries += 1
+                    await self._try_failed(call, error, policy)
+                else:
+                    await self._recording.record(call, EntryStatus.OK, payload)
+                    self._recording.deliver(call)
+                    return value
+                finally:
+                    self._port.opened(None)
         finally:
             self._in_flight -= 1
-
-    async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
-        while True:
-            self._port.opened(call.name, call.started_at_us)
-            try:
-                payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
-            except (KeyboardInterrupt, GeneratorExit, Unwind):
-                raise
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and _cancelling():
-                    self._recording.end.check()
-                    self._recording.abandon(call)
-                    raise
-                call.tries += 1
-                await self._try_failed(call, error, policy)
-            else:
-                await self._recording.record(call, EntryStatus.OK, payload)
-                self._recording.deliver(call)
-                return value
-            finally:
-                self._port.opened(None)
 
     async def _try_failed(self, call: OpenCall, error: BaseException, policy: RetryPolicy) -> None:
         """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
@@ -152,11 +150,11 @@ class Execution:
         call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"")
         call.started_at_us = self._port.now_us()
         try:
-            await self._execute(call, body, policy)
+            await self._try_until_over(call, body, policy)
         except StepFailed:
             pass
         assert call.entry is not None
-        return replace(call.entry, position=call.position, at_us=call.at_us)
+        return structs.replace(call.entry, position=call.position, at_us=call.at_us)
 
 
 def _cancelling() -> bool:

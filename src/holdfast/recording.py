@@ -54,6 +54,9 @@ current_scope: ContextVar[str] = ContextVar("holdfast_scope", default="")
 """The scope path of the code that runs now. A context variable: Python 3.11's wait_for runs its body in a task of
 its own, which inherits it."""
 
+_LONG_SETUP: Final = ("the setup (everything above ctx.restore)", "move work below ctx.restore")
+_LONG_TAIL: Final = ("the tail since the last saved checkpoint", "call ctx.checkpoint more often")
+
 
 class OpenCall:
     """A call between its synchronous part and the delivery of its outcome."""
@@ -342,14 +345,10 @@ class Recording:
 
     def _count_entry(self, setup: bool) -> None:
         self._since_save += not setup
-        self._counts[setup] += 1
-        count = self._counts[setup]
-        where = (
-            "the setup (everything above ctx.restore)"
-            if setup
-            else "the tail since the last saved checkpoint"
-        )
-        fix = "move work below ctx.restore" if setup else "call ctx.checkpoint more often"
+        count = self._counts[setup] = self._counts[setup] + 1
+        if count < WARN_ENTRIES:
+            return
+        where, fix = _LONG_SETUP if setup else _LONG_TAIL
         if count == WARN_ENTRIES:
             text = f"{where} has {count} entries, and every resume reads them all: {fix}"
             self._port.note(

@@ -73,18 +73,23 @@ class Writer:
         self._store = store
         self._trusted = trusted
         self._followed: dict[int, _Followed] = {}
-        self._waiting: deque[tuple[Change, asyncio.Future[Committed]]] = deque()
+        self._waiting: deque[tuple[Change, asyncio.Future[Committed], Callable[[], None] | None]] = deque()
         self._wake = asyncio.Event()
         self.trouble: str | None = None
 
-    def submit(self, change: Change) -> asyncio.Future[Committed]:
-        """Queue a Change; the future ends when it is durable, or with LeaseLost when it was refused."""
+    def submit(
+        self, change: Change, on_unstorable: Callable[[], None] | None = None
+    ) -> asyncio.Future[Committed]:
+        """Queue a Change; the future ends when it is durable, or with LeaseLost when it was refused.
+
+        `on_unstorable` is called before it ends with NotSerializable.
+        """
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
                 f"{MAX_WAITING} changes wait for the store at {self._store.url}; it does not keep up"
             )
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._waiting.append((change, answer))
+        self._waiting.append((change, answer, on_unstorable))
         self._wake.set()
         return answer
 
@@ -117,8 +122,10 @@ class Writer:
             self._wake.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
-                answers = await self._commit([change for change, _ in batch])
-                for (_, future), answer in zip(batch, answers, strict=True):
+                answers = await self._commit([change for change, _, _ in batch])
+                for (_, future, on_unstorable), answer in zip(batch, answers, strict=True):
+                    if on_unstorable is not None and isinstance(answer, NotSerializable):
+                        on_unstorable()
                     _deliver(future, answer)
 
     async def _commit(self, changes: list[Change]) -> list[Answer]:
@@ -238,15 +245,13 @@ class WriterPort:
         if entry is None:
             return self._writer.submit(self._change((), checkpoint, None))
         self.opened(None)  # its outcome follows: it is not announced as open any more
-        answer = self._writer.submit(self._change((entry,), checkpoint, None))
+        answer = self._writer.submit(self._change((entry,), checkpoint, None), self._uncount)
         self._position += 1
-        answer.add_done_callback(self._uncount)
         return answer
 
-    def _uncount(self, answer: asyncio.Future[Committed]) -> None:
+    def _uncount(self) -> None:
         """An entry that cannot be stored takes no position: the attempt can still say how it ends."""
-        if not answer.cancelled() and isinstance(answer.exception(), NotSerializable):
-            self._position -= 1
+        self._position -= 1
 
     async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
         self.opened(None)

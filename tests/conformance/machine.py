@@ -11,11 +11,11 @@ import asyncio
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 
 from holdfast.errors import Conflict, InvalidTransition, Refused
 from holdfast.model import (
@@ -305,7 +305,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.written += count
         entries = [step(occurrence=int(p), payload=p, segment=run.saved if run else 0) for p in payloads]
         if signal is not None:
-            entries[0] = replace(entries[0], kind=EntryKind.SIGNAL, signal=signal)
+            entries[0] = structs.replace(entries[0], kind=EntryKind.SIGNAL, signal=signal)
         new = save(run.saved + 1, state=payloads[0], keep=2) if run and keep else None
         change = attempt.change(*entries, notes=(Note("log"),), checkpoint=new)
         if self._commit(attempt, change) and run:
@@ -352,7 +352,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), drift=st.integers(-2, 2))
     def note(self, data: st.DataObject, drift: int) -> None:
         attempt = self._some_attempt(data)
-        change = replace(attempt.change(notes=(Note("log"),)), position=max(0, attempt.position + drift))
+        change = structs.replace(
+            attempt.change(notes=(Note("log"),)), position=max(0, attempt.position + drift)
+        )
         assert self._answer(change) == (
             self.model.fenced(attempt.run.key, attempt.run.token, None) is not None
         )

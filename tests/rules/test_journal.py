@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from holdfast.errors import UsageError
 from holdfast.model import (
@@ -158,7 +157,7 @@ def test_tries_are_counted_and_answer_nothing() -> None:
 
 def test_once_is_outside_scopes_and_their_order() -> None:
     once = entry(1, "once", SETUP, key="k", kind=EntryKind.ONCE)
-    cursor = Cursor(journal([once, replace(once, status=UNSEEN, position=2), entry(3, "a")]))
+    cursor = Cursor(journal([once, structs.replace(once, status=UNSEEN, position=2), entry(3, "a")]))
     assert cursor.restore() is None
     assert isinstance(ask(cursor, "a"), Recorded)
 

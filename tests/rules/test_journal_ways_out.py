@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from holdfast.errors import Refused
 from holdfast.model import (
@@ -229,7 +230,7 @@ def test_a_retried_insert_keeps_its_place() -> None:
     run.walk("restore a x b")
     run.take(INSERT)
     run.walk("restore a x b")
-    run.entries[2] = replace(run.entries[2], superseded=True)
+    run.entries[2] = structs.replace(run.entries[2], superseded=True)
     assert run.walk("restore a x b return") == "restore a=1 x runs b=2 return"
 
 
@@ -242,7 +243,7 @@ def test_going_back_to_the_checkpoint_forgets_the_places_of_its_tail() -> None:
     run.walk("s t restore a x b c")
     back = Resolution(kind=ResolutionKind.FROM_CHECKPOINT, after=len(run.entries))
     run.resolutions = (*run.resolutions, back)
-    run.entries = [replace(e, superseded=e.identity.segment != SETUP) for e in run.entries]
+    run.entries = [structs.replace(e, superseded=e.identity.segment != SETUP) for e in run.entries]
     walk = "s t restore a x b c return"
     assert run.walk(walk) == "s=1 t=5 restore a runs x runs b runs c runs return"
     assert run.walk(walk) == "s=1 t=5 restore a=7 x=8 b=9 c=10 return"
@@ -325,13 +326,13 @@ def test_a_retry_keeps_ctx_once_but_for_the_failure_of_one() -> None:
     once = entry(3, "once", SETUP, key="k", kind=EntryKind.ONCE)
     entries = [entry(1, "a"), entry(2, "f", status=FAILED), once, entry(4, "u")]
     assert superseded_by_retry(entries, [2]) == (2, 4)
-    failed = replace(once, status=FAILED)
-    tries = replace(once, status=RETRIED, position=1)
+    failed = structs.replace(once, status=FAILED)
+    tries = structs.replace(once, status=RETRIED, position=1)
     assert superseded_by_retry([tries, entry(2, "a"), failed, entry(4, "u")], [3]) == (1, 3)
 
 
 def test_a_retry_of_a_failure_that_is_gone_undoes_nothing() -> None:
-    assert superseded_by_retry([replace(entry(1, "f", status=FAILED), superseded=True)], [1, 7]) == ()
+    assert superseded_by_retry([structs.replace(entry(1, "f", status=FAILED), superseded=True)], [1, 7]) == ()
 
 
 def test_a_retry_undoes_a_failure_in_a_branch_and_the_unhappy_ends_of_its_siblings() -> None:

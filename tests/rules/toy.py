@@ -11,8 +11,10 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import structs
 
 from holdfast.model import (
     SETUP,
@@ -118,7 +120,7 @@ class Memory:
         ]
 
     def append(self, entry: Entry) -> Entry:
-        entry = replace(entry, position=self.position + 1, at_us=self.clock)
+        entry = structs.replace(entry, position=self.position + 1, at_us=self.clock)
 
         def act() -> None:
             self.position += 1
@@ -143,7 +145,9 @@ class Memory:
             self.checkpoints.pop()
 
     def supersede(self, positions: tuple[int, ...]) -> None:
-        self.entries = [replace(e, superseded=True) if e.position in positions else e for e in self.entries]
+        self.entries = [
+            structs.replace(e, superseded=True) if e.position in positions else e for e in self.entries
+        ]
 
     def next_signal(self) -> int | None:
         taken = self.consumed | {e.signal for e in self.entries if e.signal is not None and not e.superseded}

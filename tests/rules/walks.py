@@ -6,7 +6,7 @@ entry 1 is next). A plain word is a call at the root, with its arguments after a
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from holdfast.model import (
     SETUP,
@@ -94,7 +94,9 @@ class Run:
         chosen = next((e for e in self.entries if e.position == position), None)
         resolution = resolve(kind, self.mismatch, chosen, len(self.entries))
         gone = superseded_by(resolution, self.entries)
-        self.entries = [replace(e, superseded=e.superseded or e.position in gone) for e in self.entries]
+        self.entries = [
+            structs.replace(e, superseded=e.superseded or e.position in gone) for e in self.entries
+        ]
         self.resolutions = (*self.resolutions, resolution)
         self.mismatch = None
 

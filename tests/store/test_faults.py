@@ -6,11 +6,11 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
+from msgspec import structs
 
 from holdfast.clock import SystemClock
 from holdfast.errors import PayloadTooLarge, StoreCorrupt, StoreError, StoreFull, StoreGone, StoreUnavailable
@@ -222,8 +222,8 @@ async def test_a_change_that_the_database_refuses_leaves_its_batch_untouched(
     store: SQLiteStore, other: apsw.Connection
 ) -> None:
     first, second = await claimed(store, "first", "second")
-    taken = replace(change(first).entries[0], signal=7)  # there is no such signal
-    answers = await store.commit([replace(change(first), entries=(taken,)), change(second)])
+    taken = structs.replace(change(first).entries[0], signal=7)  # there is no such signal
+    answers = await store.commit([structs.replace(change(first), entries=(taken,)), change(second)])
     assert [isinstance(each, Committed) for each in answers] == [False, True]
     assert await store.read_entries("first") == []
     assert len(await store.read_entries("second")) == 1
@@ -236,9 +236,9 @@ async def test_a_change_that_the_database_refuses_leaves_its_batch_untouched(
 async def test_a_refused_change_leaves_the_earlier_ones_of_its_run(store: SQLiteStore) -> None:
     (claim,) = await claimed(store, "r")
     progress = Progress(current=1, total=2)
-    told = replace(change(claim), progress=progress)
-    lacks = replace(change(claim, 1).entries[0], signal=7)  # there is no such signal
-    refused = replace(change(claim, 1), entries=(lacks,), progress=Progress(current=2, total=2))
+    told = structs.replace(change(claim), progress=progress)
+    lacks = structs.replace(change(claim, 1).entries[0], signal=7)  # there is no such signal
+    refused = structs.replace(change(claim, 1), entries=(lacks,), progress=Progress(current=2, total=2))
     answers = await store.commit([told, refused, change(claim, 1)])
     assert [isinstance(each, Committed) for each in answers] == [True, False, True]
     assert [each.position for each in await store.read_entries("r")] == [1, 2]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
+from msgspec import structs
 
 from holdfast.clock import SystemClock
 from holdfast.model import Committed, Failed, Failure, FailureKind, RunState
@@ -24,7 +24,7 @@ async def path(tmp_path: Path) -> AsyncIterator[Path]:
         running, ends = await claimed(store, "running", "ends")
         assert isinstance((await store.commit([change(running)]))[0], Committed)
         failure = Failure(kind=FailureKind.FATAL, type="E", message="m")
-        await store.commit([replace(change(ends), entries=(), outcome=Failed(failure=failure))])
+        await store.commit([structs.replace(change(ends), entries=(), outcome=Failed(failure=failure))])
         await store.create_run(new_run("queued"))
         yield path
 

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec import structs
 
 from holdfast.errors import Refused, UsageError
 from holdfast.model import (
@@ -433,7 +435,7 @@ class _Line:
         elif entry.status is EntryStatus.UNSEEN:
             seen = self._newest.get(identity)  # none, when the outcome was superseded by an operator
             if seen is not None:
-                seen.entry = replace(seen.entry, status=EntryStatus.ABANDONED)
+                seen.entry = structs.replace(seen.entry, status=EntryStatus.ABANDONED)
         else:
             among = self.places.pop(identity, None)
             rest = among[1:-2] if among is not None else ()
@@ -466,7 +468,7 @@ class _Line:
         self._shift(call.identity, +1)
         if before in self.outcomes:
             target.place = (*self.outcomes[before].place[:-1], 0, entry.position, 1)
-        target.entry = replace(entry, identity=call.identity, args_hash=call.args_hash)
+        target.entry = structs.replace(entry, identity=call.identity, args_hash=call.args_hash)
         self.outcomes[entry.position] = self._newest[call.identity] = target
 
     def _place(self, position: int, identity: Identity) -> Place:
@@ -480,7 +482,9 @@ class _Line:
     def _shift(self, identity: Identity, by: int) -> None:
         """Move the occurrences of the calls of that name from this one on, for one more came or this one went."""
         for element in self.outcomes.values():
-            element.entry = replace(element.entry, identity=_shifted(element.entry.identity, identity, by))
+            element.entry = structs.replace(
+                element.entry, identity=_shifted(element.entry.identity, identity, by)
+            )
         self.tries = {_shifted(i, identity, by): count for i, count in self.tries.items()}
         self.places = {_shifted(i, identity, by): place for i, place in self.places.items()}
         self._newest = {element.entry.identity: element for element in self.outcomes.values()}

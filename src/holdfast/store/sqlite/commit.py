@@ -10,10 +10,10 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import apsw
+from msgspec import structs
 
 from holdfast.errors import Refused
 from holdfast.model import (
@@ -266,7 +266,7 @@ class _Batch:
         connection.run(_PRUNE_CHECKPOINTS, (run, max(1, new.keep)))
         told = rows.event_json(n=n, name=new.name, segment=new.segment, bytes=len(new.state))
         self._add_note(run, event_no, "checkpoint.saved", told)
-        return replace(done, event_no=event_no)
+        return structs.replace(done, event_no=event_no)
 
     def _settle(self, run: int, outcome: Outcome, done: Committed) -> Committed:
         before = decisions.run_by_key(self._connection, run)
@@ -275,7 +275,7 @@ class _Batch:
         after = decisions.apply(self._connection, before, decision, self._now_us)
         # The attempt knows how it ended: `asks` need not tell it.
         self._connection.run(_RELEASE_CLAIM, (run,))
-        return replace(done, event_no=after.event_no)
+        return structs.replace(done, event_no=after.event_no)
 
     def _flush(self, run: int) -> None:
         """Write what is collected of this run."""

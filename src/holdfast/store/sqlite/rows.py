@@ -108,9 +108,8 @@ def run_values(run: Run) -> tuple[Any, ...]:
     """What a decision may change, in the order of the statement `settle_run`."""
     return (
         run.state, run.reason, run.token, run.position, run.event_no, run.worker, run.available_at_us, run.attempts,
-        run.failures, run.crashes, run.crashes_alone, run.suspect, run.claimed_position, run.asked, run.wait_name, run.inbox_no,
-        run.deadline_at_us, run.started_at_us, run.finished_at_us, run.steps, run.step,
-        run.checkpoint_n,
+        run.failures, run.crashes, run.crashes_alone, run.suspect, run.claimed_position, run.asked, run.wait_name,
+        run.inbox_no, run.deadline_at_us, run.started_at_us, run.finished_at_us, run.steps, run.step, run.checkpoint_n,
     )  # fmt: skip
 
 

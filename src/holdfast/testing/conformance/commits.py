@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from holdfast.model import (
     Change,
@@ -87,7 +87,7 @@ class CommitPromises(Promises):
 
     async def test_an_entry_comes_back_as_it_was_committed(self, store: Store, place: Place) -> None:
         attempt = await start(store, await register(store))
-        asked = replace(
+        asked = structs.replace(
             step(payload="“ü”\u2028".encode()),
             identity=Identity(-1, "map[0]/bränch", "naïve name", "k/1", 0),
             args_hash=bytes(range(16)),
@@ -96,9 +96,9 @@ class CommitPromises(Promises):
         await attempt.commit(asked)
         (stored,) = await store.read_entries("r", payloads=True)
         now_us = place.clock.wall_us()
-        assert stored == replace(asked, position=1, at_us=now_us, token=attempt.run.token)
+        assert stored == structs.replace(asked, position=1, at_us=now_us, token=attempt.run.token)
         (listed,) = await store.read_entries("r")
-        assert replace(listed, payload=b"") == replace(stored, payload=b"")
+        assert structs.replace(listed, payload=b"") == structs.replace(stored, payload=b"")
 
     async def test_a_payload_too_big_for_its_row_comes_back_whole(self, store: Store) -> None:
         worker = await register(store)
@@ -168,7 +168,7 @@ class CommitPromises(Promises):
     async def test_commit_with_a_token_from_the_future_changes_nothing(self, store: Store) -> None:
         attempt = await start(store, await register(store))
         for change in every_write(attempt):
-            await must_change_nothing(store, replace(change, token=change.token + 1))
+            await must_change_nothing(store, structs.replace(change, token=change.token + 1))
 
     @pytest.mark.parametrize("drift", [-1, 1])
     async def test_commit_at_another_position_changes_nothing(self, store: Store, drift: int) -> None:
@@ -180,7 +180,7 @@ class CommitPromises(Promises):
             attempt.change(outcome=Succeeded(result=b"1")),
         ]
         for change in asked:
-            await must_change_nothing(store, replace(change, position=change.position + drift))
+            await must_change_nothing(store, structs.replace(change, position=change.position + drift))
 
     async def test_a_change_committed_twice_is_recorded_once(self, store: Store) -> None:
         attempt = await start(store, await register(store))
@@ -194,7 +194,7 @@ class CommitPromises(Promises):
         await attempt.commit(*steps(3))
         assert isinstance(await commit_one(store, early), Committed)
         assert (await store.get_run("r")).position == 3
-        assert isinstance(await commit_one(store, replace(early, position=99)), Committed)
+        assert isinstance(await commit_one(store, structs.replace(early, position=99)), Committed)
 
     async def test_an_operators_pause_does_not_fence_the_attempt(self, store: Store) -> None:
         worker = await register(store)
@@ -225,7 +225,7 @@ class CommitPromises(Promises):
 
     async def test_a_refused_change_leaves_others_of_its_own_run_untouched(self, store: Store) -> None:
         attempt = await start(store, await register(store))
-        wrong = replace(attempt.change(step("wrong")), position=7)
+        wrong = structs.replace(attempt.change(step("wrong")), position=7)
         right = attempt.change(step("right"))
         answers = await store.commit([wrong, right, wrong])
         assert [type(answer) for answer in answers] == [RefusedChange, Committed, RefusedChange]
@@ -236,8 +236,10 @@ class CommitPromises(Promises):
         a, b = await start(store, worker, "a"), await start(store, worker, "b")
         batch: list[Change] = []
         for number in range(10):
-            batch.append(replace(a.change(step(occurrence=number), notes=(Note("log"),)), position=number))
-            batch.append(replace(b.change(*steps(2, start=2 * number)), position=2 * number))
+            batch.append(
+                structs.replace(a.change(step(occurrence=number), notes=(Note("log"),)), position=number)
+            )
+            batch.append(structs.replace(b.change(*steps(2, start=2 * number)), position=2 * number))
         answers = await store.commit(batch)
         assert all(isinstance(answer, Committed) for answer in answers)
         assert [x.position for x in answers[::2] if isinstance(x, Committed)] == list(range(1, 11))
@@ -265,7 +267,7 @@ class CommitPromises(Promises):
     async def test_nothing_of_a_run_applies_after_its_outcome_in_one_batch(self, store: Store) -> None:
         attempt = await start(store, await register(store))
         end = attempt.change(step(), outcome=Succeeded(result=b"1"))
-        late = replace(attempt.change(step(occurrence=1)), position=1)
+        late = structs.replace(attempt.change(step(occurrence=1)), position=1)
         answers = await store.commit([end, late, attempt.change(notes=(Note("log"),))])
         assert [type(answer) for answer in answers] == [Committed, RefusedChange, RefusedChange]
         assert (await store.get_run("r")).position == 1
@@ -280,7 +282,7 @@ class CommitPromises(Promises):
             outcome=Succeeded(result=b'"all"'),
         )
         before = await fingerprint(store, "r")
-        stale = replace(change, position=1)
+        stale = structs.replace(change, position=1)
         assert isinstance(await commit_one(store, stale), RefusedChange)
         assert await fingerprint(store, "r") == before
         assert isinstance(await commit_one(store, change), Committed)
@@ -308,7 +310,7 @@ class CommitPromises(Promises):
         self, store: Store
     ) -> None:
         attempt = await start(store, await register(store))
-        await commit_one(store, replace(attempt.change(), step="fetch", reason=Reason.THROTTLED))
+        await commit_one(store, structs.replace(attempt.change(), step="fetch", reason=Reason.THROTTLED))
         run = await store.get_run("r")
         assert (run.step, run.reason) == ("fetch", Reason.THROTTLED)
         await commit_one(store, attempt.change(notes=(Note("log"),)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from holdfast.errors import Refused
 from holdfast.model import (
@@ -171,7 +171,7 @@ class SignalPromises(Promises):
     async def test_a_refused_change_consumes_no_signal(self, store: Store) -> None:
         attempt = await start(store, await register(store))
         await store.add_signal("r", "go", b"1")
-        (answer,) = await store.commit([replace(attempt.change(taken(1)), position=5)])
+        (answer,) = await store.commit([structs.replace(attempt.change(taken(1)), position=5)])
         assert isinstance(answer, RefusedChange)
         assert [s.n for s in (await store.read_inbox(attempt.run.key))[1]] == [1]
 
