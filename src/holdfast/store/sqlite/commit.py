@@ -2,7 +2,8 @@
 
 Laws of this file:
 1. The fence (token, state, position) stands in the statement that moves a run's counters; nothing is read before it.
-2. One UPDATE for all consecutive plain Changes of a run, one INSERT statement for the rows of the whole batch.
+2. One UPDATE for all consecutive plain Changes of a run, one call of SQLite for those of all runs that have nothing
+   else, and one INSERT statement for the rows of the whole batch.
 3. A refused Change leaves the others untouched: a group that does not fit is tried again Change by Change.
 4. Within a Change the order in the feed is: notes, entries, progress, checkpoint, what the outcome says.
 """
@@ -10,7 +11,7 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 from msgspec import structs
@@ -70,9 +71,20 @@ def commit(connection: Connection, changes: Sequence[Change], now_us: int) -> li
         by_run: dict[int, list[int]] = {}
         for index, change in enumerate(changes):
             by_run.setdefault(change.run, []).append(index)
-        for indexes in by_run.values():
-            batch.apply(indexes)
+        batch.apply_all(list(by_run.values()))
     return batch.finish()
+
+
+class _Move(NamedTuple):
+    """By how much some Changes of one run move its counters; the values of `advance`, in its order."""
+
+    entries: int
+    events: int
+    steps: int
+    step: str | None
+    run: int
+    token: int
+    expected: int | None
 
 
 class _Batch:
@@ -85,6 +97,30 @@ class _Batch:
         self._rows: list[_EventRow] = []
         self._answers: dict[int, Answer] = {}
         self._progress: dict[int, Progress] = {}
+
+    def apply_all(self, groups: list[list[int]]) -> None:
+        """Apply the Changes of several runs: first those of the runs that only go on, all in one call."""
+        going_on: dict[int, tuple[list[int], _Move]] = {}
+        others: list[list[int]] = []
+        for indexes in groups:
+            move = self._move_of(indexes) if self._all_plain(indexes) else None
+            if move is None or move.expected is None:
+                others.append(indexes)
+            else:
+                going_on[move.run] = indexes, move
+        moves = [move for _, move in going_on.values()]
+        for position, event_no, reason, run in self._connection.returned(_ADVANCE, moves):
+            indexes, move = going_on.pop(run)
+            self._set_reason(reason, indexes[-1])
+            self._collect(indexes, position - move.entries, event_no - move.events)
+        for indexes in [*others, *(refused for refused, _ in going_on.values())]:
+            self.apply(indexes)
+
+    def _all_plain(self, indexes: list[int]) -> bool:
+        for index in indexes:  # noqa: SIM110 - `all` would make a generator for every run
+            if not _is_plain(self._changes[index]):
+                return False
+        return True
 
     def apply(self, indexes: list[int]) -> None:
         """Apply the Changes of one run, in order; plain ones that follow each other at once."""
@@ -125,11 +161,26 @@ class _Batch:
 
     def _move(self, indexes: list[int]) -> tuple[int, int] | None:
         """The run's position and event_no before these Changes; None when the fence refuses them or cannot chain."""
+        move = self._move_of(indexes)
+        if move is None:
+            return None
+        if move.expected is None:
+            row = self._connection.row(_ADVANCE_NOTES, (move.events, move.step, move.run, move.token))
+        else:
+            row = self._connection.row(_ADVANCE, move)
+        if row is None:
+            return None
+        self._set_reason(row[2], indexes[-1])
+        return row[0] - move.entries, row[1] - move.events
+
+    def _move_of(self, indexes: list[int]) -> _Move | None:
+        """What the Changes add up to; None when they cannot chain. `expected` is None for Changes without entries."""
         entries = events = steps = 0
         expected: int | None = None
+        last = self._changes[indexes[-1]]
         for index in indexes:
             change = self._changes[index]
-            if change.token != self._changes[indexes[0]].token:
+            if change.token != last.token:
                 return None
             if count := len(change.entries):
                 if expected is None:
@@ -142,18 +193,12 @@ class _Batch:
             events += len(change.notes)
             if change.progress is not None:
                 events += 1
-        last = self._changes[indexes[-1]]
-        if expected is None:
-            row = self._connection.row(_ADVANCE_NOTES, (events, last.step, last.run, last.token))
-        else:
-            row = self._connection.row(
-                _ADVANCE, (entries, events, steps, last.step, last.run, last.token, expected)
-            )
-        if row is None:
-            return None
-        if row[2] != last.reason:  # nearly never: so that no index is looked at on the hot path
+        return _Move(entries, events, steps, last.step, last.run, last.token, expected)
+
+    def _set_reason(self, reason: str | None, index: int) -> None:
+        last = self._changes[index]
+        if reason != last.reason:  # nearly never: so that no index is looked at on the hot path
             self._connection.run(_SET_REASON, (last.reason, last.run))
-        return row[0] - entries, row[1] - events
 
     def _collect(self, indexes: list[int], position: int, event_no: int) -> None:
         for index in indexes:

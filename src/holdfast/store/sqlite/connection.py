@@ -85,6 +85,11 @@ class Connection:
         """Run one statement for each of `rows`."""
         self._raw.executemany(sql, rows)
 
+    def returned(self, sql: str, rows: Iterable[Values]) -> list[Row]:
+        """Run one statement for each of `rows`; what all of them return."""
+        found: list[Row] = self._raw.executemany(sql, rows).fetchall()
+        return found
+
     def changed(self) -> int:
         """How many rows the newest statement changed."""
         count: int = self._raw.changes()

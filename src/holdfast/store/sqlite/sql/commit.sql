@@ -3,12 +3,12 @@
 -- name: advance
 UPDATE live SET position = position + ?, event_no = event_no + ?, steps = steps + ?, step = ?
 WHERE run = ? AND token = ? AND position = ?
-RETURNING position, event_no, reason;
+RETURNING position, event_no, reason, run;
 
 -- name: advance_notes
 UPDATE live SET event_no = event_no + ?, step = ?
 WHERE run = ? AND token = ?
-RETURNING position, event_no, reason;
+RETURNING position, event_no, reason, run;
 
 -- name: set_reason
 UPDATE live SET reason = ? WHERE run = ?;
