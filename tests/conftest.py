@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
+
+# A job in the background of a shell has SIGINT ignored, and hands that on: commands under test must hear Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `make test` is repeatable; HYPOTHESIS_PROFILE=search looks for what it has not tried yet.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -26,6 +26,7 @@ from typing import (
     TypeAlias,
     TypeVar,
     TypeVarTuple,
+    cast,
     overload,
 )
 
@@ -243,11 +244,30 @@ def _is_other_type(fn: Callable[..., object], annotation: object) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _source_hash(fn: Callable[..., object]) -> str:
+    code = getattr(fn, "__code__", None)
     try:
-        source = inspect.getsource(fn).encode()
-    except (OSError, TypeError):  # typed into a prompt
-        source = getattr(getattr(fn, "__code__", None), "co_code", b"")
-    return hashlib.blake2b(source, digest_size=6).hexdigest()
+        if isinstance(code, CodeType) and code.co_filename.startswith(
+            "<"
+        ):  # typed into a prompt, or made by exec
+            source = _code_text(code)
+        else:
+            source = inspect.getsource(fn)
+    except (OSError, TypeError):
+        source = _code_text(code) if isinstance(code, CodeType) else ""
+    return hashlib.blake2b(source.encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
+
+
+def _code_text(code: CodeType) -> str:
+    """What the code does, the same in every process: a set among its constants has another order in each."""
+    parts = (
+        _code_text(const)
+        if isinstance(const, CodeType)
+        else repr(
+            sorted(map(repr, cast("frozenset[object]", const))) if isinstance(const, frozenset) else const
+        )
+        for const in code.co_consts
+    )
+    return f"{code.co_code.hex()} {code.co_names} {' '.join(parts)}"
 
 
 # --- finding agents -------------------------------------------------------------------------------------------

@@ -3,8 +3,7 @@
 Instants are whole microseconds since the epoch (`_us`); durations say their unit in their name. Payloads are JSON
 as bytes: no value here holds an object of a user's class.
 
-Nouns are frozen dataclasses. Those that every step makes anew are msgspec Structs, which are made several times as
-fast and are never looked through for cycles; they change by `msgspec.structs.replace`.
+Those that every step makes are msgspec Structs, made several times as fast: they change by `msgspec.structs.replace`.
 """
 
 from __future__ import annotations
@@ -93,6 +92,11 @@ class Failure:
     def summary(self) -> str:
         """The failure in one line."""
         return f"{self.type}: {self.message}" if self.message else self.type
+
+    def told(self) -> dict[str, object]:
+        """The failure as events tell it: the form that `show --json` has for an error."""
+        cause = None if self.cause is None else self.cause.told()
+        return {"type": self.type, "message": self.message, "class": self.kind, "cause": cause}
 
 
 # --- the journal --------------------------------------------------------------------------------------------
@@ -452,9 +456,8 @@ class Change(Struct, frozen=True, kw_only=True, gc=False):
 
     Fenced: it applies only while the run is `running` under `token`, and, when it has entries, a checkpoint or an
     outcome, only at `position` (the number of entries that the attempt knows to be recorded before these).
-    Notes alone compare token and state, not the position.
-    `entries` get the positions that follow. `step` names the newest open step and replaces the run's;
-    `reason` replaces the reason of a running run (None clears it).
+    Notes alone compare token and state, not the position. `entries` get the positions that follow. `step` names the
+    newest open step and replaces the run's; `reason` replaces that of a running run (None clears it).
     """
 
     run: int

@@ -130,6 +130,7 @@ class Worker:
         self._stray: list[tuple[float, Attempt]] = []
         self._end: Park | Release | None = None
         self._drain_since = 0.0
+        self._said_draining: int | None = None
         self._now = False
         self._let_go = False
         self._begun = False
@@ -313,6 +314,7 @@ class Worker:
             try:
                 if await self._over():
                     return
+                await self._say_draining(key)
                 await self._listen(key, writer)
                 claimed = await self._claim(key, heart, writer, group)
                 trouble_s = 0.0
@@ -325,6 +327,12 @@ class Worker:
             self._press(group)
             if not claimed:
                 await self._pause(began, trouble_s)
+
+    async def _say_draining(self, key: int) -> None:
+        """The store shows a worker that drains as such, and gives it nothing more."""
+        if self._end is not None and self._said_draining != key:
+            await self._store.mark_draining(key)
+            self._said_draining = key
 
     async def _pause(self, began: float, trouble_s: float) -> None:
         """Wait for news, but not less than a round: `_wake` ends both."""

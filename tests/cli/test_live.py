@@ -80,7 +80,7 @@ def test_a_glance_corrects_the_picture() -> None:
             "03:04:05  run.waiting      (signal) waits for 'go'",
         ),
         (
-            event("step.retried", name="get", key="k", failure={"type": "OSError", "message": "gone"}),
+            event("step.retried", name="get", key="k", error={"type": "OSError", "message": "gone"}),
             "03:04:05  step.retried     get[k]: OSError: gone",
         ),
         (event("checkpoint.saved", n=3, name="half"), "03:04:05  checkpoint.saved 1 'half'"),

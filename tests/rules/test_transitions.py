@@ -267,10 +267,11 @@ def test_a_run_that_goes_on_taking_its_worker_down_is_held_as_poison(before: Run
     assert run.failure is not None
     assert run.failure.kind is FailureKind.LOST
     assert "holdfast retry r-1" in run.failure.message
-    assert told(decision)["failure"] == {
+    assert told(decision)["error"] == {
         "type": "WorkerLost",
         "message": run.failure.message,
         "class": "lost",
+        "cause": None,
     }
 
 
@@ -316,7 +317,7 @@ def test_failure_keeps_the_failure():
     assert told(decision) == {
         "reason": None,
         "attempt": 2,
-        "failure": {"type": "ConnectionError", "message": "gone", "class": "transient"},
+        "error": {"type": "ConnectionError", "message": "gone", "class": "transient", "cause": None},
     }
 
 
@@ -662,4 +663,4 @@ def test_a_deterministically_killing_run_is_poisoned_after_three_times_alone():
 def test_a_failure_is_told_with_its_class():
     failure = Failure(kind=FailureKind.FATAL, type="TypeError", message="bad")
     decision = transitions.settle(running(), Hold(reason=Reason.CHECKPOINT_LOST, failure=failure), NOW_US)
-    assert told(decision)["failure"] == {"type": "TypeError", "message": "bad", "class": "fatal"}
+    assert told(decision)["error"] == {"type": "TypeError", "message": "bad", "class": "fatal", "cause": None}

@@ -40,9 +40,9 @@ def _run(told: Told) -> str:
         text += f" attempt {attempt}"
     if (signal := told.get("signal")) is not None:
         text += f" waits for {signal!r}"
-    failure = told.get("failure")
-    if isinstance(failure, dict):
-        text += f" {error_text(failure)}"
+    error = told.get("error")
+    if isinstance(error, dict):
+        text += f" {error_text(error)}"
     return text.strip()
 
 
@@ -50,10 +50,9 @@ def _step(told: Told) -> str:
     text = str(told.get("name") or "")
     if (key := told.get("key")) is not None:
         text += f"[{key}]"
-    for name in ("error", "failure"):
-        failure = told.get(name)
-        if isinstance(failure, dict):
-            text += f": {error_text(failure)}"
+    error = told.get("error")
+    if isinstance(error, dict):
+        text += f": {error_text(error)}"
     return text
 
 
@@ -80,9 +79,9 @@ def _other(told: Told) -> str:
     return "  ".join(f"{name}={value}" for name, value in told.items() if value is not None)
 
 
-def error_text(failure: Told) -> str:
-    """`ValueError: bad`, from a failure as an event tells it."""
-    return words.one_line(f"{failure.get('type')}: {failure.get('message')}", 200)
+def error_text(error: Told) -> str:
+    """`ValueError: bad`, from an error as an event tells it."""
+    return words.one_line(f"{error.get('type')}: {error.get('message')}", 200)
 
 
 _TEXTS: Final[Mapping[str, Callable[[Told], str]]] = {

@@ -215,7 +215,7 @@ def _poison(run: Run) -> Decision:
     )
     poisoned = _out_of_running(run, WAITING, Reason.POISON)
     poisoned = replace(poisoned, token=run.token + 1, failure=failure)
-    return _moved(run, poisoned, "poisoned", attempt=run.attempts, failure=_brief(failure))
+    return _moved(run, poisoned, "poisoned", attempt=run.attempts, error=failure.told())
 
 
 # --- how an attempt ends by itself --------------------------------------------------------------------------
@@ -248,14 +248,14 @@ def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
                     run, "held", f"{reason} is no reason to hold a run; use one of {_names(HELD_REASONS)}"
                 )
             held = replace(_out_of_running(run, WAITING, reason), failure=failure, mismatch=mismatch)
-            return _moved(run, held, "held", attempt=run.attempts, failure=_brief(failure))
+            return _moved(run, held, "held", attempt=run.attempts, error=failure.told())
         case _:
             assert_never(outcome)
 
 
 def _fail(run: Run, failure: Failure, now_us: int, event: str) -> Decision:
     failed = replace(_out_of_running(run, FAILED, None), failure=failure, finished_at_us=now_us)
-    return _moved(run, failed, event, attempt=run.attempts, failure=_brief(failure))
+    return _moved(run, failed, event, attempt=run.attempts, error=failure.told())
 
 
 def _retry_later(run: Run, retry: Retry, now_us: int) -> Decision:
@@ -270,7 +270,7 @@ def _retry_later(run: Run, retry: Retry, now_us: int) -> Decision:
         attempt=run.attempts,
         failures=run.failures,
         available_at_us=later.available_at_us,
-        failure=_brief(retry.failure),
+        error=retry.failure.told(),
     )
     return replace(decision, supersede=retry.supersede)
 
@@ -386,7 +386,7 @@ def expire(run: Run, now_us: int) -> Decision:
         ),
     )
     ended = replace(_fenced(run, FAILED), failure=failure, finished_at_us=now_us)
-    return _moved(run, ended, "expired", attempt=run.attempts, failure=_brief(failure))
+    return _moved(run, ended, "expired", attempt=run.attempts, error=failure.told())
 
 
 def needs_code(run: Run, now_us: int) -> Decision:
@@ -445,10 +445,6 @@ def _note(run: Run, **why: object) -> Note:
     payload: dict[str, object] = {"reason": run.reason, "available_at_us": run.available_at_us, **why}
     told = {name: value for name, value in payload.items() if name == "reason" or value is not None}
     return Note(f"run.{run.state}", msgspec.json.encode(told))
-
-
-def _brief(failure: Failure) -> dict[str, str]:
-    return {"type": failure.type, "message": failure.message, "class": failure.kind}
 
 
 # --- refusals -----------------------------------------------------------------------------------------------

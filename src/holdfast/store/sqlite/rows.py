@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from holdfast.model import (
+    SETUP,
     Checkpoint,
     Entry,
     EntryKind,
@@ -47,7 +47,6 @@ _mismatch = msgspec.json.Decoder(Mismatch).decode
 _resolution = msgspec.json.Decoder(Resolution).decode
 _sample = msgspec.json.Decoder(Sample).decode
 _serves = msgspec.json.Decoder(list[tuple[str, str]]).decode
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_json(value: Failure | Mismatch | Resolution | Sample | None) -> bytes | None:
@@ -183,20 +182,15 @@ def entry_event(run: str, n: int, kind: str, entry: Entry) -> Event:
     told: dict[str, object] = {
         "name": identity.name,
         "key": identity.key,
-        "segment": identity.segment,
+        "segment": "setup" if identity.segment == SETUP else identity.segment,
         "scope": identity.scope,
         "occurrence": identity.occurrence,
         "kind": entry.kind,
         "status": entry.status,
         "attempt": entry.token,
         "position": entry.position,
-        "started_at": rfc3339(entry.started_at_us) if entry.started_at_us else None,
+        "started_at_us": entry.started_at_us or None,
     }  # whether it was superseded later is not said: an event never changes
     if entry.status in (EntryStatus.FAILED, EntryStatus.RETRIED):
-        told["failure"] = msgspec.Raw(entry.payload)
+        told["error"] = _failure(entry.payload).told()
     return Event(run=run, n=n, at_us=entry.at_us, type=kind, payload=_encode(told))
-
-
-def rfc3339(at_us: int) -> str:
-    """An instant as people and other programs read it."""
-    return (_EPOCH + timedelta(microseconds=at_us)).isoformat(timespec="microseconds").replace("+00:00", "Z")

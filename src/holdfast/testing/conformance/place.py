@@ -139,13 +139,16 @@ def step(
     *,
     occurrence: int = 0,
     segment: int = 0,
-    payload: bytes = b'"done"',
+    payload: bytes | None = None,
     status: EntryStatus = EntryStatus.OK,
     kind: EntryKind = EntryKind.STEP,
     key: str | None = None,
     signal: int | None = None,
 ) -> Entry:
     """The outcome of one call."""
+    if payload is None:
+        failed = status in (EntryStatus.FAILED, EntryStatus.RETRIED)
+        payload = b'{"kind":"fatal","type":"ValueError","message":"bad"}' if failed else b'"done"'
     identity = Identity(segment, "", name, key, occurrence)
     return Entry(identity, kind, status, payload, signal=signal)
 
