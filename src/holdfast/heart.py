@@ -72,6 +72,9 @@ class HeartLike(Protocol):
     @property
     def level(self) -> Level: ...
 
+    @property
+    def pressure(self) -> str: ...
+
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
@@ -134,6 +137,11 @@ class Heart:
         """The verdict of the newest sample."""
         sample = self._sample
         return sample.level if sample is not None else Level.OK
+
+    @property
+    def pressure(self) -> str:
+        """The measures that make the level, in words."""
+        return self._sample.why if self._sample is not None else ""
 
     @property
     def sample(self) -> Sample | None:

@@ -1,8 +1,7 @@
 """The nouns: frozen values that rows, rules and the API share.
 
-Instants are whole microseconds since the epoch (`_us`); durations say their unit in their name. Payloads are JSON
-as bytes: no value here holds an object of a user's class.
-
+Instants are whole microseconds since the epoch (`_us`); durations say their unit. Payloads are JSON as bytes: no value
+here holds an object of a user's class.
 Those that every step makes are msgspec Structs, made several times as fast: they change by `msgspec.structs.replace`.
 """
 
@@ -525,7 +524,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Resources as measured. `shared` says that the figures are those of a whole process with several runs in it."""
+    """Resources as measured. `disk_mb` is free space; `shared`: of a whole process; `why`: what makes the level."""
 
     cpu_percent: float
     memory_mb: float
@@ -534,6 +533,7 @@ class Sample:
     level: Level = Level.OK
     shared: bool = True
     at_us: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

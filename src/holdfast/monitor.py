@@ -66,8 +66,8 @@ class Monitor:
             processes=len(self._processes),
             at_us=self._clock.wall_us(),
         )
-        self._level = verdict(self._level, measured, self._thresholds)
-        return replace(measured, level=self._level)
+        self._level, why = verdict(self._level, measured, self._thresholds)
+        return replace(measured, level=self._level, why=why)
 
     def _tree(self) -> list[psutil.Process]:
         """This process and everything below it; known ones are kept, because they know their CPU time so far."""

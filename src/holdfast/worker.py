@@ -525,7 +525,7 @@ class Worker:
             for tenure in self._tenures.values():
                 tenure.port.slow_down_s = pressure.slow_down_s(level)
             if level is not Level.OK:
-                warning = warning or f"resources of this worker are at {level}"
+                warning = warning or f"resources of this worker are at {level}: {heart.pressure}"
         if warning is not None:
             note = Note("warning", msgspec.json.encode({"code": "resources", "message": warning}))
             for tenure in self._tenures.values():

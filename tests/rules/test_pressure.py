@@ -18,7 +18,7 @@ ORDER = [Level.OK, Level.WARNING, Level.CRITICAL]
 
 
 def judged(previous: Level = Level.OK, thresholds: Thresholds = MACHINE, **figures: float) -> Level:
-    return verdict(previous, replace(HEALTHY, **figures), thresholds)  # type: ignore[arg-type]
+    return verdict(previous, replace(HEALTHY, **figures), thresholds)[0]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("thresholds", [Thresholds(), MACHINE])
@@ -107,3 +107,11 @@ def test_only_critical_pressure_slows_a_run():
 def test_thresholds_in_the_wrong_order_are_refused_by_name(wrong: dict[str, tuple[float, float]], says: str):
     with pytest.raises(UsageError, match=says):
         Thresholds(**wrong)
+
+
+def test_the_verdict_names_the_measures_that_make_it_and_no_others():
+    assert verdict(Level.OK, HEALTHY, MACHINE) == (Level.OK, "")
+    full = replace(HEALTHY, disk_mb=100.0, memory_mb=6_000.0)
+    assert verdict(Level.OK, full, MACHINE) == (Level.CRITICAL, "100 MB of disk free")
+    both = replace(HEALTHY, processes=2_500, memory_mb=7_500.0)
+    assert verdict(Level.OK, both, MACHINE) == (Level.CRITICAL, "memory 7,500 MB, 2500 processes")

@@ -212,6 +212,10 @@ class SimHeart:
     def level(self) -> Level:
         return self._heart.level
 
+    @property
+    def pressure(self) -> str:
+        return self._heart.pressure
+
     def start(self) -> None:
         self._world.loop.spawn(self._process, self._beat())
 

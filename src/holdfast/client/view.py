@@ -205,8 +205,8 @@ def progress_view(progress: Progress, now_us: int, *, moving: bool = True) -> Pr
     """Progress with its percentage and, while the run moves, its ETA."""
     eta = progress_rule.eta(progress, now_us) if moving else None
     return ProgressView(
-        current=progress.current,
-        total=progress.total,
+        current=_plain(progress.current),
+        total=None if progress.total is None else _plain(progress.total),
         percent=progress_rule.percent(progress),
         description=progress.description,
         phase=progress.phase,
@@ -214,6 +214,11 @@ def progress_view(progress: Progress, now_us: int, *, moving: bool = True) -> Pr
         eta_high_s=eta[1] if eta else None,
         updated_at=at(progress.updated_at_us),
     )
+
+
+def _plain(number: float) -> float:
+    """3 for 3.0: most progress counts things."""
+    return int(number) if number == int(number) else number
 
 
 def checkpoint_view(checkpoint: Checkpoint) -> CheckpointView:

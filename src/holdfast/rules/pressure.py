@@ -67,15 +67,18 @@ def _check(name: str, bounds: Bounds | None, *, falling: bool) -> None:
         )
 
 
-def verdict(previous: Level, sample: Sample, thresholds: Thresholds) -> Level:
-    """The level of the sample, given the one before it: the worst of its measures."""
-    levels = (
-        _rising(previous, sample.cpu_percent, thresholds.cpu_percent),
-        _rising(previous, sample.memory_mb, thresholds.memory_mb),
-        _rising(previous, sample.processes, thresholds.processes),
-        _falling(previous, sample.disk_mb, thresholds.disk_mb),
+def verdict(previous: Level, sample: Sample, thresholds: Thresholds) -> tuple[Level, str]:
+    """The level of the sample, given the one before it: the worst of its measures; and in words which these are."""
+    measures = (
+        (f"CPU {sample.cpu_percent:.0f} %", _rising(previous, sample.cpu_percent, thresholds.cpu_percent)),
+        (f"memory {sample.memory_mb:,.0f} MB", _rising(previous, sample.memory_mb, thresholds.memory_mb)),
+        (f"{sample.processes} processes", _rising(previous, sample.processes, thresholds.processes)),
+        (f"{sample.disk_mb:,.0f} MB of disk free", _falling(previous, sample.disk_mb, thresholds.disk_mb)),
     )
-    return max(levels, key=_RANKS.__getitem__)
+    worst = max((level for _, level in measures), key=_RANKS.__getitem__)
+    if worst is Level.OK:
+        return worst, ""
+    return worst, ", ".join(words for words, level in measures if level is worst)
 
 
 _RANKS: Final = {Level.OK: 0, Level.WARNING: 1, Level.CRITICAL: 2}
