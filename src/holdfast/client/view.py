@@ -218,7 +218,7 @@ def progress_view(progress: Progress, now_us: int, *, moving: bool = True) -> Pr
 
 def _plain(number: float) -> float:
     """3 for 3.0: most progress counts things."""
-    return int(number) if number == int(number) else number
+    return int(number) if float(number).is_integer() else number
 
 
 def checkpoint_view(checkpoint: Checkpoint) -> CheckpointView:
