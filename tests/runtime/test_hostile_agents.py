@@ -280,9 +280,9 @@ async def test_a_blocked_loop_is_said_in_the_feed(engine: Engine) -> None:
     @agent
     async def blocks(ctx: Context) -> str:
         await ctx.step(echo, "x")
-        time.sleep(6.5)
+        time.sleep(8)
         await ctx.step(echo, "y")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)
         return "done"
 
     assert await engine.finish(blocks) == "done"

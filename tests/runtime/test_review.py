@@ -325,6 +325,7 @@ class Pressed:
 
     trusted = True
     level = Level.OK
+    pressure = "200 MB of disk free"
 
     def start(self) -> None: ...
 
