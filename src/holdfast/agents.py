@@ -244,7 +244,7 @@ def _is_other_type(fn: Callable[..., object], annotation: object) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _source_hash(fn: Callable[..., object]) -> str:
-    code = getattr(fn, "__code__", None)
+    code = getattr(inspect.unwrap(fn), "__code__", None)  # a decorator's wrapper may be made by exec
     try:
         if isinstance(code, CodeType) and code.co_filename.startswith(
             "<"

@@ -200,6 +200,22 @@ def test_a_function_without_source_has_a_hash_of_its_code() -> None:
     assert len(set(hashes)) == len(bodies)
 
 
+def test_the_source_hash_looks_through_a_wrapper_that_a_decorator_made_by_exec() -> None:
+    async def one(ctx: Context) -> int:
+        return 1
+
+    async def two(ctx: Context) -> int:
+        return 2
+
+    def wrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
+        scope: dict[str, Any] = {"fn": fn}
+        exec("async def wrapper(ctx): return await fn(ctx)", scope)
+        return functools.wraps(fn)(scope["wrapper"])
+
+    hashes = [agent(wrapped(fn)).source_hash for fn in (one, two)]
+    assert hashes == [agent(fn).source_hash for fn in (one, two)]
+
+
 # --- finding one ----------------------------------------------------------------------------------------------
 
 
