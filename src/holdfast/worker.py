@@ -314,8 +314,8 @@ class Worker:
             try:
                 if await self._over():
                     return
-                await self._say_draining(key)
                 await self._listen(key, writer)
+                await self._say_draining(key)
                 claimed = await self._claim(key, heart, writer, group)
                 trouble_s = 0.0
             except StoreGone as error:
