@@ -39,6 +39,15 @@ class CrashingStore:
             self._die()
         return answers
 
+    def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
+        """Commit on the spot, but for the commit that is to be died at."""
+        self._alive()
+        if self.commits + 1 == self._crash_at:
+            return None
+        answers = self._store.commit_now(changes)
+        self.commits += answers is not None
+        return answers
+
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._store, name)
         if not callable(value):

@@ -331,8 +331,9 @@ class Worker:
     async def _say_draining(self, key: int) -> None:
         """The store shows a worker that drains as such, and gives it nothing more."""
         if self._end is not None and self._said_draining != key:
-            await self._store.mark_draining(key)
-            self._said_draining = key
+            with suppress(StoreError):  # said again in the next round
+                await self._store.mark_draining(key)
+                self._said_draining = key
 
     async def _pause(self, began: float, trouble_s: float) -> None:
         """Wait for news, but not less than a round: `_wake` ends both."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ MAX_WAITING: Final = 10_000
 """Changes in memory at most; a run has one or two open, so this is far over any worker's capacity."""
 MAX_NOTES: Final = 1_000
 """Events that wait for the next commit of a run; of more, the oldest are dropped rather than memory filled."""
+STRETCH_S: Final = 0.005
+"""How long a run alone may commit without a turn of the event loop: far below what anybody notices."""
 STEP_TOLD_AFTER_US: Final = 50_000
 """A step that ends sooner leaves only its outcome: announcing it would double the writes of quick steps."""
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -75,6 +78,10 @@ class Writer:
         self._followed: dict[int, _Followed] = {}
         self._waiting: deque[tuple[Change, asyncio.Future[Committed], Callable[[], None] | None]] = deque()
         self._wake = asyncio.Event()
+        self._idle = False
+        self._doubt = False
+        self._last_task = 0
+        self._turned_s = 0.0
         self.trouble: str | None = None
 
     def submit(
@@ -84,14 +91,40 @@ class Writer:
 
         `on_unstorable` is called before it ends with NotSerializable.
         """
+        answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        if self._comes_alone() and self._commit_on_the_spot(change, answer):
+            return answer
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
                 f"{MAX_WAITING} changes wait for the store at {self._store.url}; it does not keep up"
             )
-        answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, answer, on_unstorable))
+        self._idle = False
         self._wake.set()
         return answer
+
+    def _comes_alone(self) -> bool:
+        """Whether nothing could join a Change in its batch: one run, whose one task goes from step to step."""
+        last, self._last_task = self._last_task, id(asyncio.current_task())
+        return (
+            self._idle
+            and last == self._last_task
+            and len(self._followed) == 1
+            and time.monotonic() - self._turned_s < STRETCH_S
+        )
+
+    def _commit_on_the_spot(self, change: Change, answer: asyncio.Future[Committed]) -> bool:
+        """Commit without handing the Change to `run`, which would cost two turns of the event loop."""
+        try:
+            answers = self._store.commit_now([change])
+        except Exception:  # noqa: BLE001 - `run` tries again, and finds out what it is and what was recorded
+            self._doubt = True
+            return False
+        if answers is None:
+            return False
+        self._follow_on(change, answers[0])
+        _deliver(answer, answers[0])
+        return True
 
     def follow(self, run: Run) -> None:
         """An attempt at the run begins. While it lasts, every event of the run is one of its Changes."""
@@ -118,6 +151,8 @@ class Writer:
     async def run(self) -> None:
         """Commit batches until cancelled; what waits then is not recorded and not answered."""
         while True:
+            self._idle = True
+            self._turned_s = time.monotonic()
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
@@ -130,9 +165,10 @@ class Writer:
 
     async def _commit(self, changes: list[Change]) -> list[Answer]:
         tries = 0
+        doubt, self._doubt = self._doubt, False
         while True:
             try:
-                answers = await self._try(changes, again=tries > 0)
+                answers = await self._try(changes, again=doubt or tries > 0)
             except StoreUnavailable as error:
                 self.trouble = str(error)
                 if not self._trusted():
@@ -155,10 +191,13 @@ class Writer:
         committed = iter(await self._store.commit(left))
         answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
         for change, answer in zip(changes, answers, strict=True):
-            followed = self._followed.get(change.run)
-            if followed is not None and followed.token == change.token and isinstance(answer, Committed):
-                followed.event_no = answer.event_no
+            self._follow_on(change, answer)
         return list[Answer](answers)
+
+    def _follow_on(self, change: Change, answer: Answer) -> None:
+        followed = self._followed.get(change.run)
+        if followed is not None and followed.token == change.token and isinstance(answer, Committed):
+            followed.event_no = answer.event_no
 
     async def _recorded(self, changes: Sequence[Change]) -> dict[int, Committed]:
         """Those of the Changes that are in the store, by index, though the answer was an error."""

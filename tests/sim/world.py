@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from holdfast.client.view import RunView
 from holdfast.controller import Controller
 from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
 from holdfast.heart import Heart
-from holdfast.model import Claim, Created, Level, Run, RunFilter, RunState, Sample
+from holdfast.model import Change, Claim, Created, Level, Run, RunFilter, RunState, Sample
 from holdfast.rules.lease import LEASE_S
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.worker import Worker
@@ -130,6 +130,9 @@ class SimStore:
         if fault == "after":
             raise StoreUnavailable("nobody knows whether the lease was renewed")
         return renewed
+
+    def commit_now(self, changes: Sequence[Change]) -> None:
+        """There is latency: nothing happens at once."""
 
     def __getattr__(self, name: str) -> Any:
         inner = getattr(self._inner, name)

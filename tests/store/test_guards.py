@@ -51,7 +51,10 @@ async def path(tmp_path: Path) -> AsyncIterator[Path]:
         ("UPDATE runs SET event_no = event_no - 1 WHERE id = 'running'", "never fall"),
         ("UPDATE live SET position = 0", "never fall"),
         ("UPDATE live SET event_no = event_no - 1", "never fall"),
-        ("UPDATE live SET token = token - 1", "never fall"),
+        ("UPDATE live SET token = token - 1", "that of the run"),
+        ("UPDATE live SET token = token + 1", "that of the run"),
+        ("UPDATE live SET steps = steps - 1", "never fall"),
+        ("UPDATE live SET checkpoint_n = checkpoint_n - 1", "never fall"),
         ("UPDATE live SET position = event_no + 1", "CHECK"),
         ("DELETE FROM live", "keeps its live counters"),
         (

@@ -153,6 +153,11 @@ class Attempts(Protocol):
         """
         ...
 
+    def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
+        """`commit`, at once and on this thread, where that takes well under a millisecond; None, with nothing done,
+        where it would not: another process is writing, the disk is slow, the store is elsewhere."""
+        ...
+
     async def asks(self, worker: int) -> list[Ask]:
         """The runs whose newest claim is this worker's, as the store sees them now: also those that were cancelled,
         expired or settled since, for as long as nobody has claimed them again."""

@@ -24,7 +24,7 @@ Values = Sequence[int | float | bytes | str | None]
 
 OLDEST_SQLITE: Final = (3, 51, 3)
 PAGE_BYTES: Final = 4096
-"""Measured: a step rewrites a page of `runs`, one of `events` and one of its index; with 8 KiB pages a commit of one
+"""Measured: a step rewrites a page of `live`, one of `events` and one of its index; with 8 KiB pages a commit of one
 step takes 1.4 × as long, one of 64 no less."""
 BUSY_MS: Final = 10_000  # far beyond the longest transaction of ours; then something is wrong, and is said
 CACHE_KIB: Final = 65_536  # used when touched: 500 runs resuming read each other's pages again and again

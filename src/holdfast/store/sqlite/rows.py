@@ -192,5 +192,10 @@ def entry_event(run: str, n: int, kind: str, entry: Entry) -> Event:
         "started_at_us": entry.started_at_us or None,
     }  # whether it was superseded later is not said: an event never changes
     if entry.status in (EntryStatus.FAILED, EntryStatus.RETRIED):
-        told["error"] = _failure(entry.payload).told()
+        try:
+            told["error"] = _failure(entry.payload).told()
+        except (
+            msgspec.DecodeError
+        ):  # of a kind that a newer version knows: the rest of the feed must be readable
+            told["error"] = None
     return Event(run=run, n=n, at_us=entry.at_us, type=kind, payload=_encode(told))

@@ -197,21 +197,26 @@ class SQLiteStore:
         return await self._write(lambda connection: claim.claim(connection, self._clock, asks))
 
     async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+        if not self._inline:
+            answers = self.commit_now(changes)
+            return answers if answers is not None else await self._queue(changes)
         self._check_open()
-        self._check_file()  # a stat is 1 µs; what is acknowledged must not be in a file that is gone
+        self._check_file()
+        commit.check(changes)
+        return self._commit(changes)
+
+    def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
+        self._check_open()
+        self._check_file()  # what is acknowledged must not be in a file that is gone
         if not changes:
             return []
         commit.check(changes)
-        if self._inline:
-            return self._commit(changes)
-        if self._fits_loop(changes) and self._write_lock.acquire(blocking=False):
-            try:
-                answers = self._commit_now(changes)
-            finally:
-                self._write_lock.release()
-            if answers is not None:
-                return answers
-        return await self._queue(changes)
+        if self._inline or not self._fits_loop(changes) or not self._write_lock.acquire(blocking=False):
+            return None
+        try:
+            return self._commit_impatiently(changes)
+        finally:
+            self._write_lock.release()
 
     async def asks(self, worker: int) -> list[Ask]:
         return await self._read(lambda connection: reading.asks(connection, worker))
@@ -364,7 +369,7 @@ class SQLiteStore:
         work.add_done_callback(done)
         return await asyncio.shield(work)
 
-    def _commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
+    def _commit_impatiently(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
         """Commit without waiting for the file's lock; None when another process has it."""
         writer = self._writer
         writer.patience(0)

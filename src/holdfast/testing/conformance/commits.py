@@ -376,3 +376,18 @@ class CommitPromises(Promises):
         found = await store.get_once(attempt.run.key, "k")
         assert found is not None
         assert found.payload == b"2"
+
+    async def test_a_commit_at_once_is_a_commit_or_nothing(self, store: Store) -> None:
+        attempt = await start(store, await register(store))
+        change = attempt.change(step())
+        before = await fingerprint(store, "r")
+        answers = store.commit_now([change])
+        if answers is None:
+            assert await fingerprint(store, "r") == before
+            answers = await store.commit([change])
+        (answer,) = answers
+        assert isinstance(answer, Committed)
+        assert [entry.position for entry in await store.read_entries("r")] == [answer.position] == [1]
+        refused = store.commit_now([change]) or await store.commit([change])
+        assert isinstance(refused[0], RefusedChange)
+        assert len(await store.read_entries("r")) == 1

@@ -153,8 +153,13 @@ CREATE TRIGGER live_kept BEFORE DELETE ON live
 WHEN EXISTS (SELECT 1 FROM runs WHERE key = OLD.run AND state = 'running')
 BEGIN SELECT RAISE(ABORT, 'a run that runs keeps its live counters'); END;
 
-CREATE TRIGGER live_counts BEFORE UPDATE OF token, position, event_no ON live
-WHEN NEW.token < OLD.token OR NEW.position < OLD.position OR NEW.event_no < OLD.event_no
+CREATE TRIGGER live_token BEFORE UPDATE OF run, token ON live
+WHEN NEW.run <> OLD.run OR NEW.token <> (SELECT token FROM runs WHERE key = NEW.run)
+BEGIN SELECT RAISE(ABORT, 'the token is that of the run'); END;
+
+CREATE TRIGGER live_counts BEFORE UPDATE OF position, event_no, steps, checkpoint_n ON live
+WHEN NEW.position < OLD.position OR NEW.event_no < OLD.event_no OR NEW.steps < OLD.steps
+    OR NEW.checkpoint_n < OLD.checkpoint_n
 BEGIN SELECT RAISE(ABORT, 'the counters of a run never fall'); END;
 
 CREATE TABLE blobs (

@@ -1,0 +1,91 @@
+"""The way of a Change to the store: in a batch, or on the spot where nothing could join it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast import Context, Worker, agent
+from holdfast.errors import StoreUnavailable
+from holdfast.model import Change, Committed, RefusedChange
+from holdfast.store import open_store
+from holdfast.store.protocol import Store
+from tests.faults import Engine
+
+STEPS = 300
+
+
+async def echo(number: int) -> int:
+    return number
+
+
+@agent
+async def quick(ctx: Context, steps: int) -> int:
+    return sum([await ctx.step(echo, number) for number in range(steps)])
+
+
+class Watched:
+    """A real store that counts which way the Changes come, and may answer a commit on the spot with an error."""
+
+    def __init__(self, store: Store, *, lie_at: int | None = None) -> None:
+        self._store = store
+        self._lie_at = lie_at
+        self.at_once = 0
+        self.batches = 0
+
+    def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
+        answers = self._store.commit_now(changes)
+        self.at_once += answers is not None
+        if answers is not None and self.at_once == self._lie_at:
+            raise StoreUnavailable("nobody knows what became of it")
+        return answers
+
+    async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+        self.batches += 1
+        return await self._store.commit(changes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def served(engine: Engine, runs: int = 1, **options: Any) -> Watched:
+    """Start runs of `quick` and serve them through a watched store."""
+    for number in range(runs):
+        await engine.client.start(quick, STEPS, id=f"r{number}")
+    async with open_store(engine.url) as store:
+        watched = Watched(store, **options)
+        await Worker(watched, [quick], until_idle=True).run()  # type: ignore[arg-type]
+        return watched
+
+
+async def test_a_run_alone_commits_on_the_spot_and_yet_lets_others_have_their_turns(engine: Engine) -> None:
+    turns = 0
+
+    async def turning() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.001)
+            turns += 1
+
+    other = asyncio.create_task(turning())
+    watched = await served(engine)
+    other.cancel()
+    assert watched.at_once > STEPS / 2
+    assert turns > 5
+    assert len(await engine.entries("r0")) == STEPS
+
+
+async def test_runs_beside_each_other_share_their_commits(engine: Engine) -> None:
+    watched = await served(engine, runs=8)
+    assert watched.batches < 8 * STEPS / 2
+    assert watched.at_once < STEPS  # the last of them may be alone at its end
+
+
+async def test_a_commit_on_the_spot_that_ended_in_an_error_is_looked_for_before_it_is_tried_again(
+    engine: Engine,
+) -> None:
+    await served(engine, lie_at=100)
+    entries = await engine.entries("r0")
+    assert [entry.identity.occurrence for entry in entries] == list(range(STEPS))
+    assert await engine.client.handle(quick, "r0").result() == sum(range(STEPS))
