@@ -69,7 +69,8 @@ def test_no_class_has_more_than_20_public_methods() -> None:
 
 def public_methods(node: ast.ClassDef) -> int:
     """A promise of the conformance suite is a test, not a method that someone has to know."""
-    return sum(isinstance(part, FUNCTIONS) and not part.name.startswith(("_", "test_")) for part in node.body)
+    names = {part.name for part in node.body if isinstance(part, FUNCTIONS)}  # overloads are one
+    return sum(not name.startswith(("_", "test_")) for name in names)
 
 
 def test_every_file_says_what_it_is() -> None:

@@ -9,11 +9,11 @@ Laws:
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
 
@@ -21,25 +21,24 @@ from holdfast import codec
 from holdfast.agents import Agent
 from holdfast.calls import Body, Spec, spec_of
 from holdfast.duration import Duration, micros, seconds
-from holdfast.errors import CheckpointError, NotSerializable, UsageError, WaitTimedOut
+from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
-from holdfast.model import Entry, EntryKind, EntryStatus, Failure, FailureKind, Park, Progress, Reason
+from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
+from holdfast.model import EntryKind, Progress
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording, current_scope
 from holdfast.rules.retry import RetryPolicy
+from holdfast.waits import Waits
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 T = TypeVar("T")
 
-LOADED_SLEEP_S = 1.0
-"""A sleep up to this long stays in memory: unloading and claiming again would cost about as much."""
-
 
 class Context:
     """The one object agent code holds. Made by the attempt; its first argument to the agent."""
 
-    __slots__ = ("_agent", "_chance", "_execution", "_port", "_recording", "_restored")
+    __slots__ = ("_agent", "_chance", "_execution", "_groups", "_port", "_recording", "_restored", "_waits")
 
     def __init__(
         self, port: Port, agent: Agent[Any, Any], recording: Recording, execution: Execution
@@ -48,6 +47,8 @@ class Context:
         self._agent = agent
         self._recording = recording
         self._execution = execution
+        self._groups = Groups(recording)
+        self._waits = Waits(port, recording)
         self._restored = False
         self._chance: dict[str, tuple[tuple[int, str, int], random.Random]] = {}
 
@@ -144,6 +145,129 @@ class Context:
         body = Body(fn, args, spec.shape, spec.is_async, None)
         return self._execution.once(key, body, self._agent.retry)
 
+    # --- concurrency ----------------------------------------------------------------------------------------
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T],
+        *,
+        key: Callable[[T], object] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        return_failures: Literal[False] = False,
+        name: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, list[R]]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T],
+        *,
+        key: Callable[[T], object] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        return_failures: Literal[True],
+        name: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, list[R | StepFailed]]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        key: Callable[[T], object] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        return_failures: Literal[False] = False,
+        name: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, list[R]]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        key: Callable[[T], object] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        return_failures: Literal[True],
+        name: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, list[R | StepFailed]]: ...
+
+    def map(
+        self,
+        fn: Callable[[Any], object],
+        items: Iterable[Any],
+        *,
+        key: Callable[[Any], object] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        return_failures: bool = False,
+        name: str | None = None,
+        timeout: Duration | None = None,
+        retry: RetryPolicy | None = None,
+        version: str | None = None,
+        check: bool = True,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """A step `fn(item)` for each item, at most `limit` at a time; the results in the order of the items.
+
+        `key` names an item, so that a resume finds its outcome wherever it stands (none: its number in the list);
+        the other options are those of a step. The first StepFailed ends the others and is raised, unless
+        `return_failures` puts failures among the results. A resume does only what is not recorded. A recorded key
+        that the items lack holds the run: it is a mismatch.
+        """
+        if limit < 1:
+            raise UsageError(f"the limit of ctx.map must be 1 or more, not {limit}")
+        things = list(items)
+        named = _named(name, spec_of(fn))
+        call = self._recording.begin(EntryKind.GROUP, f"map {named}", None, b"")
+
+        def body(number: int) -> Coroutine[Any, Any, Any]:
+            return self.step(
+                fn, things[number], name=named, timeout=timeout, retry=retry, version=version, check=check
+            )
+
+        keys = keys_of(things, key)
+        return call.start(self._groups.map(call, keys, body, limit, return_failures))
+
+    def race(
+        self, bodies: Mapping[str, Callable[[], Awaitable[R]]], *, name: str = "race", key: str | None = None
+    ) -> Coroutine[Any, Any, tuple[str, R]]:
+        """Run async functions of ctx calls beside each other; the key and the result of the first that returns.
+
+        The winner is recorded, decoded into its return annotation, and the others are cancelled; a resume does not
+        enter them again. A body that raises StepFailed is out; when all are, the last failure is raised.
+        """
+        if not bodies:
+            raise UsageError("ctx.race needs at least one body: {'name': function, ...}")
+        shapes = {one: spec_of(body).shape for one, body in bodies.items()}
+        call = self._recording.begin(EntryKind.GROUP, name, key, b"")
+        return call.start(self._groups.race(call, bodies, shapes))
+
+    def branch(self, key: str) -> AbstractAsyncContextManager[None]:
+        """`async with ctx.branch(key):` a scope of its own for the calls inside, in a task of the code's own making.
+
+        For code with several ctx calls per branch, under an asyncio.TaskGroup. The key is unique in its scope until
+        the next checkpoint. Inside, await only ctx calls where you can: what else is awaited is not recorded.
+        """
+        return self._groups.branch(key)
+
     # --- state ----------------------------------------------------------------------------------------------
 
     def restore(self, kind: type[T], default: T | None = None) -> T:
@@ -196,7 +320,7 @@ class Context:
     def sleep(self, duration: Duration, *, key: str | None = None) -> Coroutine[Any, Any, None]:
         """Sleep durably: the wake time is recorded, and a run that sleeps longer than a second is unloaded."""
         call = self._recording.begin(EntryKind.TIMER, "sleep", key, b"")
-        return call.start(self._sleep(call, micros(duration)))
+        return call.start(self._waits.sleep(call, micros(duration)))
 
     @overload
     def wait_for(
@@ -224,68 +348,7 @@ class Context:
         until = None if timeout is None else micros(timeout)
         timer = None if until is None else self._recording.identify(EntryKind.TIMER, f"{signal}:timeout", key)
         call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
-        return call.start(self._wait_for(call, timer, until or 0, kind))
-
-    async def _sleep(self, call: OpenCall, duration_us: int) -> None:
-        with self._recording.entered(call):
-            wake_us = await self._wake_time(call, duration_us)
-            await self._until(call, wake_us)
-            self._recording.deliver(call)
-
-    async def _wake_time(self, call: OpenCall, duration_us: int) -> int:
-        entry = await self._recording.answered(call)
-        if entry is None:
-            wake = str(self._port.now_us() + duration_us).encode()
-            entry = await self._recording.record(call, EntryStatus.OK, wake)
-        return int(entry.payload)
-
-    async def _until(self, call: OpenCall, wake_us: int) -> None:
-        left_s = (wake_us - self._port.now_us()) / 1e6
-        if left_s > LOADED_SLEEP_S:
-            raise self._recording.end.unwinding(Park(reason=Reason.SLEEP, until_us=wake_us))
-        if left_s > 0:
-            try:
-                await asyncio.sleep(left_s)
-            except asyncio.CancelledError:
-                self._recording.unseen(call)
-                raise
-
-    async def _wait_for(
-        self, call: OpenCall, timer: OpenCall | None, timeout_us: int, kind: type[T] | None
-    ) -> T:
-        recording = self._recording
-        with recording.entered(call):
-            until_us = None
-            if timer is not None:
-                until_us = await self._wake_time(timer, timeout_us)
-                recording.deliver(timer)
-            entry = await recording.answered(call)
-            if entry is None:
-                entry = await self._receive(call, until_us)
-            recording.deliver(call)
-            if entry.status is EntryStatus.FAILED:
-                raise WaitTimedOut(f"no signal {call.name!r} came in time", entry=call.position)
-            return _decoded(entry.payload, kind, f"the signal {call.name!r}")
-
-    async def _receive(self, call: OpenCall, until_us: int | None) -> Entry:
-        try:
-            newest, signals = await self._recording.guarded(self._port.inbox())
-        except asyncio.CancelledError:
-            self._recording.end.check()
-            self._recording.abandon(call)
-            raise
-        signal = next((signal for signal in signals if signal.name == call.name), None)
-        if signal is not None:
-            return await self._recording.record(call, EntryStatus.OK, signal.payload, signal=signal.n)
-        if until_us is not None and self._port.now_us() >= until_us:
-            late = Failure(
-                kind=FailureKind.TIMED_OUT, type="WaitTimedOut", message=f"no signal {call.name!r} in time"
-            )
-            return await self._recording.record(
-                call, EntryStatus.FAILED, codec.encode(late, what="a failure")
-            )
-        park = Park(reason=Reason.SIGNAL, until_us=until_us, wait_name=call.name, inbox_seen=newest)
-        raise self._recording.end.unwinding(park)
+        return call.start(self._waits.wait_for(call, timer, until or 0, kind))
 
     # --- progress -------------------------------------------------------------------------------------------
 
@@ -308,12 +371,12 @@ class Context:
     def now(self) -> datetime:
         """The time of the last outcome delivered in this scope (before any: of the run's start), in UTC. The same
         on every replay."""
-        return datetime.fromtimestamp(self._recording.now_us() / 1e6, UTC)
+        return datetime.fromtimestamp(self._recording.scopes.now_us(current_scope.get()) / 1e6, UTC)
 
     @property
     def random(self) -> random.Random:
         """Chance, seeded by the run and this moment in it: the same on every replay."""
-        moment = self._recording.moment()
+        moment = self._recording.scopes.moment(current_scope.get())
         scope = moment[1]
         kept = self._chance.get(scope)
         if kept is None or kept[0] != moment:

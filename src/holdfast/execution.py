@@ -32,7 +32,7 @@ class Execution:
         self._port = port
         self._recording = recording
         self._chance = chance
-        self._in_flight = 0
+        self._branches = recording.branches
         self._once: dict[str, asyncio.Task[Entry]] = {}
 
     @property
@@ -57,7 +57,7 @@ class Execution:
             self._recording.close(call)
 
     async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
-        self._in_flight += 1
+        self._branches.in_flight += 1
         try:
             while True:
                 self._port.opened(call.name, call.started_at_us)
@@ -79,7 +79,9 @@ class Execution:
                 finally:
                     self._port.opened(None)
         finally:
-            self._in_flight -= 1
+            self._branches.in_flight -= 1
+            if self._branches.several:
+                self._branches.tell()
 
     async def _try_failed(self, call: OpenCall, error: BaseException, policy: RetryPolicy) -> None:
         """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
@@ -97,18 +99,21 @@ class Execution:
             raise _step_failed(call, entry) from None
         self._port.opened(None)
         await self._recording.tried(call, failure)
-        if delay_s > UNLOADED_BACKOFF_S and self._in_flight == 1:
+        if delay_s > UNLOADED_BACKOFF_S and self._branches.in_flight == 1 and not self._branches.several:
             raise self._recording.end.unwinding(
                 Retry(failure=failure, delay_us=round(delay_s * 1e6), counted=False)
             )
+        self._branches.in_flight -= 1  # between two tries nothing is: others may end the attempt meanwhile
         try:
             await asyncio.sleep(delay_s)
+            if self._port.asked is not None:
+                await self._recording.safe_point()
         except asyncio.CancelledError:
             self._recording.end.check()
             self._recording.abandon(call)
             raise
-        if self._port.asked is not None:
-            await self._recording.safe_point()
+        finally:
+            self._branches.in_flight += 1
         call.started_at_us = self._port.now_us()
 
     # --- once -----------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The nouns: frozen values that rows, rules and the API share.
 
-Instants are whole microseconds since the epoch (`_us`); durations say their unit. Payloads are JSON as bytes: no value
-here holds an object of a user's class.
+Instants are whole microseconds since the epoch (`_us`). Payloads are JSON as bytes: no value holds a user's object.
 Those that every step makes are msgspec Structs, made several times as fast: they change by `msgspec.structs.replace`.
 """
 
@@ -94,7 +93,7 @@ class Failure:
 
     def told(self) -> dict[str, object]:
         """The failure as events tell it: the form that `show --json` has for an error."""
-        cause = None if self.cause is None else self.cause.told()
+        cause = self.cause and self.cause.told()
         return {"type": self.type, "message": self.message, "class": self.kind, "cause": cause}
 
 
@@ -120,12 +119,13 @@ class Identity(NamedTuple):
 
 
 class EntryKind(StrEnum):
-    """What kind of call an entry answers."""
+    """What kind of call an entry answers: `group` is a map or a race as a whole."""
 
     STEP = "step"
     TIMER = "timer"
     SIGNAL = "signal"
     ONCE = "once"
+    GROUP = "group"
 
 
 class EntryStatus(StrEnum):

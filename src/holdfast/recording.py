@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from holdfast import codec
 from holdfast.agents import Every
+from holdfast.branches import Branches
 from holdfast.ending import EndOfAttempt, Lost
 from holdfast.errors import (
     LeaseLost,
@@ -36,7 +37,8 @@ from holdfast.model import (
     Note,
 )
 from holdfast.port import Port
-from holdfast.rules.journal import MAX_ENTRIES, WARN_ENTRIES, Blocked, Cursor, Execute, Recorded
+from holdfast.rules.journal import MAX_ENTRIES, WARN_ENTRIES, Answer, Blocked, Cursor, Execute, Recorded
+from holdfast.scopes import Scopes
 
 R = TypeVar("R")
 
@@ -124,10 +126,11 @@ class Recording:
         self.end = EndOfAttempt()
         self.last_state: NewCheckpoint | None = None
         self.thread: Final = threading.get_ident()
+        self.branches = Branches()
         self._port = port
         self._cursor = cursor
+        self.scopes = Scopes(cursor, self.end, self.branches, port.run.created_at_us)
         self._open: dict[str, OpenCall] = {}
-        self._times: dict[str, int] = {}
         self._counts = _count(port.journal.entries)
         self._saved_segment = cursor.base
         self._saved_at_us = port.now_us()
@@ -147,6 +150,8 @@ class Recording:
         previous = self._open.get(scope)
         if previous is not None:
             self._close_previous(scope, previous, name)
+        if self.branches.several:
+            self._outside_branches(scope, repr(name))
         call = OpenCall(kind, self._identity(scope, name, key), args_hash)
         self._open[scope] = call
         return call
@@ -184,6 +189,22 @@ class Recording:
             raise UsageError(f"ctx.{what} belongs to the root of the agent, not into the branch {scope!r}")
         if self._open:
             self._close_all(f"ctx.{what}")
+        self._outside_branches(scope, f"ctx.{what}")
+
+    def nothing_open(self, what: str) -> None:
+        """Make sure that no call is open where `what` begins."""
+        self.end.check()
+        scope = scope_of_call(self.thread)
+        previous = self._open.get(scope)
+        if previous is not None:
+            self._close_previous(scope, previous, what)
+
+    def _outside_branches(self, scope: str, what: str) -> None:
+        inside = self.branches.within(scope)
+        if inside is not None:
+            raise UsageError(
+                f"{what} is called while the branch {inside!r} is open inside: leave its `async with` first"
+            )
 
     def _close_all(self, following: str) -> None:
         for scope, call in list(self._open.items()):
@@ -199,7 +220,7 @@ class Recording:
             previous.coroutine.close()
         raise UsageError(
             f"{following!r} is called while {previous.name!r} is still open in the same scope: {hint}. Two calls at "
-            "once would record in any order; asyncio.gather cannot be used on ctx calls"
+            "once would record in any order: instead of asyncio.gather use ctx.map, or a ctx.branch for each"
         )
 
     def _abandon_unbegun(self, call: OpenCall) -> None:
@@ -219,6 +240,8 @@ class Recording:
         waits to be cancelled again."""
         self.end.check()
         answer = self._cursor.answer(call.call)
+        if isinstance(answer, Blocked):
+            answer = await self._unblocked(call, answer)
         if isinstance(answer, Recorded):
             call.replayed, call.entry = True, answer.entry
             call.position, call.at_us = answer.entry.position, answer.entry.at_us
@@ -227,8 +250,6 @@ class Recording:
             return answer.entry
         if isinstance(answer, Mismatch):
             self.end.hold(answer)
-        if not isinstance(answer, Execute):
-            self.end.hold(_blocked(call, answer))
         call.started_at_us = self._port.now_us()
         if self._port.asked is not None or self._port.slow_down_s:
             try:
@@ -252,8 +273,10 @@ class Recording:
         else:
             self._cursor.recorded(call.identity)
         scope = call.identity.scope
-        if call.at_us > self._times.get(scope, 0):
-            self._times[scope] = call.at_us
+        if call.at_us > self.scopes.times.get(scope, 0):
+            self.scopes.times[scope] = call.at_us
+        if self.branches.several:
+            self.branches.tell()
 
     async def _cancelled_again(self, call: OpenCall, entry: Entry) -> NoReturn:
         took_s = max(0, entry.at_us - entry.started_at_us) / 1e6
@@ -269,11 +292,31 @@ class Recording:
         )
         self.end.hold(Mismatch(message=message, call=call.call, entry=entry.position))
 
+    async def _unblocked(self, call: OpenCall, answer: Blocked) -> Recorded | Execute | Mismatch:
+        """A call executes only when every recorded sibling of its branch is open again: wait for them. When nothing
+        moves any more, they never will be."""
+        found: Answer = answer
+        while isinstance(found, Blocked):
+            try:
+                moved = await self.branches.movement(_PATIENCE_S)
+            except asyncio.CancelledError:
+                self.end.check()
+                self.abandon(call)
+                raise
+            self.end.check()
+            if not moved:
+                self.end.hold(_blocked(call, found))
+            found = self._cursor.answer(call.call)
+        return found
+
     async def safe_point(self) -> None:
-        """Between two steps nothing is half done: a pause, a drain or a park ends the attempt here, and a machine
-        under pressure is given a rest."""
-        if self._port.asked is not None:
-            raise self.end.unwinding(self._port.asked)
+        """Between two steps nothing is half done: a pause, a drain or a park ends the attempt here, once nothing is in
+        flight in any branch; and a machine under pressure is given a rest."""
+        while self._port.asked is not None:  # a pause may be taken back meanwhile
+            if not (self.branches.several and self.branches.in_flight):
+                raise self.end.unwinding(self._port.asked)
+            await self.branches.movement(_PATIENCE_S)
+            self.end.check()
         if self._port.slow_down_s:
             self._port.throttled(True)
             try:
@@ -366,7 +409,7 @@ class Recording:
             self.end.hold(mismatch)
         checkpoint = self._port.journal.checkpoint
         if checkpoint is not None:
-            self._times[""] = max(self._times.get("", 0), checkpoint.now_us)
+            self.scopes.times[""] = max(self.scopes.times.get("", 0), checkpoint.now_us)
 
     def checkpoint(
         self, state: bytes, force: bool, name: str | None, every: Every, keep: int
@@ -377,7 +420,7 @@ class Recording:
             self.end.hold(mismatch)
         segment = self._cursor.segment
         self.last_state = NewCheckpoint(
-            segment=segment, name=name, state=state, keep=keep, now_us=self.now_us()
+            segment=segment, name=name, state=state, keep=keep, now_us=self.scopes.now_us(current_scope.get())
         )
         due = force or name is not None or self._port.asked is not None or self._due(every)
         return self._save(self.last_state, due)
@@ -415,19 +458,6 @@ class Recording:
         mismatch = self._cursor.finish()
         if mismatch is not None:
             self.end.hold(mismatch)
-
-    # --- time and chance ------------------------------------------------------------------------------------
-
-    def now_us(self) -> int:
-        """The time of the last outcome delivered in this scope or the ones around it; before any, the run's."""
-        scope = current_scope.get()
-        while scope and scope not in self._times:
-            scope = scope.rpartition("/")[0]
-        return self._times.get(scope, self._port.run.created_at_us)
-
-    def moment(self) -> tuple[int, str, int]:
-        """The identity of this moment: it seeds chance."""
-        return self._cursor.moment(current_scope.get())
 
 
 def scope_of_call(agents_thread: int) -> str:

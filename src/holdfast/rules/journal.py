@@ -104,8 +104,8 @@ class Cursor:
     def __init__(self, journal: Journal) -> None:
         self.segment = SETUP
         self.base = journal.base_segment
-        self._occurrences: dict[tuple[str, str], int] = {}
-        self._keys: set[tuple[str, str, str]] = set()
+        self._occurrences: dict[str, dict[str, int]] = defaultdict(dict)
+        self._keys: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._opened: set[str] = set()
         self._answers: dict[str, int] = defaultdict(int)
         line = _arrange(journal.entries, journal.resolutions)
@@ -128,15 +128,16 @@ class Cursor:
     def identify(self, scope: str, name: str, key: str | None) -> Identity:
         """Take the identity of a call. A key used twice in one scope and segment raises UsageError at once."""
         if key is None:
-            count = self._occurrences.get((scope, name), 0)
-            self._occurrences[scope, name] = count + 1
+            counts = self._occurrences[scope]
+            count = counts.get(name, 0)
+            counts[name] = count + 1
             return Identity(self.segment, scope, name, None, count)
-        if (scope, name, key) in self._keys:
+        if (name, key) in self._keys[scope]:
             raise UsageError(
                 f"key {key!r} of step {name!r} is used twice between two checkpoints; a key names one call: "
                 "make it distinct, or leave it out"
             )
-        self._keys.add((scope, name, key))
+        self._keys[scope].add((name, key))
         return Identity(self.segment, scope, name, key, 0)
 
     def moment(self, scope: str) -> tuple[int, str, int]:
@@ -212,6 +213,15 @@ class Cursor:
                 return _mismatch(None, element.entry, f"the code enters {group!r} without this branch")
         return None
 
+    def branches(self, group: str) -> tuple[str, ...]:
+        """The branches of the group in which outcomes are left, in the order of the first one of each."""
+        return tuple(dict.fromkeys(_branch(e.entry.identity.scope, group) for e in self._elements(group)))
+
+    def abandoned(self, scope: str) -> bool:
+        """Whether the next outcome that is left in the scope is one that the code cancelled."""
+        following = self._next(scope)
+        return following is not None and following.entry.status is EntryStatus.ABANDONED
+
     def open_branch(self, scope: str) -> None:
         """A branch begins."""
         self._opened.add(scope)
@@ -219,14 +229,16 @@ class Cursor:
     def close(self, scope: str) -> Mismatch | None:
         """A scope ends normally: its whole subtree must be answered."""
         following = self._next(scope)
-        return (
-            _mismatch(None, following.entry, f"the scope {scope!r} ends") if following is not None else None
-        )
+        if following is not None:
+            return _mismatch(None, following.entry, f"the scope {scope!r} ends")
+        self._forget(scope)
+        return None
 
     def spend(self, scope: str) -> None:
         """A scope was left by an exception or lost a race: its entries count as answered."""
         for element in list(self._elements(scope)):
             self._answer(element)
+        self._forget(scope)
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -239,6 +251,12 @@ class Cursor:
         self._occurrences.clear()
         self._keys.clear()
         self._answers.clear()
+
+    def _forget(self, scope: str) -> None:
+        """A scope is over and never opened again: a map of many items must not leave something of each."""
+        self._opened.discard(scope)
+        for kept in (self._occurrences, self._keys, self._answers, self._left):
+            kept.pop(scope, None)
 
     def _elements(self, scope: str) -> Iterable[_Element]:
         return (element for element in self._left.get(scope, ()) if not element.answered)

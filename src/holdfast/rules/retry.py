@@ -30,6 +30,9 @@ MAX_CAP_S: Final = 86_400.0
 MAX_RETRY_AFTER_S: Final = 3_600.0
 """An hour: a server that asks for more (seen: 60 days) is wrong or down, and one try an hour harms nobody."""
 
+MOST_TOLD: Final = 3
+"""Of a group's errors so many stand in its message."""
+
 MAX_MESSAGE_BYTES: Final = 8_192
 """Enough for any message a person reads; some libraries put whole response bodies into theirs."""
 
@@ -175,11 +178,16 @@ def _asked_delay_s(error: BaseException) -> float | None:
 
 
 def _message(error: BaseException) -> str:
+    """What the error says; of a group, what its first members say, too."""
+    members = (f"{type(member).__name__}: {_text(member)}" for member in _members(error)[:MOST_TOLD])
+    return _cut(": ".join((_text(error), "; ".join(members))) if _members(error) else _text(error))
+
+
+def _text(error: BaseException) -> str:
     try:
-        text = str(error)
+        return str(error)
     except Exception:  # noqa: BLE001 - foreign code: an error that cannot say what it is is still an error
-        text = f"(its message cannot be read: str() of {type(error).__name__} raised)"
-    return _cut(text)
+        return f"(its message cannot be read: str() of {type(error).__name__} raised)"
 
 
 def _cut(text: str) -> str:

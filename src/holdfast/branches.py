@@ -1,0 +1,107 @@
+"""Which branches of an attempt are open now, what runs in them, and what they wait for.
+
+Laws:
+1. Code stands in the innermost open scopes; the code around them is suspended until they are closed.
+2. A run is unloaded only when no code of it could move: every innermost scope waits for a time or a signal.
+3. A drain or a pause ends the attempt only when nothing is in flight in any branch, so nothing is done twice for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+
+from holdfast.model import Park, Reason
+from holdfast.rules.journal import around
+
+
+class Branches:
+    """The scopes of an attempt that are open, the root among them."""
+
+    __slots__ = ("_inside", "_moved", "_open", "_waits", "in_flight")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._open: set[str] = {""}
+        self._inside: Counter[str] = Counter()
+        self._waits: dict[str, Park] = {}
+        self._moved = asyncio.Event()
+
+    @property
+    def several(self) -> bool:
+        """Whether any branch is open."""
+        return len(self._open) > 1
+
+    def within(self, scope: str) -> str | None:
+        """A branch that is open directly inside the scope, if one is."""
+        if not self._inside[scope]:
+            return None
+        return next(each for each in self._open if each and outer_scope(each) == scope)
+
+    def open(self, scope: str) -> None:
+        """A branch begins: the code around it is suspended."""
+        self._open.add(scope)
+        self._inside[outer_scope(scope)] += 1
+        self.tell()
+
+    def close(self, scope: str) -> None:
+        """The branch is over. Idempotent."""
+        if scope in self._open:
+            self._open.discard(scope)
+            outer = outer_scope(scope)
+            self._inside[outer] -= 1
+            if not self._inside[outer]:
+                del self._inside[outer]
+            self.tell()
+
+    def tell(self) -> None:
+        """Something moved: who waits for others looks again."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def movement(self, timeout_s: float) -> bool:
+        """Wait until something moves; False when nothing did for so long."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def wait(self, scope: str, park: Park) -> None:
+        """The code in the scope waits."""
+        self._waits[scope] = park
+
+    def go_on(self, scope: str) -> None:
+        """The code in the scope moves again."""
+        self._waits.pop(scope, None)
+
+    def stillness(self) -> Park | None:
+        """How the run may be unloaded: for the earliest time and any of the signals. None while any code can move."""
+        innermost = [scope for scope in self._open if not self._inside[scope]]
+        if self.in_flight or not all(scope in self._waits for scope in innermost):
+            return None
+        return together(self._waits[scope] for scope in innermost)
+
+
+def together(parks: Iterable[Park]) -> Park:
+    """One wait for several: it ends with the first of them."""
+    waits = list(parks)
+    if len(waits) == 1:
+        return waits[0]
+    times = [park.until_us for park in waits if park.until_us is not None]
+    signals = [park for park in waits if park.reason is Reason.SIGNAL]
+    if not signals:
+        return Park(reason=Reason.SLEEP, until_us=min(times))
+    return Park(
+        reason=Reason.SIGNAL,
+        until_us=min(times, default=None),
+        wait_name="\n".join(sorted({park.wait_name or "" for park in signals})),
+        inbox_seen=min(park.inbox_seen for park in signals),
+    )
+
+
+def outer_scope(scope: str) -> str:
+    """The scope around a branch. Its path is that of the group, and the branch's key."""
+    return around(scope)[2]

@@ -1,0 +1,79 @@
+"""The scopes of an attempt, as the journal knows them: groups are entered, branches opened, left and spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from holdfast.branches import Branches, outer_scope
+from holdfast.ending import EndOfAttempt
+from holdfast.model import Identity
+from holdfast.rules.journal import Cursor
+
+
+class Scopes:
+    """Keeps the cursor, the open branches and the time in each scope in step."""
+
+    __slots__ = ("_branches", "_created_at_us", "_cursor", "_end", "times")
+
+    def __init__(self, cursor: Cursor, end: EndOfAttempt, branches: Branches, created_at_us: int) -> None:
+        self.times: dict[str, int] = {}
+        self._cursor = cursor
+        self._end = end
+        self._branches = branches
+        self._created_at_us = created_at_us
+
+    def decided(self, group: Identity) -> bool:
+        """Whether an outcome of the group as a whole is recorded: its branches are not entered again."""
+        return self._cursor.holds(group)
+
+    def enter_group(self, group: str, keys: Iterable[str]) -> tuple[str, ...]:
+        """A group with these branches begins; the recorded ones, in the order of their outcomes. They are about to be
+        opened, so none of their siblings need wait for it."""
+        mismatch = self._cursor.open_group(group, keys)
+        if mismatch is not None:
+            self._end.hold(mismatch)
+        recorded = self._cursor.branches(group)
+        for scope in recorded:
+            self._cursor.open_branch(scope)
+        return recorded
+
+    def leave_group(self, group: str) -> None:
+        """A group ended normally: everything recorded in it must be answered."""
+        self._end.check()
+        mismatch = self._cursor.close(group)
+        if mismatch is not None:
+            self._end.hold(mismatch)
+
+    def waits_for_cancel(self, scope: str) -> bool:
+        """Whether what comes next in the scope was cancelled by the code, and waits to be cancelled again."""
+        return self._cursor.abandoned(scope)
+
+    def enter_branch(self, scope: str) -> None:
+        """A branch begins."""
+        self._cursor.open_branch(scope)
+        self._branches.open(scope)
+
+    def leave_branch(self, scope: str) -> None:
+        """A branch ended normally: everything recorded in it must be answered."""
+        self.leave_group(scope)
+        outer = outer_scope(scope)
+        self.times[outer] = max(self.times.get(outer, 0), self.times.pop(scope, 0))
+        self._branches.close(scope)
+
+    def spend(self, scope: str) -> None:
+        """A branch or a group was left by an exception, or lost a race: its entries count as answered."""
+        self._cursor.spend(scope)
+        self.times.pop(scope, None)
+        self._branches.close(scope)
+
+    # --- time and chance ------------------------------------------------------------------------------------
+
+    def now_us(self, scope: str) -> int:
+        """The time of the last outcome delivered in this scope or the ones around it; before any, the run's."""
+        while scope and scope not in self.times:
+            scope = scope.rpartition("/")[0]
+        return self.times.get(scope, self._created_at_us)
+
+    def moment(self, scope: str) -> tuple[int, str, int]:
+        """The identity of this moment: it seeds chance."""
+        return self._cursor.moment(scope)

@@ -1,0 +1,120 @@
+"""Durable waits: a wake time that is recorded, a signal out of the inbox. A run that waits is unloaded.
+
+Beside other branches a wait stays in memory for as long as one of them can move: see `Branches.stillness`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, TypeVar, cast
+
+from holdfast import codec
+from holdfast.errors import WaitTimedOut
+from holdfast.model import Entry, EntryStatus, Failure, FailureKind, Park, Reason
+from holdfast.port import Port
+from holdfast.recording import OpenCall, Recording
+
+T = TypeVar("T")
+
+LOADED_SLEEP_S: Final = 1.0
+"""A sleep up to this long stays in memory: unloading and claiming again would cost about as much."""
+
+
+class Waits:
+    """What `ctx.sleep` and `ctx.wait_for` do."""
+
+    __slots__ = ("_port", "_recording")
+
+    def __init__(self, port: Port, recording: Recording) -> None:
+        self._port = port
+        self._recording = recording
+
+    async def sleep(self, call: OpenCall, duration_us: int) -> None:
+        """Record the wake time, and wait until then."""
+        with self._recording.entered(call):
+            wake_us = await self._wake_time(call, duration_us)
+            await self._until(call, wake_us)
+            self._recording.deliver(call)
+
+    async def wait_for(
+        self, call: OpenCall, timer: OpenCall | None, timeout_us: int, kind: type[T] | None
+    ) -> T:
+        """Consume the oldest signal of the call's name, or record that none came before the timer."""
+        recording = self._recording
+        with recording.entered(call):
+            until_us = None
+            if timer is not None:
+                until_us = await self._wake_time(timer, timeout_us)
+                recording.deliver(timer)
+            entry = await recording.answered(call)
+            if entry is None:
+                entry = await self._receive(call, until_us)
+            recording.deliver(call)
+            if entry.status is EntryStatus.FAILED:
+                raise WaitTimedOut(f"no signal {call.name!r} came in time", entry=call.position)
+            return cast("T", codec.decode(entry.payload, kind, what=f"the signal {call.name!r}"))
+
+    async def _wake_time(self, call: OpenCall, duration_us: int) -> int:
+        entry = await self._recording.answered(call)
+        if entry is None:
+            wake = str(self._port.now_us() + duration_us).encode()
+            entry = await self._recording.record(call, EntryStatus.OK, wake)
+        return int(entry.payload)
+
+    async def _until(self, call: OpenCall, wake_us: int) -> None:
+        try:
+            while (left_us := wake_us - self._port.now_us()) > 0:
+                await self._stand(call, Park(reason=Reason.SLEEP, until_us=wake_us), left_us / 1e6)
+        except asyncio.CancelledError:
+            self._recording.end.check()
+            self._recording.unseen(call)
+            raise
+
+    async def _receive(self, call: OpenCall, until_us: int | None) -> Entry:
+        while True:
+            try:
+                newest, signals = await self._recording.guarded(self._port.inbox())
+                signal = next((signal for signal in signals if signal.name == call.name), None)
+                left_us = None if until_us is None else until_us - self._port.now_us()
+                if signal is None and (left_us is None or left_us > 0):
+                    park = Park(
+                        reason=Reason.SIGNAL, until_us=until_us, wait_name=call.name, inbox_seen=newest
+                    )
+                    await self._stand(call, park, None if left_us is None else left_us / 1e6)
+                    continue
+            except asyncio.CancelledError:
+                self._recording.end.check()
+                self._recording.abandon(call)
+                raise
+            if signal is not None:
+                return await self._recording.record(call, EntryStatus.OK, signal.payload, signal=signal.n)
+            late = Failure(
+                kind=FailureKind.TIMED_OUT, type="WaitTimedOut", message=f"no signal {call.name!r} in time"
+            )
+            return await self._recording.record(
+                call, EntryStatus.FAILED, codec.encode(late, what="a failure")
+            )
+
+    async def _stand(self, call: OpenCall, park: Park, left_s: float | None) -> None:
+        """Wait for a moment, or end the attempt when no code of the run can move before the wait is over."""
+        recording, branches = self._recording, self._recording.branches
+        if not branches.several:
+            if left_s is None or left_s > LOADED_SLEEP_S or park.reason is not Reason.SLEEP:
+                raise recording.end.unwinding(park)
+            await asyncio.sleep(left_s)
+            return
+        scope = call.identity.scope
+        branches.wait(scope, park)
+        try:
+            moved = await branches.movement(LOADED_SLEEP_S if left_s is None else min(left_s, LOADED_SLEEP_S))
+            recording.end.check()
+            if self._port.asked is not None:
+                await recording.safe_point()
+            still = None if moved else branches.stillness()
+            if still is not None and self._worth_unloading(still):
+                raise recording.end.unwinding(still)
+        finally:
+            branches.go_on(scope)
+
+    def _worth_unloading(self, park: Park) -> bool:
+        return park.until_us is None or park.until_us - self._port.now_us() > LOADED_SLEEP_S * 1e6
