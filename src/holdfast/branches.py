@@ -19,19 +19,15 @@ from holdfast.rules.journal import around
 class Branches:
     """The scopes of an attempt that are open, the root among them."""
 
-    __slots__ = ("_inside", "_moved", "_open", "_waits", "in_flight")
+    __slots__ = ("_inside", "_moved", "_open", "_waits", "in_flight", "several")
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.several = False  # whether any branch is open
         self._open: set[str] = {""}
         self._inside: Counter[str] = Counter()
         self._waits: dict[str, Park] = {}
         self._moved = asyncio.Event()
-
-    @property
-    def several(self) -> bool:
-        """Whether any branch is open."""
-        return len(self._open) > 1
 
     def within(self, scope: str) -> str | None:
         """A branch that is open directly inside the scope, if one is."""
@@ -42,6 +38,7 @@ class Branches:
     def open(self, scope: str) -> None:
         """A branch begins: the code around it is suspended."""
         self._open.add(scope)
+        self.several = True
         self._inside[outer_scope(scope)] += 1
         self.tell()
 
@@ -49,6 +46,7 @@ class Branches:
         """The branch is over. Idempotent."""
         if scope in self._open:
             self._open.discard(scope)
+            self.several = len(self._open) > 1
             outer = outer_scope(scope)
             self._inside[outer] -= 1
             if not self._inside[outer]:

@@ -130,6 +130,7 @@ class Recording:
         self._port = port
         self._cursor = cursor
         self.scopes = Scopes(cursor, self.end, self.branches, port.run.created_at_us)
+        self._times = self.scopes.times
         self._open: dict[str, OpenCall] = {}
         self._counts = _count(port.journal.entries)
         self._saved_segment = cursor.base
@@ -273,8 +274,8 @@ class Recording:
         else:
             self._cursor.recorded(call.identity)
         scope = call.identity.scope
-        if call.at_us > self.scopes.times.get(scope, 0):
-            self.scopes.times[scope] = call.at_us
+        if call.at_us > self._times.get(scope, 0):
+            self._times[scope] = call.at_us
         if self.branches.several:
             self.branches.tell()
 
@@ -409,7 +410,7 @@ class Recording:
             self.end.hold(mismatch)
         checkpoint = self._port.journal.checkpoint
         if checkpoint is not None:
-            self.scopes.times[""] = max(self.scopes.times.get("", 0), checkpoint.now_us)
+            self._times[""] = max(self._times.get("", 0), checkpoint.now_us)
 
     def checkpoint(
         self, state: bytes, force: bool, name: str | None, every: Every, keep: int

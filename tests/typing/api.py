@@ -133,3 +133,22 @@ async def waits_are_typed(ctx: Context) -> None:
     assert_type(await ctx.sleep("5m"), None)
     assert_type(await ctx.wait_for("decision", State, timeout="1h"), State)
     assert_type(await ctx.wait_for("decision"), object)
+
+
+# --- concurrency ----------------------------------------------------------------------------------------------
+
+
+@agent
+async def together(ctx: Context, urls: list[str]) -> int:
+    async def body() -> int:
+        return len(await ctx.step(fetch, urls[0]))
+
+    assert_type(await ctx.map(fetch, urls, key=len, limit=3), list[bytes])
+    assert_type(await ctx.map(shorten, urls), list[str])
+    assert_type(await ctx.map(fetch, urls, return_failures=True), list[bytes | holdfast.StepFailed])
+    await ctx.map(fetch, [1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    key, won = await ctx.race({"a": body})
+    assert_type((key, won), tuple[str, int])
+    async with ctx.branch("a"):
+        await ctx.step(fetch, "x")
+    return won
