@@ -333,6 +333,25 @@ async def test_branches_of_several_steps_and_a_map_survive_a_kill_at_any_commit(
     assert sum(executed.values()) - len(executed) <= 6
 
 
+async def test_outcomes_and_journals_are_equal_under_a_thousand_shuffled_schedules(engine: Engine) -> None:
+    names = [f"r{number}" for number in range(1_000)]
+    for name in names:
+        await engine.client.start(brancher, id=name)
+    await engine.work(brancher, capacity=100)
+    expected = [*(f"{key.upper()}{n}" for key in "abc" for n in range(1, 5)), "LAST"]
+    orders: set[tuple[Any, ...]] = set()
+    journals: set[frozenset[Any]] = set()
+    for name in names:
+        assert await engine.client.handle(brancher, name).result() == expected
+        entries = await engine.entries(name)
+        orders.add(tuple(entry.identity for entry in entries))
+        journals.add(
+            frozenset((entry.identity, entry.kind, entry.status, entry.payload) for entry in entries)
+        )
+    assert len(orders) > 100  # they were shuffled indeed
+    assert len(journals) == 1
+
+
 async def test_a_key_of_a_branch_is_used_once(engine: Engine) -> None:
     @agent(retry=ONCE)
     async def twice(ctx: Context) -> None:
