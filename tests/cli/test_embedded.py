@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,12 @@ def test_a_script_killed_at_any_moment_goes_on_when_it_is_started_again(tmp_path
         process = subprocess.Popen(
             command, cwd=tmp_path, env=shell.environ, stderr=subprocess.PIPE, text=True
         )
-        shell.until("c1", lambda run, wanted=wanted: run["steps"] > wanted)
+        executes = process.pid  # the one before may have come that far already
+
+        def far_enough(run: Any, wanted: int = wanted, executes: int = executes) -> bool:
+            return run["steps"] > wanted and run["worker"] is not None and run["worker"]["pid"] == executes
+
+        shell.until("c1", far_enough)
         os.kill(process.pid, number)
         _, err = process.communicate(timeout=30)
         assert process.returncode != 0, err
