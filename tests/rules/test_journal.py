@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from msgspec import structs
 
@@ -238,6 +240,35 @@ def test_a_scope_that_ends_with_entries_left_is_held() -> None:
         mismatch = cursor.close(scope)
         assert mismatch is not None and mismatch.entry == 1
     assert cursor.close("other.0.0/x") is None
+
+
+def test_the_recorded_branches_of_a_group_come_in_the_order_of_their_first_outcomes_that_are_left() -> None:
+    cursor = opened(branches((f"{G}/y", "a"), (f"{G}/x", "a"), (f"{G}/y", "b"), (f"{G}/z/H.0.0/1", "a")))
+    assert cursor.branches(G) == (f"{G}/y", f"{G}/x", f"{G}/z")
+    cursor.spend(f"{G}/y")
+    assert cursor.branches(G) == (f"{G}/x", f"{G}/z")
+    assert cursor.branches("other.0.0") == ()
+
+
+def test_a_scope_whose_next_outcome_the_code_cancelled_says_so() -> None:
+    (first,) = branches((f"{G}/x", "a"))
+    second = structs.replace(first, identity=first.identity._replace(name="b"), position=2, status=ABANDONED)
+    cursor = opened([first, second])
+    assert not cursor.abandoned(f"{G}/x")
+    cursor.use(first)
+    assert cursor.abandoned(f"{G}/x") and not cursor.abandoned(f"{G}/y")
+
+
+def test_a_scope_that_is_over_leaves_nothing_behind() -> None:
+    cursor = opened([])
+    size = len(pickle.dumps([getattr(cursor, name) for name in Cursor.__slots__]))
+    for number in range(100):
+        scope = f"{G}/{number}"
+        cursor.open_branch(scope)
+        cursor.recorded(cursor.identify(scope, "a", None))
+        cursor.recorded(cursor.identify(scope, "a", f"key {number}"))
+        assert cursor.close(scope) is None
+    assert len(pickle.dumps([getattr(cursor, name) for name in Cursor.__slots__])) == size
 
 
 def test_a_spent_scope_counts_as_answered() -> None:
