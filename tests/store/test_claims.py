@@ -100,7 +100,7 @@ async def test_a_claim_reads_no_run_that_it_does_not_take(tmp_path: Path) -> Non
         worker = await store.register_worker(new_worker(), HOUR_US)
         steps: list[int] = []
         for total in (100, 3_000):
-            with store._writer.transaction():
+            with store._engine._writer.transaction():
                 for n in range(total):
                     delay_us = 1 << 60 if n % 2 else 0
                     new = NewRun(
@@ -111,7 +111,7 @@ async def test_a_claim_reads_no_run_that_it_does_not_take(tmp_path: Path) -> Non
                         priority=n % 3,
                         delay_us=delay_us,
                     )
-                    runs.create(store._writer, new, n)
+                    runs.create(store._engine._writer, new, n)
             counted = 0
 
             def count() -> bool:
@@ -119,10 +119,10 @@ async def test_a_claim_reads_no_run_that_it_does_not_take(tmp_path: Path) -> Non
                 counted += 1
                 return False
 
-            for each in (store._writer, store._readers[0]):
+            for each in (store._engine._writer, store._engine._readers[0]):
                 each._raw.set_progress_handler(count, 100)
             assert len(await store.claim(worker, SERVES, 2)) == 2
-            for each in (store._writer, store._readers[0]):
+            for each in (store._engine._writer, store._engine._readers[0]):
                 each._raw.set_progress_handler(None)
             steps.append(counted)
         assert steps[1] <= steps[0] * 1.3 + 5

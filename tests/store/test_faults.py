@@ -50,13 +50,13 @@ async def test_a_full_disk_is_said_and_keeps_what_was_acknowledged(store: SQLite
     (claim,) = await claimed(store, "r")
     (first,) = await store.commit([change(claim)])
     assert isinstance(first, Committed)
-    pages = store._writer.value("PRAGMA page_count")
-    store._writer.run(f"PRAGMA max_page_count = {pages}")
+    pages = store._engine._writer.value("PRAGMA page_count")
+    store._engine._writer.run(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreFull, match="make room"):
         await store.commit(
             [change(claim, 1, b"x" * 8000) for _ in range(1)] + [_large(claim, n) for n in range(2, 40)]
         )
-    store._writer.run("PRAGMA max_page_count = 1000000")
+    store._engine._writer.run("PRAGMA max_page_count = 1000000")
     assert [each.position for each in await store.read_entries("r")] == [1]
     (again,) = await store.commit([change(claim, 1)])
     assert isinstance(again, Committed)
@@ -109,12 +109,12 @@ async def test_a_commit_waits_for_another_process_beside_the_event_loop(
 
 
 async def test_a_write_lock_that_nobody_frees_is_said(store: SQLiteStore, other: apsw.Connection) -> None:
-    store._writer.patience(20)
+    store._engine._writer.patience(20)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="another process has held its write lock"):
         await store.create_run(new_run())
     other.execute("COMMIT")
-    store._writer.patience(None)
+    store._engine._writer.patience(None)
     assert not (await store.create_run(new_run())).existed
 
 

@@ -137,7 +137,7 @@ async def test_the_file_and_its_companions_are_for_their_owner_alone(tmp_path: P
 
 async def test_every_connection_is_durable(tmp_path: Path) -> None:
     async with SQLiteStore(tmp_path / "runs.db", clock=SystemClock()) as store:
-        for each in (store._writer, store._watcher, *store._readers):
+        for each in (store._engine._writer, store._engine._watcher, *store._engine._readers):
             assert each.value("PRAGMA journal_mode") == "wal"
             assert each.value("PRAGMA synchronous") == 2  # FULL
             assert each.value("PRAGMA foreign_keys") == 1

@@ -1,0 +1,135 @@
+"""What becomes durable, whole or not at all: the Changes of attempts, the decisions of rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from holdfast.model.events import Note, Progress
+from holdfast.model.failures import Failure
+from holdfast.model.journal import Entry, Mismatch, Resolution
+from holdfast.model.runs import Reason, Run, RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCheckpoint:
+    """A state to save. `segment` is the one it opens; `keep` is how many unnamed ones stay."""
+
+    segment: int
+    name: str | None
+    state: bytes
+    keep: int
+    now_us: int = 0  # what `ctx.now()` says at this line, so that it says the same after a resume
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The agent returned. `result` is JSON."""
+
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The run ends as failed."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """The attempt failed and another one follows after `delay_us`. `counted=False`: no failure is counted."""
+
+    failure: Failure
+    delay_us: int
+    counted: bool = True
+    supersede: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Park:
+    """The run waits and is unloaded.
+
+    For `sleep`, `until_us` is the wake time. For `signal`, `wait_name` is the signal and `inbox_seen` the highest
+    inbox number that the attempt knows: when a newer signal is there, the run is claimable at once, so that no wake
+    is lost; `until_us` then is the time-out, if any. `paused` and `parked` wait for a person.
+    """
+
+    reason: Reason
+    until_us: int | None = None
+    wait_name: str | None = None
+    inbox_seen: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The attempt ends by no fault of the run (drain, replaced worker): claimable again at once, nothing counted."""
+
+    reason: Reason = Reason.DRAINED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """The run is held for an operator."""
+
+    reason: Reason
+    failure: Failure
+    mismatch: Mismatch | None = None
+
+
+Outcome = Succeeded | Failed | Retry | Park | Release | Hold
+"""How an attempt ends by itself."""
+
+
+class Change(Struct, frozen=True, kw_only=True, gc=False):
+    """What an attempt wants to become durable, whole or not at all.
+
+    Fenced: it applies only while the run is `running` under `token`, and, when it has entries, a checkpoint or an
+    outcome, only at `position` (the number of entries that the attempt knows to be recorded before these).
+    Notes alone compare token and state, not the position. `entries` get the positions that follow. `step` names the
+    newest open step and replaces the run's; `reason` replaces that of a running run (None clears it).
+    """
+
+    run: int
+    token: int
+    position: int
+    entries: tuple[Entry, ...] = ()
+    notes: tuple[Note, ...] = ()
+    checkpoint: NewCheckpoint | None = None
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+    step: str | None = None
+    reason: Reason | None = None
+
+
+class Committed(Struct, frozen=True, kw_only=True, gc=False):
+    """A Change is durable. `position` and `event_no` are the run's counters after it, `at_us` the store's time."""
+
+    position: int
+    event_no: int
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedChange:
+    """A Change was fenced out and changed nothing: the run's true `state` and `token` say why."""
+
+    state: RunState | None
+    token: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a rule decided about a run, to become durable in one transaction: the run as it shall be, its events,
+    the positions of entries that answer nothing any more, the consumed signals that return to the inbox.
+
+    `claimable`: from now on any worker may claim the run, though it was left to a claim by id.
+    """
+
+    run: Run
+    notes: tuple[Note, ...] = ()
+    supersede: tuple[int, ...] = ()
+    resolution: Resolution | None = None
+    claimable: bool = False

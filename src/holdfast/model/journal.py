@@ -1,0 +1,170 @@
+"""What is recorded of a run: entries, ways out of a mismatch, checkpoints, signals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+SETUP: Final = -1
+"""The segment number of everything recorded above `ctx.restore`."""
+
+
+class Identity(NamedTuple):
+    """What a recorded call is known by: `(segment | SETUP, scope, name, key | occurrence)` within its run.
+
+    `scope` is the path of the branch, "" at the root. `key` replaces the occurrence; then `occurrence` is 0.
+    """
+
+    segment: int
+    scope: str
+    name: str
+    key: str | None
+    occurrence: int
+
+    def __str__(self) -> str:
+        where = "setup" if self.segment == SETUP else f"segment {self.segment}"
+        which = f"key {self.key!r}" if self.key is not None else f"occurrence {self.occurrence}"
+        return f"{self.name!r} ({where}, {f'scope {self.scope}, ' if self.scope else ''}{which})"
+
+
+class EntryKind(StrEnum):
+    """What kind of call an entry answers: `group` is a map or a race as a whole."""
+
+    STEP = "step"
+    TIMER = "timer"
+    SIGNAL = "signal"
+    ONCE = "once"
+    GROUP = "group"
+
+
+class EntryStatus(StrEnum):
+    """How a recorded call ended.
+
+    `RETRIED` is a failed try of a call that is not over: it counts tries and answers nothing.
+    `UNSEEN` marks that the outcome before it, of the same identity, was never delivered.
+    """
+
+    OK = "ok"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+    RETRIED = "retried"
+    UNSEEN = "unseen"
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One recorded outcome. `position` is the attempt's counter, gapless within the run.
+
+    `at_us` is when it was recorded (0 until then), `started_at_us` when the call began, `token` the attempt that
+    recorded it. `payload` is the JSON of the result, of the Failure, or of a timer's wake time in microseconds.
+    `signal` is the number of the inbox signal that the entry consumes. `args_hash` is b"" when it is not checked.
+    """
+
+    identity: Identity
+    kind: EntryKind
+    status: EntryStatus
+    payload: bytes
+    args_hash: bytes = b""
+    started_at_us: int = 0
+    signal: int | None = None
+    position: int = 0
+    at_us: int = 0
+    token: int = 0
+    superseded: bool = False
+
+
+class ResolutionKind(StrEnum):
+    """The ways out of a mismatch."""
+
+    ACCEPT = "accept"
+    INSERT = "insert"
+    DROP = "drop"
+    RERUN = "rerun"
+    FROM_CHECKPOINT = "from_checkpoint"
+
+
+class Call(Struct, frozen=True, kw_only=True, gc=False):
+    """A call at hand: what the code asked for. Recorded with a mismatch, so that a resolution can name it."""
+
+    identity: Identity
+    args_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """An operator's answer to a mismatch, an entry of its own in the events of the run.
+
+    `accept`: the entry at `position` answers `call`, in the place of the entry `before`. `insert`: `call` executes
+    before the entry at `position`, which stays. `drop`: the entry at `position` is superseded. `rerun`: it is
+    superseded and `call` executes in its place. `recorded` is the identity of the entry at `position` (not of
+    `insert`), `before` the entry that was recorded next. `rules.journal.resolve` makes one.
+    """
+
+    kind: ResolutionKind
+    position: int | None = None
+    call: Call | None = None
+    after: int = 0  # the run's position when it was given: it speaks of entries up to here
+    recorded: Identity | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """The code and the journal disagree: `call` is what the code does, `entry` what is recorded next.
+
+    Either may be None: the code ended (or took a checkpoint) with entries left, or nothing else was recorded.
+    """
+
+    message: str
+    call: Call | None
+    entry: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A snapshot of state: `n` counts up within the run; `segment` is the one it opens.
+
+    `state` is JSON and None in listings. `good` says whether the stored bytes match their hash.
+    """
+
+    n: int
+    segment: int
+    name: str | None
+    at_us: int
+    size_bytes: int
+    good: bool
+    state: bytes | None = None
+    now_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """A named message from outside to a run, kept until an entry consumes it. `n` counts up within the run."""
+
+    n: int
+    name: str
+    payload: bytes
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """All that an attempt needs to go on: the newest good checkpoint, the setup, the tail, and what is in the inbox.
+
+    `entries` are the live ones (not superseded, of the setup or of `segment >= base`), in order of position, tries
+    (`RETRIED`) and marks (`UNSEEN`) included. `corrupt` lists the checkpoints passed over because they are bad.
+    `lost` says that checkpoints exist, none is good, and the journal no longer reaches back to the start.
+    """
+
+    checkpoint: Checkpoint | None
+    entries: tuple[Entry, ...]
+    resolutions: tuple[Resolution, ...] = ()
+    corrupt: tuple[int, ...] = ()
+    lost: bool = False
+
+    @property
+    def base_segment(self) -> int:
+        """The segment in which the code continues after `restore`."""
+        return self.checkpoint.segment if self.checkpoint else 0

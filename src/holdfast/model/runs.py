@@ -1,0 +1,146 @@
+"""Runs, their states, and why they are in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from holdfast.model.failures import Failure
+from holdfast.model.journal import Journal, Mismatch
+
+
+class RunState(StrEnum):
+    """The six states of a run. Everything finer is a `Reason` beside it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether only an operator's retry leads out of this state."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
+
+
+class Reason(StrEnum):
+    """Why a run is in its state: what a person reads to know why nothing moves."""
+
+    BACKOFF = "backoff"  # queued: a retry after a failure
+    DRAINED = "drained"  # queued: released by a worker that shuts down
+    CRASHED = "crashed"  # queued/running: its worker went down
+    SLEEP = "sleep"  # waiting: until a time
+    SIGNAL = "signal"  # waiting: for a signal
+    PAUSED = "paused"  # waiting: an operator paused it
+    PARKED = "parked"  # waiting: its `holdfast run` was interrupted; `run --id` goes on
+    POISON = "poison"  # waiting: it took its worker down too often
+    MISMATCH = "mismatch"  # waiting: the code does not fit what is recorded
+    CHECKPOINT_LOST = "checkpoint_lost"  # waiting: no good checkpoint is left
+    NEEDS_CODE = "needs_code"  # waiting: no worker has its version of the agent
+    THROTTLED = "throttled"  # running: slowed down because the machine is under pressure
+    STUCK = "stuck"  # running: a sync step outlived its timeout and cannot be killed
+
+
+HELD_REASONS: Final = frozenset({Reason.POISON, Reason.MISMATCH, Reason.CHECKPOINT_LOST})
+"""Waits that only an operator's `retry` ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run as it is asked for. `input` is a JSON object whose keys are the agent's parameters.
+
+    `claimable=False` leaves the run to a claim by id (`holdfast run`, which executes it in its own process).
+    """
+
+    id: str
+    agent: str
+    version: str
+    input: bytes
+    queue: str = "default"
+    priority: int = 0
+    delay_us: int = 0
+    deadline_us: int | None = None  # a duration, counted from the creation of the run
+    claimable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One durable execution of an agent for one input, as stored.
+
+    `key` is the store's own number of the run, `id` the user's. `token` fences: it rises at every claim and at every
+    transition out of `running` that the attempt did not make. `position` counts entries, `event_no` events.
+    `available_at_us` None means: nobody may claim it until something else happens. `attempts` counts claims,
+    `failures` failed attempts that count against the retry policy, `crashes` attempts in a row that went down with
+    their worker and recorded nothing, `crashes_alone` those of them that were the only run of their worker.
+    `claimed_position` is `position` at the last claim. `asked` is what the attempt is asked to do: "pause" or None.
+    `wait_name` is the signal waited for. `step` is the newest open step. `checkpoint_n` counts saved checkpoints.
+    """
+
+    key: int
+    id: str
+    agent: str
+    version: str
+    queue: str
+    priority: int
+    state: RunState
+    reason: Reason | None
+    created_at_us: int
+    token: int = 0
+    position: int = 0
+    event_no: int = 0
+    steps: int = 0
+    step: str | None = None
+    checkpoint_n: int = 0
+    worker: int | None = None
+    available_at_us: int | None = None
+    attempts: int = 0
+    failures: int = 0
+    crashes: int = 0
+    crashes_alone: int = 0
+    suspect: bool = False
+    claimed_position: int = 0
+    asked: str | None = None
+    wait_name: str | None = None
+    inbox_no: int = 0
+    deadline_at_us: int | None = None
+    started_at_us: int | None = None
+    finished_at_us: int | None = None
+    failure: Failure | None = None
+    mismatch: Mismatch | None = None
+    result: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """The answer to `create_run`. `existed` says that the same run was there already."""
+
+    run: Run
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A run handed to a worker, with all it needs to go on: one attempt's tenure, numbered by `run.token`."""
+
+    run: Run
+    input: bytes
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`."""
+
+    agent: str | None = None
+    states: frozenset[RunState] = frozenset()
+    queue: str | None = None
+    id_prefix: str | None = None
+    limit: int = 100
+    before: int | None = None
+    claimable: bool | None = None

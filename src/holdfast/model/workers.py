@@ -1,0 +1,89 @@
+"""Workers and queues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from holdfast.model.runs import RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An agent that a worker can execute."""
+
+    agent: str
+    version: str
+
+
+class Level(StrEnum):
+    """The verdict of a threshold."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Resources as measured. `disk_mb` is free space; `shared`: of a whole process; `why`: what makes the level."""
+
+    cpu_percent: float
+    memory_mb: float
+    disk_mb: float
+    processes: int
+    level: Level = Level.OK
+    shared: bool = True
+    at_us: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWorker:
+    """A worker that registers. `lock_path` is the file it holds a flock on, if it does."""
+
+    name: str
+    host: str
+    pid: int
+    capacity: int
+    serves: tuple[Served, ...]
+    lock_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """A registered generation of a worker. `alive` says that its lease holds by the store's clock (or its lock)."""
+
+    key: int
+    name: str
+    host: str
+    pid: int
+    capacity: int
+    serves: tuple[Served, ...]
+    started_at_us: int
+    alive: bool
+    draining: bool
+    runs: int = 0
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What the store knows of a run that a worker executes: a newer token, another state, or a wish."""
+
+    run: int
+    token: int
+    position: int
+    state: RunState
+    asked: str | None
+    inbox_no: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRecord:
+    """A queue, its limit on live leases (None: none), and what is in it."""
+
+    name: str
+    limit: int | None
+    queued: int = 0
+    running: int = 0
