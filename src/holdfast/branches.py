@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from holdfast.model import Park, Reason
 from holdfast.rules.journal import around
+from holdfast.rules.waits import any_of
 
 
 class Branches:
@@ -95,7 +96,7 @@ def together(parks: Iterable[Park]) -> Park:
     return Park(
         reason=Reason.SIGNAL,
         until_us=min(times, default=None),
-        wait_name="\n".join(sorted({park.wait_name or "" for park in signals})),
+        wait_name=any_of(park.wait_name or "" for park in signals),
         inbox_seen=min(park.inbox_seen for park in signals),
     )
 

@@ -9,13 +9,14 @@ Laws:
 
 from __future__ import annotations
 
+import difflib
 import math
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from holdfast import codec
 from holdfast.agents import Agent
@@ -28,11 +29,27 @@ from holdfast.model import EntryKind, Progress
 from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
 from holdfast.rules.retry import RetryPolicy
+from holdfast.rules.waits import check_signal
 from holdfast.waits import Waits
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+class StepOptions(TypedDict, total=False):
+    """The options that `ctx.step` and `ctx.map` share.
+
+    `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
+    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means.
+    """
+
+    name: str | None
+    timeout: Duration | None
+    retry: RetryPolicy | None
+    effect: Literal["repeatable", "once"]
+    version: str | None
+    check: bool
 
 
 class Context:
@@ -71,13 +88,8 @@ class Context:
         self,
         fn: Callable[[*Ts], Awaitable[R]],
         *args: *Ts,
-        name: str | None = None,
         key: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        effect: Literal["repeatable", "once"] = "repeatable",
-        version: str | None = None,
-        check: bool = True,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, R]: ...
 
     @overload
@@ -85,21 +97,16 @@ class Context:
         self,
         fn: Callable[[*Ts], R],
         *args: *Ts,
-        name: str | None = None,
         key: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        effect: Literal["repeatable", "once"] = "repeatable",
-        version: str | None = None,
-        check: bool = True,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, R]: ...
 
     def step(
         self,
         fn: Callable[..., object],
         *args: object,
-        name: str | None = None,
         key: str | None = None,
+        name: str | None = None,
         timeout: Duration | None = None,
         retry: RetryPolicy | None = None,
         effect: Literal["repeatable", "once"] = "repeatable",
@@ -156,11 +163,7 @@ class Context:
         key: Callable[[T], object] | None = None,
         limit: int = DEFAULT_LIMIT,
         return_failures: Literal[False] = False,
-        name: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        version: str | None = None,
-        check: bool = True,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, list[R]]: ...
 
     @overload
@@ -172,11 +175,7 @@ class Context:
         key: Callable[[T], object] | None = None,
         limit: int = DEFAULT_LIMIT,
         return_failures: Literal[True],
-        name: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        version: str | None = None,
-        check: bool = True,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, list[R | StepFailed]]: ...
 
     @overload
@@ -188,11 +187,7 @@ class Context:
         key: Callable[[T], object] | None = None,
         limit: int = DEFAULT_LIMIT,
         return_failures: Literal[False] = False,
-        name: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        version: str | None = None,
-        check: bool = True,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, list[R]]: ...
 
     @overload
@@ -204,11 +199,7 @@ class Context:
         key: Callable[[T], object] | None = None,
         limit: int = DEFAULT_LIMIT,
         return_failures: Literal[True],
-        name: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        version: str | None = None,
-        check: bool = True,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, list[R | StepFailed]]: ...
 
     def map(
@@ -219,11 +210,7 @@ class Context:
         key: Callable[[Any], object] | None = None,
         limit: int = DEFAULT_LIMIT,
         return_failures: bool = False,
-        name: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        version: str | None = None,
-        check: bool = True,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, list[Any]]:
         """A step `fn(item)` for each item, at most `limit` at a time; the results in the order of the items.
 
@@ -235,13 +222,12 @@ class Context:
         if limit < 1:
             raise UsageError(f"the limit of ctx.map must be 1 or more, not {limit}")
         things = list(items)
-        named = _named(name, spec_of(fn))
+        _check_options(options)
+        named = options["name"] = _named(options.get("name"), spec_of(fn))
         call = self._recording.begin(EntryKind.GROUP, f"map {named}", None, b"")
 
         def body(number: int) -> Coroutine[Any, Any, Any]:
-            return self.step(
-                fn, things[number], name=named, timeout=timeout, retry=retry, version=version, check=check
-            )
+            return self.step(fn, things[number], **options)
 
         keys = keys_of(things, key)
         return call.start(self._groups.map(call, keys, body, limit, return_failures))
@@ -345,6 +331,7 @@ class Context:
         Signals sent earlier count; each is consumed once, oldest first. A run that waits is unloaded. Raises
         WaitTimedOut after `timeout`, counted from the first call; that too is recorded.
         """
+        check_signal(signal)
         until = None if timeout is None else micros(timeout)
         timer = None if until is None else self._recording.identify(EntryKind.TIMER, f"{signal}:timeout", key)
         call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
@@ -400,6 +387,17 @@ def _named(name: str | None, spec: Spec) -> str:
             f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
         )
     return chosen
+
+
+def _check_options(options: StepOptions) -> None:
+    for name in options.keys() - StepOptions.__annotations__.keys():
+        known = difflib.get_close_matches(name, StepOptions.__annotations__, n=1)
+        hint = (
+            f": did you mean {known[0]!r}?"
+            if known
+            else f"; there are {', '.join(StepOptions.__annotations__)}"
+        )
+        raise TypeError(f"ctx.map has no option {name!r}{hint}")
 
 
 def _figure(what: str, figure: object) -> float:

@@ -17,7 +17,7 @@ from holdfast.client import Client
 from holdfast.controller import Controller
 from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
 from holdfast.model import Decision, Reason, Run, RunState
-from holdfast.rules import transitions
+from holdfast.rules import transitions, waits
 from holdfast.settings import find_store
 from holdfast.store import open_store
 from holdfast.worker import Worker
@@ -199,5 +199,6 @@ def _go_on(run: Run, now_us: int) -> Decision:
 
 
 def _waits(run: Run) -> str:
-    for_what = f"the signal {run.wait_name!r}" if run.wait_name else f"someone ({run.reason or run.state})"
+    names = " or ".join(repr(name) for name in waits.names(run.wait_name))
+    for_what = f"the signal {names}" if names else f"someone ({run.reason or run.state})"
     return f"run {run.id} waits for {for_what}: `holdfast show {run.id}` says how to go on"

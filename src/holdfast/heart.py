@@ -70,10 +70,7 @@ class HeartLike(Protocol):
     def trusted(self) -> bool: ...
 
     @property
-    def level(self) -> Level: ...
-
-    @property
-    def pressure(self) -> str: ...
+    def sample(self) -> Sample | None: ...
 
     def start(self) -> None: ...
 
@@ -131,17 +128,6 @@ class Heart:
     def trusted(self) -> bool:
         """Whether the worker may still act for its runs."""
         return not self._lost.is_set() and self._clock.boot_us() < self._trust_until_us
-
-    @property
-    def level(self) -> Level:
-        """The verdict of the newest sample."""
-        sample = self._sample
-        return sample.level if sample is not None else Level.OK
-
-    @property
-    def pressure(self) -> str:
-        """The measures that make the level, in words."""
-        return self._sample.why if self._sample is not None else ""
 
     @property
     def sample(self) -> Sample | None:
@@ -209,7 +195,7 @@ class Heart:
         if self._monitor is None or now_us < self._next_sample_us:
             return
         self._next_sample_us = now_us + round(0.9 * _BEAT_S * _US)
-        level = self.level
+        level = self._sample.level if self._sample is not None else Level.OK
         try:
             self._sample = self._monitor.sample()
             if self._sample.level is not level:

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
-from holdfast.model import Committed, Entry, Journal, NewCheckpoint, Note, Outcome, Progress, Run, Signal
+from holdfast.model import (
+    Beside,
+    Committed,
+    Entry,
+    Journal,
+    NewCheckpoint,
+    Note,
+    Outcome,
+    Progress,
+    Run,
+    Signal,
+)
 
 
 class Port(Protocol):
@@ -44,10 +55,12 @@ class Port(Protocol):
         """The wall clock, for display and timers."""
         ...
 
-    def submit(self, entry: Entry | None, checkpoint: NewCheckpoint | None = None) -> Awaitable[Committed]:
+    def submit(
+        self, entry: Entry | None, checkpoint: NewCheckpoint | None = None, beside: tuple[Beside, ...] = ()
+    ) -> Awaitable[Committed]:
         """Make an entry, or a checkpoint, or both durable; in order of submission, whether awaited or not.
 
-        The awaitable raises LeaseLost when the attempt is fenced out.
+        `beside` comes into being with the entry. The awaitable raises LeaseLost when the attempt is fenced out.
         """
         ...
 

@@ -25,6 +25,7 @@ from holdfast.errors import (
 from holdfast.failures import encode_failure
 from holdfast.model import (
     SETUP,
+    Beside,
     Call,
     Committed,
     Entry,
@@ -329,13 +330,19 @@ class Recording:
     # --- recording ------------------------------------------------------------------------------------------
 
     async def record(
-        self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None
+        self,
+        call: OpenCall,
+        status: EntryStatus,
+        payload: bytes,
+        signal: int | None = None,
+        beside: tuple[Beside, ...] = (),
     ) -> Entry:
-        """Make the outcome durable. Cancelled meanwhile, it stays, and a mark says that nobody saw it."""
+        """Make the outcome durable, with what comes into being `beside` it. Cancelled meanwhile, it stays, and a mark
+        says that nobody saw it."""
         if self.end.decided is not None:
             self.end.check()
         call.entry = entry = self._entry(call, status, payload, signal)
-        answer = self._submit(entry)
+        answer = self._submit(entry, beside)
         call.position = self._port.position
         try:
             committed = await answer
@@ -382,10 +389,10 @@ class Recording:
     def _entry(self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None) -> Entry:
         return Entry(call.identity, call.kind, status, payload, call.args_hash, call.started_at_us, signal)
 
-    def _submit(self, entry: Entry) -> Awaitable[Committed]:
+    def _submit(self, entry: Entry, beside: tuple[Beside, ...] = ()) -> Awaitable[Committed]:
         if entry.kind is not EntryKind.ONCE:
             self._count_entry(entry.identity.segment == SETUP)
-        return self._port.submit(entry)
+        return self._port.submit(entry, None, beside)
 
     def _count_entry(self, setup: bool) -> None:
         self._since_save += not setup

@@ -39,10 +39,7 @@ class Scopes:
 
     def leave_group(self, group: str) -> None:
         """A group ended normally: everything recorded in it must be answered."""
-        self._end.check()
-        mismatch = self._cursor.close(group)
-        if mismatch is not None:
-            self._end.hold(mismatch)
+        self._close(group)
 
     def waits_for_cancel(self, scope: str) -> bool:
         """Whether what comes next in the scope was cancelled by the code, and waits to be cancelled again."""
@@ -55,7 +52,7 @@ class Scopes:
 
     def leave_branch(self, scope: str) -> None:
         """A branch ended normally: everything recorded in it must be answered."""
-        self.leave_group(scope)
+        self._close(scope)
         outer = outer_scope(scope)
         self.times[outer] = max(self.times.get(outer, 0), self.times.pop(scope, 0))
         self._branches.close(scope)
@@ -65,6 +62,12 @@ class Scopes:
         self._cursor.spend(scope)
         self.times.pop(scope, None)
         self._branches.close(scope)
+
+    def _close(self, path: str) -> None:
+        self._end.check()
+        mismatch = self._cursor.close(path)
+        if mismatch is not None:
+            self._end.hold(mismatch)
 
     # --- time and chance ------------------------------------------------------------------------------------
 

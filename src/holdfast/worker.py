@@ -520,13 +520,14 @@ class Worker:
     def _notice(self, heart: HeartLike) -> None:
         """Tell the runs when the machine comes under pressure, or something holds the loop."""
         warning = heart.take_warning()
-        level = heart.level
+        sample = heart.sample
+        level = sample.level if sample is not None else Level.OK
         if level is not self._level:
             self._level = level
             for tenure in self._tenures.values():
                 tenure.port.slow_down_s = pressure.slow_down_s(level)
-            if level is not Level.OK:
-                warning = warning or f"resources of this worker are at {level}: {heart.pressure}"
+            if sample is not None and level is not Level.OK:
+                warning = warning or f"resources of this worker are at {level}: {sample.why}"
         if warning is not None:
             note = Note("warning", msgspec.json.encode({"code": "resources", "message": warning}))
             for tenure in self._tenures.values():

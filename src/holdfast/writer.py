@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from holdfast.errors import (
     StoreUnavailable,
 )
 from holdfast.model import (
+    Beside,
     Change,
     Claim,
     Committed,
@@ -92,8 +92,10 @@ class Writer:
         `on_unstorable` is called before it ends with NotSerializable.
         """
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        if self._comes_alone() and self._commit_on_the_spot(change, answer):
+        task = id(asyncio.current_task())
+        if task == self._last_task and self._may_commit_here() and self._commit_on_the_spot(change, answer):
             return answer
+        self._last_task = task
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
                 f"{MAX_WAITING} changes wait for the store at {self._store.url}; it does not keep up"
@@ -103,15 +105,10 @@ class Writer:
         self._wake.set()
         return answer
 
-    def _comes_alone(self) -> bool:
-        """Whether nothing could join a Change in its batch: one run, whose one task goes from step to step."""
-        last, self._last_task = self._last_task, id(asyncio.current_task())
-        return (
-            self._idle
-            and last == self._last_task
-            and len(self._followed) == 1
-            and time.monotonic() - self._turned_s < STRETCH_S
-        )
+    def _may_commit_here(self) -> bool:
+        """Whether nothing could join the Change of a task that goes from step to step: its run is the only one."""
+        alone = self._idle and len(self._followed) == 1
+        return alone and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
 
     def _commit_on_the_spot(self, change: Change, answer: asyncio.Future[Committed]) -> bool:
         """Commit without handing the Change to `run`, which would cost two turns of the event loop."""
@@ -152,7 +149,7 @@ class Writer:
         """Commit batches until cancelled; what waits then is not recorded and not answered."""
         while True:
             self._idle = True
-            self._turned_s = time.monotonic()
+            self._turned_s = asyncio.get_running_loop().time()
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
@@ -165,28 +162,35 @@ class Writer:
 
     async def _commit(self, changes: list[Change]) -> list[Answer]:
         tries = 0
-        doubt, self._doubt = self._doubt, False
         while True:
             try:
-                answers = await self._try(changes, again=doubt or tries > 0)
+                answers = await self._try(changes)
             except StoreUnavailable as error:
                 self.trouble = str(error)
+                self._doubt = True
                 if not self._trusted():
                     return [error] * len(changes)
                 await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
                 tries += 1
             except Exception as error:  # noqa: BLE001 - whatever it is, it is one run's trouble, not the worker's
                 # One Change cannot be stored at all; find it, so that the others are not held up by it.
+                self._doubt = True
                 if len(changes) == 1:
                     return [_not_stored(error)]
-                return [answer for change in changes for answer in await self._commit([change])]
+                return [answer for change in changes for answer in await self._commit_alone(change)]
             else:
                 self.trouble = None
+                self._doubt = False
                 return answers
 
-    async def _try(self, changes: list[Change], *, again: bool) -> list[Answer]:
-        """Commit what is not recorded yet."""
-        recorded = await self._recorded(changes) if again else {}
+    async def _commit_alone(self, change: Change) -> list[Answer]:
+        """Commit one Change of a batch that ended in an error: nobody knows what became of it."""
+        self._doubt = True
+        return await self._commit([change])
+
+    async def _try(self, changes: list[Change]) -> list[Answer]:
+        """Commit what is not recorded yet: after an error nobody knows what is."""
+        recorded = await self._recorded(changes) if self._doubt else {}
         left = [change for index, change in enumerate(changes) if index not in recorded]
         committed = iter(await self._store.commit(left))
         answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
@@ -279,12 +283,12 @@ class WriterPort:
         return self._clock.wall_us()
 
     def submit(
-        self, entry: Entry | None, checkpoint: NewCheckpoint | None = None
+        self, entry: Entry | None, checkpoint: NewCheckpoint | None = None, beside: tuple[Beside, ...] = ()
     ) -> asyncio.Future[Committed]:
         if entry is None:
             return self._writer.submit(self._change((), checkpoint, None))
         self.opened(None)  # its outcome follows: it is not announced as open any more
-        answer = self._writer.submit(self._change((entry,), checkpoint, None), self._uncount)
+        answer = self._writer.submit(self._change((entry,), checkpoint, None, beside), self._uncount)
         self._position += 1
         return answer
 
@@ -345,7 +349,11 @@ class WriterPort:
         self._telling = self._writer.submit(self._change((), None, None))
 
     def _change(
-        self, entries: tuple[Entry, ...], checkpoint: NewCheckpoint | None, outcome: Outcome | None
+        self,
+        entries: tuple[Entry, ...],
+        checkpoint: NewCheckpoint | None,
+        outcome: Outcome | None,
+        beside: tuple[Beside, ...] = (),
     ) -> Change:
         notes: tuple[Note, ...] = ()
         progress = None
@@ -364,6 +372,7 @@ class WriterPort:
             outcome=outcome,
             step=self._step,
             reason=self._reason,
+            beside=beside,
         )
 
     def _take_progress(self, last: bool) -> Progress | None:

@@ -22,7 +22,7 @@ from tests.conformance.test_sqlite import SqlitePlace
 
 GOLDEN = Path(__file__).parent / "golden.txt"
 REWRITE = "HOLDFAST_REWRITE_GOLDEN"
-SOURCE = Path(model.__file__).parent
+SOURCE = Path(errors.__file__).parent
 WRITERS = {"Note": 0, "_add_note": 2}
 """The calls that write an event, and which of their arguments is its type."""
 

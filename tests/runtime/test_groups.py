@@ -441,6 +441,33 @@ async def test_a_run_is_unloaded_only_when_every_branch_waits_and_goes_on_with_e
     assert executed["came"] == executed["slept"] == 1
 
 
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+async def test_a_run_that_waits_in_several_branches_is_woken_by_the_signal_of_each(
+    engine: Engine, order: tuple[str, str]
+) -> None:
+    @agent(retry=ONCE)
+    async def both(ctx: Context) -> list[str]:
+        heard: list[str] = []
+
+        async def listen(name: str) -> None:
+            async with ctx.branch(name):
+                heard.append(await ctx.wait_for(name, str))
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in "ab":
+                tasks.create_task(listen(name))
+        return heard
+
+    handle = await engine.client.start(both, id="r")
+    for name in order:
+        await engine.work(both)
+        run = await engine.store.get_run("r")
+        assert (run.reason, run.available_at_us) == (Reason.SIGNAL, None)
+        await handle.signal(name, name)
+    await engine.work(both)
+    assert sorted(await handle.result()) == ["a", "b"]
+
+
 async def test_a_drain_lets_what_is_in_flight_in_other_branches_be_recorded(engine: Engine) -> None:
     from holdfast import Worker
 

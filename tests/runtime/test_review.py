@@ -12,7 +12,18 @@ import pytest
 
 from holdfast import Context, RetryPolicy, StepFailed, agent, open_store
 from holdfast.clock import SystemClock
-from holdfast.model import Change, EntryStatus, Level, NewWorker, Note, Reason, Release, RunState, Served
+from holdfast.model import (
+    Change,
+    EntryStatus,
+    Level,
+    NewWorker,
+    Note,
+    Reason,
+    Release,
+    RunState,
+    Sample,
+    Served,
+)
 from holdfast.worker import Worker
 from holdfast.writer import MAX_WAITING, Writer, WriterPort
 from tests.faults import Engine
@@ -324,8 +335,7 @@ class Pressed:
     """The heart of a worker whose machine comes to be short of something."""
 
     trusted = True
-    level = Level.OK
-    pressure = "200 MB of disk free"
+    sample: Sample | None = None
 
     def start(self) -> None: ...
 
@@ -342,7 +352,14 @@ async def test_a_step_cancelled_while_it_is_throttled_leaves_an_abandoned_entry(
 
     @agent(retry=ONCE)
     async def hurries(ctx: Context) -> str:
-        pressed.level = Level.CRITICAL
+        pressed.sample = Sample(
+            cpu_percent=1,
+            memory_mb=2,
+            disk_mb=200,
+            processes=4,
+            level=Level.CRITICAL,
+            why="200 MB of disk free",
+        )
         await asyncio.sleep(0.5)  # the worker looks at its heart at least so often
         try:
             await asyncio.wait_for(ctx.step(echo, "a"), 0.02)

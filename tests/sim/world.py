@@ -23,7 +23,7 @@ from holdfast.client.view import RunView
 from holdfast.controller import Controller
 from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
 from holdfast.heart import Heart
-from holdfast.model import Change, Claim, Created, Level, Run, RunFilter, RunState, Sample
+from holdfast.model import Change, Claim, Created, Run, RunFilter, RunState, Sample
 from holdfast.rules.lease import LEASE_S
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.worker import Worker
@@ -212,12 +212,8 @@ class SimHeart:
         return self._heart.trusted
 
     @property
-    def level(self) -> Level:
-        return self._heart.level
-
-    @property
-    def pressure(self) -> str:
-        return self._heart.pressure
+    def sample(self) -> Sample | None:
+        return self._heart.sample
 
     def start(self) -> None:
         self._world.loop.spawn(self._process, self._beat())

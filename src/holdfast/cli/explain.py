@@ -9,6 +9,7 @@ from datetime import datetime
 from holdfast.cli import words
 from holdfast.client import Detail, RunView
 from holdfast.model import EntryStatus, Mismatch, Reason, RunState
+from holdfast.rules import waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +116,13 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
 
 
 def _waits_for_signal(detail: Detail, now: datetime, quoted: str) -> Explanation:
+    names = waits.names(detail.wait_name)
+    signal = "the signal " + " or ".join(repr(name) for name in names)
     if detail.due_at is not None and detail.due_at <= now:
-        return Explanation(
-            f"the signal {detail.wait_name!r} is there, or its time is up: any worker goes on with it"
-        )
-    name = shlex.quote(detail.wait_name or "NAME")
+        return Explanation(f"{signal} is there, or its time is up: any worker goes on with it")
     until = f", or until a time-out {words.until(detail.due_at, now)}" if detail.due_at else ""
-    send = WayOut(f"holdfast signal {quoted} {name} --data JSON", "send it")
-    return Explanation(f"it waits for the signal {detail.wait_name!r}{until}", (send,))
+    ways = [WayOut(f"holdfast signal {quoted} {shlex.quote(name)} --data JSON", "send it") for name in names]
+    return Explanation(f"it waits for {signal}{until}", tuple(ways))
 
 
 def _ways_out_of(mismatch: Mismatch | None, quoted: str) -> tuple[WayOut, ...]:

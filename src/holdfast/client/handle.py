@@ -40,6 +40,7 @@ from holdfast.model import (
     WorkerRecord,
 )
 from holdfast.rules import journal, transitions
+from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Decide, Store
 
 R = TypeVar("R", covariant=True)
@@ -150,10 +151,8 @@ class RunHandle(Generic[R]):
 
         Idempotent by `dedup`. Raises RunNotFound, Refused when the run is final, NotSerializable.
         """
-        if not name:
-            raise UsageError("a signal needs a name")
         return await self._store.add_signal(
-            self.id, name, codec.encode(data, what=f"the data of signal {name!r}"), dedup
+            self.id, check_signal(name), codec.encode(data, what=f"the data of signal {name!r}"), dedup
         )
 
     async def retry(

@@ -7,6 +7,7 @@ Those that every step makes are msgspec Structs, made several times as fast: the
 from __future__ import annotations
 
 from holdfast.model.changes import (
+    Beside,
     Change,
     Committed,
     Decision,
@@ -50,6 +51,7 @@ from holdfast.model.runs import (
 from holdfast.model.workers import Ask, Level, NewWorker, QueueRecord, Sample, Served, WorkerRecord
 
 __all__ = [
+    "Beside",
     "Ask",
     "Call",
     "Change",

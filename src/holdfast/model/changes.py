@@ -82,13 +82,18 @@ Outcome = Succeeded | Failed | Retry | Park | Release | Hold
 """How an attempt ends by itself."""
 
 
+class Beside(Struct, frozen=True):
+    """Something that becomes durable in the transaction of an entry, whole with it or not at all: the base class."""
+
+
 class Change(Struct, frozen=True, kw_only=True, gc=False):
     """What an attempt wants to become durable, whole or not at all.
 
     Fenced: it applies only while the run is `running` under `token`, and, when it has entries, a checkpoint or an
     outcome, only at `position` (the number of entries that the attempt knows to be recorded before these).
     Notes alone compare token and state, not the position. `entries` get the positions that follow. `step` names the
-    newest open step and replaces the run's; `reason` replaces that of a running run (None clears it).
+    newest open step and replaces the run's; `reason` replaces that of a running run (None clears it). `beside` is what
+    comes into being with the entries.
     """
 
     run: int
@@ -101,6 +106,7 @@ class Change(Struct, frozen=True, kw_only=True, gc=False):
     outcome: Outcome | None = None
     step: str | None = None
     reason: Reason | None = None
+    beside: tuple[Beside, ...] = ()
 
 
 class Committed(Struct, frozen=True, kw_only=True, gc=False):

@@ -39,6 +39,7 @@ from holdfast.model import (
     RunState,
     Succeeded,
 )
+from holdfast.rules import waits
 from holdfast.rules.schedule import check_priority
 
 QUEUED, RUNNING, WAITING = RunState.QUEUED, RunState.RUNNING, RunState.WAITING
@@ -363,7 +364,7 @@ def signal(run: Run, name: str, n: int, now_us: int) -> Decision:
     """Signal `n`, of this name, is in the inbox. A run that waits for the name is claimable at once."""
     _check(run, "signalled")
     run = replace(run, inbox_no=max(run.inbox_no, n))
-    if run.reason is Reason.SIGNAL and run.wait_name == name:
+    if waits.waits_for(run.wait_name, name):
         run = replace(run, available_at_us=now_us)
     return Decision(run=run)
 
@@ -506,7 +507,9 @@ def _way_out_of_wait(run: Run) -> str:
         case Reason.PAUSED | Reason.PARKED:
             return f"to go on: holdfast resume {run.id}"
         case Reason.SIGNAL:
-            return f"it waits for a signal: holdfast signal {run.id} {run.wait_name}"
+            return "it waits for a signal: " + " or ".join(
+                f"holdfast signal {run.id} {name}" for name in waits.names(run.wait_name)
+            )
         case Reason.SLEEP:
             return f"it wakes by itself; to end it: holdfast cancel {run.id}"
         case Reason.NEEDS_CODE:

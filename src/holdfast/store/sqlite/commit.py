@@ -32,7 +32,7 @@ from holdfast.model import (
 )
 from holdfast.rules import transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, payloads, rows
+from holdfast.store.sqlite import beside, decisions, payloads, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "commit.sql")
@@ -281,6 +281,8 @@ class _Batch:
         for at, entry in enumerate(change.entries, position + 1):
             if entry.signal is not None:
                 self._consume(change.run, entry.signal, at)
+        for thing in change.beside:
+            beside.write(self._connection, change.run, done.position, thing, self._now_us)
         if change.checkpoint is not None:
             done = self._save(change.run, change.checkpoint, done)
         if change.outcome is not None:
@@ -343,7 +345,7 @@ class _Batch:
 
 def _is_plain(change: Change) -> bool:
     """Whether nothing but the fence can refuse it."""
-    if change.outcome is not None or change.checkpoint is not None:
+    if change.outcome is not None or change.checkpoint is not None or change.beside:
         return False
     for entry in change.entries:  # noqa: SIM110 - `all` would make a generator for every Change
         if entry.signal is not None or entry.kind is _ONCE:
