@@ -8,21 +8,16 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
-from holdfast.cli.options import common, on_run, on_store, run_argument
+from holdfast.cli.options import common, filters, on_run, on_store, run_argument
 from holdfast.cli.views import print_document
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
 from holdfast.model import RunState
-
-STATES = tuple(state.value for state in RunState)
+from holdfast.rules.tags import parsed
 
 
 @click.command()
-@click.option("--agent", metavar="NAME", help="Only runs of this agent.")
-@click.option(
-    "--state", "states", type=click.Choice(STATES), multiple=True, help="Only in this state; repeatable."
-)
-@click.option("--queue", metavar="NAME", help="Only in this queue.")
+@filters
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many."
 )
@@ -31,6 +26,8 @@ def ls(
     agent: str | None,
     states: tuple[str, ...],
     queue: str | None,
+    tags: tuple[str, ...],
+    text: str | None,
     limit: int,
     store: str | None,
     as_json: bool,
@@ -39,11 +36,14 @@ def ls(
 
     async def list_them(client: Client) -> int:
         chosen = [RunState(state) for state in states]
-        views = await client.runs(agent=agent, states=chosen, queue=queue, limit=limit)
+        views = await client.runs(
+            agent=agent, states=chosen, queue=queue, tags=parsed(tags), text=text, limit=limit
+        )
         if as_json:
             print_document(views)
         elif not views:
-            click.echo("no runs here yet" if not (agent or states or queue) else "no run fits", err=True)
+            nothing_chosen = not (agent or states or queue or tags or text)
+            click.echo("no runs here yet" if nothing_chosen else "no run fits", err=True)
         else:
             from holdfast.cli.render import console, runs_table
 

@@ -13,7 +13,7 @@ from holdfast.cli.app import did_you_mean
 from holdfast.client import Client, RunHandle
 from holdfast.duration import seconds
 from holdfast.errors import HoldfastError, RunNotFound, UsageError
-from holdfast.model import RunFilter
+from holdfast.model import Run, RunFilter, RunState
 from holdfast.settings import find_store
 from holdfast.store import open_store
 
@@ -33,12 +33,16 @@ json_option = click.option(
 
 
 def ids_for_completion(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Ids that begin so; nothing when the store does not answer within a moment."""
+    """Ids that begin so."""
+    return [run.id for run in _soon(ctx, RunFilter(id_prefix=incomplete, limit=50))]
 
-    async def soon() -> list[str]:
+
+def _soon(ctx: click.Context, chosen: RunFilter) -> list[Run]:
+    """The chosen runs; none when the store does not answer within a moment."""
+
+    async def soon() -> list[Run]:
         async with asyncio.timeout(COMPLETION_S), opened(ctx.params.get("store")) as client:
-            chosen = RunFilter(id_prefix=incomplete, limit=50)
-            return [run.id for run in await client.store.list_runs(chosen)]
+            return await client.store.list_runs(chosen)
 
     try:
         return asyncio.run(soon())
@@ -46,7 +50,43 @@ def ids_for_completion(ctx: click.Context, param: click.Parameter, incomplete: s
         return []
 
 
+def _known(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completes with what the newest runs have in this field."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        found = {str(getattr(run, field)) for run in _soon(ctx, RunFilter(limit=NAMES_COMPARED))}
+        return sorted(name for name in found if name.startswith(incomplete))
+
+    return complete
+
+
 run_argument = click.argument("run_id", metavar="ID", shell_complete=ids_for_completion)
+
+
+STATES = tuple(state.value for state in RunState)
+
+
+def filters(command: Callable[P, T]) -> Callable[P, T]:
+    """The options that choose runs by what they have in common."""
+    options = (
+        click.option("--agent", metavar="NAME", help="Runs of this agent.", shell_complete=_known("agent")),
+        click.option(
+            "--state", "states", type=click.Choice(STATES), multiple=True, help="In this state; repeatable."
+        ),
+        click.option("--queue", metavar="NAME", help="In this queue.", shell_complete=_known("queue")),
+        click.option(
+            "--tag", "tags", metavar="NAME[=VALUE]", multiple=True, help="With this tag; repeatable."
+        ),
+        click.option(
+            "--search",
+            "text",
+            metavar="TEXT",
+            help="With this in the id, agent, tags, step, progress or error.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class DurationType(click.ParamType[float]):

@@ -17,6 +17,7 @@ from holdfast.cli import words
 from holdfast.cli.explain import Explanation, sides
 from holdfast.client import Detail, ProgressView, RunView, StepView, StoredCheckpoint
 from holdfast.model import Failure, RunState
+from holdfast.rules import tags
 
 PLAIN_WIDTH = 240
 """Wide enough that a pipe gets one line a row."""
@@ -52,7 +53,8 @@ def state_text(state: str, reason: str | None = None) -> Text:
 
 def runs_table(views: Sequence[RunView], now: datetime) -> Table:
     """The table of `ls`."""
-    table = _table("ID", "AGENT", "STATE", "PROGRESS", "STEP", "AGE", "TOOK")
+    tagged = any(view.tags for view in views)
+    table = _table("ID", "AGENT", "STATE", "PROGRESS", "STEP", "AGE", "TOOK", *(["TAGS"] if tagged else []))
     for view in views:
         table.add_row(
             Text(view.id, style="bold"),
@@ -62,6 +64,7 @@ def runs_table(views: Sequence[RunView], now: datetime) -> Table:
             words.one_line(view.step or "", 40),
             words.age(view.created_at, now),
             took(view, now),
+            *([words.one_line(tags.told(view.tags), 40)] if tagged else []),
         )
     return table
 
@@ -130,6 +133,8 @@ def _facts(view: RunView, why: Explanation, now: datetime, run_input: object) ->
     grid.add_column(overflow="fold")
     grid.add_row("why", why.why)
     grid.add_row("agent", f"{view.agent}, version {view.version}")
+    if view.tags:
+        grid.add_row("tags", tags.told(view.tags))
     grid.add_row("input", words.one_line(json.dumps(run_input, ensure_ascii=False), 200))
     if view.progress is not None:
         grid.add_row("progress", progress_line(view.progress))

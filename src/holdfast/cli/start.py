@@ -11,6 +11,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.views import print_document
 from holdfast.client import Client
+from holdfast.rules.tags import parsed
 
 
 @click.command()
@@ -26,6 +27,7 @@ from holdfast.client import Client
 )
 @click.option("--queue", metavar="NAME", help="[default: the agent's]")
 @click.option("--delay", type=DURATION, default=0.0, help="Start later: 90s, 15m, 4h. [default: now]")
+@click.option("--tag", "tags", metavar="NAME[=VALUE]", multiple=True, help="To find it by; repeatable.")
 @common
 def start(
     agent: str,
@@ -34,6 +36,7 @@ def start(
     priority: int,
     queue: str | None,
     delay: float,
+    tags: tuple[str, ...],
     store: str | None,
     as_json: bool,
 ) -> int:
@@ -42,7 +45,9 @@ def start(
     payload = codec.normalise_input(loaded.fn, json_text(given, "--input"))
 
     async def create(client: Client) -> int:
-        created = await client.create(loaded, payload, id=run_id, priority=priority, queue=queue, delay=delay)
+        created = await client.create(
+            loaded, payload, id=run_id, priority=priority, queue=queue, delay=delay, tags=parsed(tags)
+        )
         if as_json:
             handle = await client.get(created.run.id)
             print_document(await handle.status())

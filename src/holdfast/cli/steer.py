@@ -1,30 +1,36 @@
-"""`pause`, `resume`, `cancel`, `signal`, `retry`, `delete`: steer a run from any process."""
+"""`pause`, `resume`, `cancel`, `signal`, `retry`, `delete`, `tag`: steer runs from any process."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable
 
 import click
 
 from holdfast.cli.arguments import json_text
+from holdfast.cli.bulk import Chosen, Deed, chosen_runs, to_many
 from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
 from holdfast.cli.options import common, on_run, run_argument
 from holdfast.cli.views import print_document
-from holdfast.client import Client, RunHandle, RunView
+from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
+from holdfast.errors import UsageError
 from holdfast.model import RunState
+from holdfast.rules.tags import parsed, told
 
-Act = Callable[[RunHandle[object]], Awaitable[RunView]]
+_UNFINISHED = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
+_FINISHED = frozenset(RunState) - _UNFINISHED
 
 
-def _steer(store: str | None, run_id: str, as_json: bool, act: Act) -> int:
-    """Change a run, and say how it stands now."""
+def _steer(store: str | None, chosen: Chosen, as_json: bool, deed: Deed) -> int:
+    """Change one run, and say how it stands now; or many."""
+    if chosen.one is None:
+        return to_many(store, chosen, as_json, deed)
 
     async def acted(client: Client, handle: RunHandle[object]) -> int:
-        view = await act(handle)
+        await deed.act(handle)
+        view = await handle.status()
         if as_json:
             print_document(view)
             return Exit.SUCCEEDED
@@ -33,31 +39,34 @@ def _steer(store: str | None, run_id: str, as_json: bool, act: Act) -> int:
         click.echo(f"{view.id}: {view.state}{reason}: {why}")
         return Exit.SUCCEEDED
 
-    return on_run(store, run_id, acted)
+    return on_run(store, chosen.one, acted)
 
 
 @click.command()
-@run_argument
+@chosen_runs
 @common
-def pause(run_id: str, store: str | None, as_json: bool) -> int:
-    """Pause a run: at once when nobody executes it, else at its next safe point."""
-    return _steer(store, run_id, as_json, lambda handle: handle.pause())
+def pause(chosen: Chosen, store: str | None, as_json: bool) -> int:
+    """Pause runs: at once when nobody executes them, else at their next safe point."""
+    deed = Deed("pause", "paused", _UNFINISHED, lambda handle: handle.pause())
+    return _steer(store, chosen, as_json, deed)
 
 
 @click.command()
-@run_argument
+@chosen_runs
 @common
-def resume(run_id: str, store: str | None, as_json: bool) -> int:
-    """Let a paused or parked run go on."""
-    return _steer(store, run_id, as_json, lambda handle: handle.resume())
+def resume(chosen: Chosen, store: str | None, as_json: bool) -> int:
+    """Let paused or parked runs go on."""
+    states = frozenset({RunState.WAITING, RunState.RUNNING})
+    return _steer(store, chosen, as_json, Deed("resume", "resumed", states, lambda handle: handle.resume()))
 
 
 @click.command()
-@run_argument
+@chosen_runs
 @common
-def cancel(run_id: str, store: str | None, as_json: bool) -> int:
-    """Cancel a run: from now on nothing more of it is recorded."""
-    return _steer(store, run_id, as_json, lambda handle: handle.cancel())
+def cancel(chosen: Chosen, store: str | None, as_json: bool) -> int:
+    """Cancel runs: from now on nothing more of them is recorded."""
+    deed = Deed("cancel", "cancelled", _UNFINISHED, lambda handle: handle.cancel())
+    return _steer(store, chosen, as_json, deed)
 
 
 @click.command()
@@ -87,7 +96,7 @@ ENTRY = click.IntRange(min=1)
 
 
 @click.command()
-@run_argument
+@chosen_runs
 @click.option("--accept", type=ENTRY, metavar="ENTRY", help="This entry's outcome answers the call at hand.")
 @click.option(
     "--insert", is_flag=True, help="The call at hand executes; the recorded entries stay and follow."
@@ -99,7 +108,7 @@ ENTRY = click.IntRange(min=1)
 @click.option("--from-checkpoint", is_flag=True, help="Forget everything since the newest good checkpoint.")
 @common
 def retry(
-    run_id: str,
+    chosen: Chosen,
     accept: int | None,
     insert: bool,
     drop: int | None,
@@ -108,31 +117,39 @@ def retry(
     store: str | None,
     as_json: bool,
 ) -> int:
-    """Let a failed or held run go on.
+    """Let failed or held runs go on.
 
     Alone it tries again what failed. The options are the ways out of a mismatch between code and record, one at a
     time; `holdfast show ID` names those that fit, `holdfast steps ID` numbers the entries.
     """
-    return _steer(
-        store,
-        run_id,
-        as_json,
+    if chosen.one is None and (accept or insert or drop or rerun):
+        raise UsageError(
+            "--accept, --insert, --drop and --rerun answer the mismatch of one run: name it by its id"
+        )
+    states = frozenset({RunState.WAITING, RunState.QUEUED, RunState.FAILED, RunState.CANCELLED})
+    deed = Deed(
+        "retry",
+        "retried",
+        states,
         lambda handle: handle.retry(
             accept=accept, insert=insert, drop=drop, rerun=rerun, from_checkpoint=from_checkpoint
         ),
     )
+    return _steer(store, chosen, as_json, deed)
 
 
 @click.command()
-@run_argument
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@chosen_runs
 @common
-def delete(run_id: str, yes: bool, store: str | None, as_json: bool) -> int:
-    """Delete a finished run and all that belongs to it."""
+def delete(chosen: Chosen, store: str | None, as_json: bool) -> int:
+    """Delete finished runs and all that belongs to them."""
+    deed = Deed("delete", "deleted", _FINISHED, lambda handle: handle.delete())
+    if chosen.one is None:
+        return to_many(store, chosen, as_json, deed)
 
     async def gone(_: Client, handle: RunHandle[object]) -> int:
         view = await handle.status()
-        if view.state in _FINISHED and not yes and sys.stdin.isatty():
+        if view.state in _FINISHED and not chosen.yes and sys.stdin.isatty():
             click.confirm(
                 f"delete {handle.id} ({view.state}, {view.steps} outcomes recorded)?", abort=True, err=True
             )
@@ -143,7 +160,25 @@ def delete(run_id: str, yes: bool, store: str | None, as_json: bool) -> int:
             click.echo(f"{handle.id}: deleted")
         return Exit.SUCCEEDED
 
-    return on_run(store, run_id, gone)
+    return on_run(store, chosen.one, gone)
 
 
-_FINISHED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+@click.command()
+@run_argument
+@click.argument("changes", metavar="[NAME[=VALUE]]...", nargs=-1)
+@click.option("--remove", metavar="NAME", multiple=True, help="Remove this tag; repeatable.")
+@common
+def tag(
+    run_id: str, changes: tuple[str, ...], remove: tuple[str, ...], store: str | None, as_json: bool
+) -> int:
+    """Set and remove tags of a run, and say which it has."""
+
+    async def tagged(_: Client, handle: RunHandle[object]) -> int:
+        tags = await handle.tag({**parsed(changes), **dict.fromkeys(remove)})
+        if as_json:
+            print_document({"id": handle.id, "tags": tags})
+        else:
+            click.echo(f"{handle.id}: {told(tags) or 'no tags'}")
+        return Exit.SUCCEEDED
+
+    return on_run(store, run_id, tagged)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, TypeVar, TypeVarTuple
 
 from holdfast import codec
@@ -13,6 +13,7 @@ from holdfast.client.view import RunView, decode_json, run_view
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
 from holdfast.model import Created, NewRun, RunFilter, RunState
+from holdfast.rules.tags import checked
 from holdfast.store.protocol import Store
 
 R = TypeVar("R")
@@ -37,15 +38,19 @@ class Client:
         priority: int = 0,
         queue: str | None = None,
         delay: Duration = 0,
+        tags: Mapping[str, str] | None = None,
     ) -> RunHandle[R]:
         """Queue a run of `agent` and return at once; it is durable then. Typed after the agent.
 
         Idempotent by `id`: the same agent and input give a handle on the run that is there. Another agent or input
         under the same id raises Conflict; arguments that do not fit raise InvalidInput. A smaller `priority` goes
-        first. Without `id` the run is called after its agent, with a random ending.
+        first. Without `id` the run is called after its agent, with a random ending. `tags` are what lists are
+        searched by; a run that was there keeps its own.
         """
         payload = codec.input_json(agent.fn, args)
-        created = await self.create(agent, payload, id=id, priority=priority, queue=queue, delay=delay)
+        created = await self.create(
+            agent, payload, id=id, priority=priority, queue=queue, delay=delay, tags=tags
+        )
         return self.handle(agent, created.run.id)
 
     async def create(
@@ -58,6 +63,7 @@ class Client:
         queue: str | None = None,
         delay: Duration = 0,
         claimable: bool = True,
+        tags: Mapping[str, str] | None = None,
     ) -> Created:
         """As `start`, from input that is JSON already, as `codec.normalise_input` gives it.
 
@@ -73,11 +79,12 @@ class Client:
             delay_us=micros(delay),
             deadline_us=agent.deadline_us,
             claimable=claimable,
+            tags=checked(tags or {}),
         )
         created = await self.store.create_run(new)
         if created.existed and id is None:  # met by chance: not ours
             return await self.create(
-                agent, payload, priority=priority, queue=queue, delay=delay, claimable=claimable
+                agent, payload, priority=priority, queue=queue, delay=delay, claimable=claimable, tags=tags
             )
         return created
 
@@ -103,19 +110,37 @@ class Client:
         states: Collection[RunState] = (),
         queue: str | None = None,
         id_prefix: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        text: str | None = None,
         limit: int = 100,
     ) -> list[RunView]:
-        """Runs that fit, newest first, at most `limit`, without results and checkpoints."""
+        """Runs that fit, newest first, at most `limit`, without results and checkpoints.
+
+        Each of `tags` must be there, with its value unless that is ""; `text` is looked for in ids, agents, tags, open
+        steps, progress and errors.
+        """
         chosen = RunFilter(
-            agent=agent, states=frozenset(states), queue=queue, id_prefix=id_prefix, limit=limit
+            agent=agent,
+            states=frozenset(states),
+            queue=queue,
+            id_prefix=id_prefix,
+            tags=tuple((tags or {}).items()),
+            text=text,
+            limit=limit,
         )
+        return await self.views(chosen)
+
+    async def views(self, chosen: RunFilter) -> list[RunView]:
+        """The runs that a filter chooses, as `runs` gives them."""
         runs = await self.store.list_runs(chosen)
         workers = {one.key: one for one in await self.store.list_workers() if one.alive} if runs else {}
         now_us = await self.store.now()
+        tags = await self.store.get_tags([run.key for run in runs]) if runs else {}
         return [
             run_view(
                 run,
                 now_us=now_us,
+                tags=tags.get(run.key),
                 progress=await self.store.get_progress(run.key),
                 worker=workers.get(run.worker) if run.worker is not None else None,
             )

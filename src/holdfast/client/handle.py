@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -72,6 +72,7 @@ class RunHandle(Generic[R]):
             progress=await self._store.get_progress(run.key),
             checkpoint=newest(checkpoints),
             worker=await self._worker(run),
+            tags=(await self._store.get_tags([run.key])).get(run.key),
         )
 
     async def detail(self) -> Detail:
@@ -184,6 +185,10 @@ class RunHandle(Generic[R]):
             resolution = _resolution(seen, way, entries)
             superseded = journal.superseded_by(resolution, entries)
         return await self._update(partial(_retry, seen=seen, superseded=superseded, resolution=resolution))
+
+    async def tag(self, tags: Mapping[str, str | None]) -> dict[str, str]:
+        """Set tags, or remove those whose value is None; return what the run has then. Raises RunNotFound."""
+        return await self._store.tag_run(self.id, tags)
 
     async def delete(self) -> None:
         """Delete the run and all that belongs to it. Raises Refused when it is not final."""

@@ -111,6 +111,7 @@ class RunView:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    tags: dict[str, str]
 
 
 StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded"]
@@ -172,6 +173,7 @@ def run_view(
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     worker: WorkerRecord | None = None,
+    tags: dict[str, str] | None = None,
 ) -> RunView:
     """Put together what `show --json` says. Pure: everything that it says is an argument."""
     running = run.state is RunState.RUNNING and worker is not None
@@ -198,6 +200,7 @@ def run_view(
         created_at=at(run.created_at_us),
         started_at=at_or_none(run.started_at_us),
         finished_at=at_or_none(run.finished_at_us),
+        tags=tags or {},
     )
 
 

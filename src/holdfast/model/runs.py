@@ -67,6 +67,7 @@ class NewRun:
     delay_us: int = 0
     deadline_us: int | None = None  # a duration, counted from the creation of the run
     claimable: bool = True
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`."""
+    """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
+
+    Of `tags`, each must be there, with its value unless that is "". `text` is looked for, whatever its case, in the id,
+    the agent, the tags, the open step, the progress and the error.
+    """
 
     agent: str | None = None
     states: frozenset[RunState] = frozenset()
@@ -144,3 +149,5 @@ class RunFilter:
     limit: int = 100
     before: int | None = None
     claimable: bool | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    text: str | None = None

@@ -10,7 +10,7 @@ Laws, for every store:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -81,7 +81,7 @@ class Runs(Protocol):
     """Runs as everybody but the attempt sees them."""
 
     async def create_run(self, new: NewRun) -> Created:
-        """Create a run as `queued` with its event, or return the one that has this id.
+        """Create a run as `queued` with its event and tags, or return the one that has this id.
 
         Idempotent by id: the same agent and the same input answer the existing run with `existed=True`; another
         agent or input raises Conflict.
@@ -104,6 +104,17 @@ class Runs(Protocol):
         """Runs that fit, newest first, at most `chosen.limit`, without their results."""
         ...
 
+    async def get_tags(self, run_keys: Sequence[int]) -> dict[int, dict[str, str]]:
+        """The tags of these runs, by key; runs without tags are left out."""
+        ...
+
+    async def tag_run(self, run_id: str, changed: Mapping[str, str | None]) -> dict[str, str]:
+        """Set tags of a run, or remove those whose value is None, and return what it has then.
+
+        Raises RunNotFound, and UsageError for what cannot be a tag, with nothing changed.
+        """
+        ...
+
     async def find_runs_with_input(self, agent: str, input_json: bytes) -> list[Run]:
         """Unfinished runs of `agent` with exactly this input, newest first."""
         ...
@@ -119,6 +130,10 @@ class Runs(Protocol):
 
     async def delete_run(self, run_id: str) -> None:
         """Delete a final run and all that belongs to it. Raises RunNotFound, Refused when it is not final."""
+        ...
+
+    async def prunable(self, before_us: int) -> dict[str, int]:
+        """How many runs of each agent finished before `before_us`."""
         ...
 
     async def prune(self, before_us: int, limit: int) -> int:

@@ -27,6 +27,13 @@ _N, _TYPE = 16, 17
 _HIGHEST: Final = "\U0010ffff"
 _WITH_FAILURE: Final = (EntryStatus.FAILED, EntryStatus.RETRIED)
 ALL_QUEUES: Final = "*"
+_HAS_NAME: Final = "key IN (SELECT run FROM tags WHERE name = ?)"
+_HAS_TAG: Final = "key IN (SELECT run FROM tags WHERE name = ? AND value = ?)"
+_HAS_TEXT: Final = """
+    concat_ws(char(10), id, agent, step, CAST(failure AS TEXT) ->> '$.type', CAST(failure AS TEXT) ->> '$.message',
+        (SELECT group_concat(name || '=' || value, char(10)) FROM tags WHERE tags.run = run_rows.key),
+        (SELECT description FROM progress WHERE progress.run = run_rows.key)) LIKE ? ESCAPE '\\'
+"""
 
 
 def run_key(connection: Connection, run_id: str) -> int:
@@ -81,13 +88,29 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
         wanted += [("id >= ?", chosen.id_prefix), ("id < ?", chosen.id_prefix + _HIGHEST)]
     if chosen.before is not None:
         wanted.append(("key < ?", chosen.before))
+    for name, value in chosen.tags:
+        wanted.append((_HAS_TAG if value else _HAS_NAME, (name, value) if value else name))
+    if chosen.text:
+        wanted.append((_HAS_TEXT, f"%{_literally(chosen.text)}%"))
     if chosen.claimable is not None:
         wanted.append(
             ("(SELECT claimable FROM runs WHERE runs.key = run_rows.key) = ?", int(chosen.claimable))
         )
     if not wanted:
         return "", []
-    return "WHERE " + " AND ".join(text for text, _ in wanted), [value for _, value in wanted]
+    values: list[Any] = []
+    for _, value in wanted:
+        values += value if isinstance(value, tuple) else (value,)
+    return "WHERE " + " AND ".join(text for text, _ in wanted), values
+
+
+def _literally(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def prunable(connection: Connection, before_us: int) -> dict[str, int]:
+    """How many runs of each agent finished before."""
+    return dict(connection.rows(_SQL["prunable"], (before_us,)))
 
 
 def runs_with_input(connection: Connection, agent: str, input_json: bytes) -> list[Run]:

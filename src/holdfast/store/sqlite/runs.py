@@ -31,6 +31,7 @@ def create(connection: Connection, new: NewRun, now_us: int) -> Created:
     )  # fmt: skip
     run = replace(run, key=connection.newest_key())
     connection.run(_SQL["insert_payloads"], (run.key, *payloads.keep(connection, run.key, new.input)))
+    connection.many(_SQL["insert_tag"], [(run.key, *tag) for tag in new.tags])
     decisions.write_notes(connection, run.key, 1, decision.notes, now_us)
     return Created(run=run, existed=False)
 

@@ -6,7 +6,7 @@ What they do stands in the modules beside this one, as functions of a connection
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,7 +34,7 @@ from holdfast.model import (
     WorkerRecord,
 )
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import claim, decisions, reading, runs, sweep, workers
+from holdfast.store.sqlite import claim, decisions, reading, runs, sweep, tags, workers
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -102,6 +102,12 @@ class SQLiteStore:
     async def list_runs(self, chosen: RunFilter) -> list[Run]:
         return await self._engine.read(lambda connection: reading.runs(connection, chosen))
 
+    async def get_tags(self, run_keys: Sequence[int]) -> dict[int, dict[str, str]]:
+        return await self._engine.read(lambda connection: tags.of_runs(connection, run_keys))
+
+    async def tag_run(self, run_id: str, changed: Mapping[str, str | None]) -> dict[str, str]:
+        return await self._engine.write(lambda connection: tags.change(connection, run_id, changed))
+
     async def find_runs_with_input(self, agent: str, input_json: bytes) -> list[Run]:
         return await self._engine.read(
             lambda connection: reading.runs_with_input(connection, agent, input_json)
@@ -114,6 +120,9 @@ class SQLiteStore:
 
     async def delete_run(self, run_id: str) -> None:
         await self._engine.write(lambda connection: runs.delete(connection, run_id))
+
+    async def prunable(self, before_us: int) -> dict[str, int]:
+        return await self._engine.read(lambda connection: reading.prunable(connection, before_us))
 
     async def prune(self, before_us: int, limit: int) -> int:
         return await self._engine.write(lambda connection: runs.prune(connection, before_us, limit))

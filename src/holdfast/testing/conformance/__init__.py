@@ -21,7 +21,18 @@ from __future__ import annotations
 
 import pytest
 
-_PARTS = ("runs", "claims", "crashes", "commits", "outcomes", "journals", "signals", "workers", "handles")
+_PARTS = (
+    "runs",
+    "claims",
+    "crashes",
+    "commits",
+    "outcomes",
+    "journals",
+    "signals",
+    "workers",
+    "handles",
+    "tags",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
@@ -33,6 +44,7 @@ from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
+from holdfast.testing.conformance.tags import TagPromises  # noqa: E402
 from holdfast.testing.conformance.workers import WorkerPromises  # noqa: E402
 
 
@@ -46,6 +58,7 @@ class StoreConformance(
     SignalPromises,
     WorkerPromises,
     HandlePromises,
+    TagPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 

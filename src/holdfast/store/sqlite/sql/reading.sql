@@ -7,6 +7,10 @@ SELECT input, input_blob FROM run_payloads JOIN runs ON runs.key = run WHERE id 
 -- name: progress
 SELECT current, total, description, phase, started_at_us, updated_at_us FROM progress WHERE run = ?;
 
+-- name: prunable
+SELECT agent, count(*) FROM runs INDEXED BY runs_finished WHERE finished_at_us IS NOT NULL AND finished_at_us < ?
+GROUP BY agent ORDER BY agent;
+
 -- name: runs_with_input
 SELECT * FROM run_rows WHERE agent = ?1 AND key IN (
     SELECT key FROM runs INDEXED BY runs_unfinished WHERE agent = ?1 AND input_hash = ?2 AND finished_at_us IS NULL)

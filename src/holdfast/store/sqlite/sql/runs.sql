@@ -9,6 +9,15 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: insert_payloads
 INSERT INTO run_payloads (run, input, input_blob) VALUES (?, ?, ?);
 
+-- name: insert_tag
+INSERT INTO tags (run, name, value) VALUES (?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET value = excluded.value;
+
+-- name: delete_tag
+DELETE FROM tags WHERE run = ? AND name = ?;
+
+-- name: tags_of
+SELECT run, name, tags.value FROM tags JOIN json_each(?) AS wanted ON run = wanted.value ORDER BY run, name;
+
 -- name: delete_run
 DELETE FROM runs WHERE key = ? AND finished_at_us IS NOT NULL;
 
