@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Final, Self, TypeVar, TypeVarTuple
+
+from msgspec.structs import replace
 
 from holdfast import codec
 from holdfast.agents import Agent, AnyAgent

@@ -56,6 +56,8 @@ TICK_S: Final = 0.05
 """How often progress, log lines and step starts are written: 20 a second at most."""
 ROUND_S: Final = 0.02
 """The least time between two looks at the store: news of every commit of our own runs must not cost a claim each."""
+REFILL_S: Final = 0.002
+"""The same where a run of ours has ended: its slot is filled again soon, together with those that end beside it."""
 ASK_S: Final = 0.2
 """How often a busy worker asks what is wished of its runs: a cancel arrives within this."""
 POLL_S: Final = 1.0
@@ -138,6 +140,7 @@ class Worker:
         self._stuck: str | None = None
         self._level = Level.OK
         self._asked_at = 0.0
+        self._freed = False
         self._doubt = False
         self._background: asyncio.Task[None] | None = None
         self._body: asyncio.Task[Any] | None = None
@@ -342,7 +345,9 @@ class Worker:
             async with asyncio.timeout(max(timeout_s, trouble_s)):
                 await self._wake.wait()
         self._wake.clear()
-        rest_s = max(ROUND_S, trouble_s) - (self._time() - began)
+        round_s = REFILL_S if self._freed else ROUND_S
+        self._freed = False
+        rest_s = max(round_s, trouble_s) - (self._time() - began)
         if rest_s > 0:
             await asyncio.sleep(rest_s)
 
@@ -376,12 +381,13 @@ class Worker:
         return run.state is RunState.WAITING and run.available_at_us is None and run.asked is None
 
     async def _is_idle(self) -> bool:
-        states = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
         for name, version in self._agents:
-            ours = RunFilter(agent=name, states=states, limit=10_000, claimable=True)
-            for run in await self._store.list_runs(ours):
-                timed = run.available_at_us is not None or run.state is RunState.RUNNING
-                if timed and run.version == version:
+            for state in (RunState.QUEUED, RunState.RUNNING, RunState.WAITING):
+                states = frozenset({state})
+                ours = RunFilter(
+                    agent=name, version=version, states=states, timed=True, claimable=True, limit=1
+                )
+                if await self._store.list_runs(ours):
                     return False
         return True
 
@@ -426,6 +432,7 @@ class Worker:
             self._doubt |= isinstance(tenure.attempt.ending, Lost)
             if self._tenures.get(tenure.key) is tenure:
                 del self._tenures[tenure.key]
+            self._freed = True
             if tenure.attempt.stray_threads:
                 self._stray.append((self._time(), tenure.attempt))
             if tenure.attempt.stuck:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from holdfast.cli.lines import event_line, log_line
@@ -67,7 +68,9 @@ def test_a_total_that_is_unknown_or_zero_is_drawn() -> None:
 
 def test_a_glance_corrects_the_picture() -> None:
     picture = Picture(RUN)
-    picture.glance(replace(RUN, state=RunState.WAITING, reason=Reason.SLEEP, steps=12, step=None), AT_US)
+    picture.glance(
+        structs.replace(RUN, state=RunState.WAITING, reason=Reason.SLEEP, steps=12, step=None), AT_US
+    )
     assert "waiting (sleep)" in drawn(picture, 1) and "12 recorded" in drawn(picture, 1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from holdfast.model import Failure, FailureKind, Reason, Run, RunState
 
@@ -32,7 +32,7 @@ def a_run(state: RunState = RunState.QUEUED, reason: Reason | None = None, **cha
         available_at_us=NOW_US - 1_000 if state is RunState.QUEUED else None,
         finished_at_us=NOW_US - 1_000 if state.final else None,
     )
-    return replace(run, **changes)  # type: ignore[arg-type]
+    return structs.replace(run, **changes)  # type: ignore[arg-type]
 
 
 def running(**changes: object) -> Run:

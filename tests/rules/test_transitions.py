@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from holdfast.errors import InvalidTransition, UsageError
 from holdfast.model import (
@@ -44,18 +45,18 @@ SLEEP = Park(reason=Reason.SLEEP, until_us=NOW_US + 5)
 
 
 def poisoning(run: Run) -> Decision:
-    return transitions.claim(replace(run, crashes=9), 12, NOW_US, takeover=CRASH_BESIDE)
+    return transitions.claim(structs.replace(run, crashes=9), 12, NOW_US, takeover=CRASH_BESIDE)
 
 
 def pausing(run: Run) -> Decision:
     """A running run is paused when its attempt ends after it was asked."""
     if run.state is RUNNING:
-        return transitions.settle(replace(run, asked="pause"), SLEEP, NOW_US)
+        return transitions.settle(structs.replace(run, asked="pause"), SLEEP, NOW_US)
     return transitions.pause(run, NOW_US)
 
 
 def resuming(run: Run) -> Decision:
-    return transitions.resume(replace(run, asked="pause") if run.state is RUNNING else run, NOW_US)
+    return transitions.resume(structs.replace(run, asked="pause") if run.state is RUNNING else run, NOW_US)
 
 
 ACTIONS: dict[str, Callable[[Run], Decision]] = {
@@ -73,7 +74,7 @@ ACTIONS: dict[str, Callable[[Run], Decision]] = {
     "resumed": resuming,
     "signalled": lambda run: transitions.signal(run, "go", 4, NOW_US),
     "cancelled": lambda run: transitions.cancel(run, NOW_US),
-    "expired": lambda run: transitions.expire(replace(run, deadline_at_us=NOW_US), NOW_US),
+    "expired": lambda run: transitions.expire(structs.replace(run, deadline_at_us=NOW_US), NOW_US),
     "retried": lambda run: transitions.retry(run, NOW_US),
     "needs_code": lambda run: transitions.needs_code(run, NOW_US),
     "code_found": lambda run: transitions.code_found(run, NOW_US),
@@ -510,7 +511,7 @@ RETRIABLE = [
 
 @pytest.mark.parametrize("before", RETRIABLE, ids=lambda run: f"{run.state}-{run.reason}")
 def test_retry_queues_the_run_now_with_every_counter_at_zero(before: Run):
-    before = replace(before, failures=5, crashes=3, crashes_alone=3, suspect=True, failure=LOST)
+    before = structs.replace(before, failures=5, crashes=3, crashes_alone=3, suspect=True, failure=LOST)
     resolution = Resolution(kind=ResolutionKind.DROP, position=3)
     decision = transitions.retry(before, NOW_US, supersede=(3,), resolution=resolution)
     run = decision.run
@@ -554,7 +555,7 @@ def test_a_signal_wakes_the_run_that_waits_for_it():
 
 def test_another_signal_wakes_nobody():
     run = waiting(Reason.SIGNAL, wait_name="go", inbox_no=1)
-    assert transitions.signal(run, "stop", 2, NOW_US).run == replace(run, inbox_no=2)
+    assert transitions.signal(run, "stop", 2, NOW_US).run == structs.replace(run, inbox_no=2)
 
 
 def test_the_inbox_number_never_falls():
@@ -617,7 +618,9 @@ MOVES: st.SearchStrategy[Callable[[Run, int], Decision]] = st.one_of(
     st.sampled_from(["go", "stop"]).map(
         lambda name: lambda run, now: transitions.signal(run, name, now, now)
     ),
-    st.integers(1, 2).map(lambda n: lambda run, now: Decision(run=replace(run, position=run.position + n))),
+    st.integers(1, 2).map(
+        lambda n: lambda run, now: Decision(run=structs.replace(run, position=run.position + n))
+    ),
 )
 
 
@@ -648,7 +651,9 @@ def check_laws(before: Run, after: Run) -> None:
     if before.state.final:
         assert after.state in (before.state, QUEUED)
     if before.state is RunState.SUCCEEDED:
-        assert replace(after, inbox_no=0, position=0) == replace(before, inbox_no=0, position=0)
+        assert structs.replace(after, inbox_no=0, position=0) == structs.replace(
+            before, inbox_no=0, position=0
+        )
 
 
 def test_a_deterministically_killing_run_is_poisoned_after_three_times_alone():

@@ -112,8 +112,8 @@ class SimStore:
         """The process is gone, and its handle with it."""
         if not self.severed:
             self.severed = True
-            self._inner._open = False
-            self._inner._disconnect()
+            self._inner._engine._open = False
+            self._inner._engine._disconnect()
 
     async def wait_for_news(self, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s * self._world.chance.random())
@@ -158,7 +158,7 @@ class SimStore:
         if fault == "late":
             # What the position guards may land late, when the writer is trying again already.
             late = [change for change in arguments[0] if change.entries]
-            self._later(lambda: self._inner._commit(late), name, (late,))
+            self._later(lambda: self._inner._engine._commit(late), name, (late,))
         try:
             answer = await inner(*arguments, **options)
         except HoldfastError:

@@ -1,7 +1,8 @@
 """The nouns: frozen values that rows, rules and the API share.
 
 Instants are whole microseconds since the epoch (`_us`). Payloads are JSON as bytes: no value holds a user's object.
-Those that every step makes are msgspec Structs, made several times as fast: they change by `msgspec.structs.replace`.
+Those that every step or every claim makes are msgspec Structs, made several times as fast: they change by
+`msgspec.structs.replace`.
 """
 
 from __future__ import annotations

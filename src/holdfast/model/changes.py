@@ -126,8 +126,7 @@ class RefusedChange:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """What a rule decided about a run, to become durable in one transaction: the run as it shall be, its events,
     the positions of entries that answer nothing any more, the consumed signals that return to the inbox.
 

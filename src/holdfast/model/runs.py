@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from msgspec import Struct
+
 from holdfast.model.failures import Failure
 from holdfast.model.journal import Journal, Mismatch
 
@@ -70,8 +72,7 @@ class NewRun:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True, gc=False):
     """One durable execution of an agent for one input, as stored.
 
     `key` is the store's own number of the run, `id` the user's. `token` fences: it rises at every claim and at every
@@ -138,7 +139,7 @@ class Claim:
 class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
 
-    Of `tags`, each must be there, with its value unless that is "". `text` is looked for, whatever its case, in the id,
+    `timed`: only those that are due at some time, or run. Of `tags`, each must be there, with its value unless that is "". `text` is looked for, whatever its case, in the id,
     the agent, the tags, the open step, the progress and the error.
     """
 
@@ -149,5 +150,7 @@ class RunFilter:
     limit: int = 100
     before: int | None = None
     claimable: bool | None = None
+    version: str | None = None
+    timed: bool = False
     tags: tuple[tuple[str, str], ...] = ()
     text: str | None = None

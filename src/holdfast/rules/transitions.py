@@ -14,10 +14,11 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, assert_never
 
 import msgspec.json
+from msgspec.structs import replace
 
 from holdfast.errors import InvalidTransition, UsageError
 from holdfast.model import (

@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from holdfast.clock import Clock
 from holdfast.errors import StoreCorrupt
 from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
@@ -192,7 +194,9 @@ def _take(connection: Connection, key: int, worker: int, dead: _Dead, now_us: in
     except StoreCorrupt as error:
         _hold(connection, decisions.apply(connection, run, decision, now_us), error, now_us)
         return None
-    claimed = decisions.apply(connection, run, replace(decision, notes=decision.notes + notes), now_us)
+    claimed = decisions.apply(
+        connection, run, structs.replace(decision, notes=decision.notes + notes), now_us
+    )
     return Claim(run=claimed, input=given, journal=recorded)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from holdfast.errors import RunNotFound
 from holdfast.model import Decision, Note, Run

@@ -34,7 +34,7 @@ LOOP_ROWS: Final = 256  # a larger batch would keep the event loop from everythi
 LOOP_BYTES: Final = 256 * 1024
 LOOP_COMMIT_S: Final = 0.002
 READERS: Final = 2
-_POLL_S: Final = (0.005, 0.02)
+_POLL_S: Final = (0.004, 0.01)
 
 
 class Engine:
@@ -52,7 +52,7 @@ class Engine:
         self._lease: Connection | None = None
         self._queued = 0  # commits on their way to the writing thread
         self._commit_s = 0.0  # how long the disk takes for a COMMIT, moving average
-        self._news = asyncio.Event()
+        self._dozing: set[asyncio.Future[None]] = set()
         self._versions: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
 
     # --- opening and closing --------------------------------------------------------------------------------
@@ -266,12 +266,22 @@ class Engine:
             seen = self._version()
         ends_at, pause_s = time.monotonic() + timeout_s, _POLL_S[0]
         while (version := self._version()) == seen and (left_s := ends_at - time.monotonic()) > 0:
-            try:
-                async with asyncio.timeout(min(pause_s, left_s)):
-                    await self._news.wait()
-            except TimeoutError:
-                pause_s = min(pause_s * 1.5, _POLL_S[1])
+            await self._doze(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, _POLL_S[1])
         self._versions[task] = version
+
+    async def _doze(self, length_s: float) -> None:
+        """Sleep, or until a commit of this process. A third of what `asyncio.timeout` costs: an idle worker does
+        nothing else, a hundred times a second."""
+        loop = asyncio.get_running_loop()
+        awake: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(length_s, _wake, awake)
+        self._dozing.add(awake)
+        try:
+            await awake
+        finally:
+            timer.cancel()
+            self._dozing.discard(awake)
 
     def _version(self) -> int:
         self.check_open()
@@ -281,5 +291,10 @@ class Engine:
 
     def _tell(self) -> None:
         """Wake who waits in this process: a commit of our own need not be found by asking."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        for awake in self._dozing:
+            _wake(awake)
+
+
+def _wake(awake: asyncio.Future[None]) -> None:
+    if not awake.done():
+        awake.set_result(None)

@@ -29,6 +29,8 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
 
     Raises StoreCorrupt when an entry of it fails its checksum.
     """
+    if not (run.position or run.checkpoint_n):  # a run that has only begun costs no reads
+        return Journal(checkpoint=None, entries=()), ()
     checkpoint, event_no, corrupt, notes = _newest_good(connection, run)
     lost = checkpoint is None and run.checkpoint_n > (connection.value(_MOST_KEPT, (run.key,)) or 0)
     segment = 0 if checkpoint is None else checkpoint.segment

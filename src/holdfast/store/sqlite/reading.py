@@ -82,6 +82,10 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
     if chosen.agent is not None:
         # With a state the index on it is the better one, which SQLite cannot know: `+` hides the other.
         wanted.append(("agent = ?" if state is None else "+agent = ?", chosen.agent))
+    if chosen.version is not None:
+        wanted.append(("version = ?", chosen.version))
+    if chosen.timed:
+        wanted.append(("(available_at_us IS NOT NULL OR state = 'running')", ()))
     if chosen.queue is not None:
         wanted.append(("queue = ?", chosen.queue))
     if chosen.id_prefix:

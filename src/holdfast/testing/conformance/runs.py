@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from holdfast.errors import Conflict, HoldfastError, PayloadTooLarge, Refused, RunNotFound
 from holdfast.model import (
@@ -156,7 +157,9 @@ class RunPromises(Promises):
         await store.create_run(replace(new_run("here"), claimable=False))
         await store.update_run("here", cancel)
         worker = await register(store)
-        await store.update_run("here", lambda run, now_us: replace(retry(run, now_us), claimable=False))
+        await store.update_run(
+            "here", lambda run, now_us: structs.replace(retry(run, now_us), claimable=False)
+        )
         assert not await store.claim(worker, SERVES, 5)
         await store.update_run("here", cancel)
         await store.update_run("here", retry)
@@ -189,7 +192,7 @@ class RunPromises(Promises):
 
         def decide(run: Run, now_us: int) -> Decision:
             decision = retry(run, now_us, supersede=(2, 3))
-            return replace(decision, notes=(*decision.notes, Note("warning", b'{"m":1}')))
+            return structs.replace(decision, notes=(*decision.notes, Note("warning", b'{"m":1}')))
 
         answered = await store.update_run("r", decide)
         assert answered == await store.get_run("r")
@@ -228,7 +231,9 @@ class RunPromises(Promises):
 
         def decide_too_much(run: Run, now_us: int) -> Decision:
             decision = cancel(run, now_us)
-            return replace(decision, run=replace(decision.run, result=b"x" * (LIMIT_BYTES + 1)))
+            return structs.replace(
+                decision, run=structs.replace(decision.run, result=b"x" * (LIMIT_BYTES + 1))
+            )
 
         with pytest.raises(PayloadTooLarge):
             await store.update_run("r", decide_too_much)
@@ -240,7 +245,7 @@ class RunPromises(Promises):
         before = await fingerprint(store, "r")
 
         def wake_the_dead(run: Run, now_us: int) -> Decision:
-            return Decision(run=replace(run, state=RunState.RUNNING))
+            return Decision(run=structs.replace(run, state=RunState.RUNNING))
 
         with pytest.raises(HoldfastError):
             await store.update_run("r", wake_the_dead)
