@@ -118,6 +118,26 @@ async def test_arguments_that_do_not_fit_are_refused_at_the_start(engine: Engine
     assert await engine.client.runs() == []
 
 
+async def test_many_runs_are_started_in_few_transactions_and_an_interrupted_start_goes_on(
+    engine: Engine,
+) -> None:
+    points = [(Point(number, 0),) for number in range(1_203)]
+    await engine.client.start_many(move, points[:700], id=lambda number: f"p{number}")
+    handles = await engine.client.start_many(
+        move, iter(points), id=lambda number: f"p{number}", tags={"night": ""}
+    )
+    assert [handle.id for handle in handles] == [f"p{number}" for number in range(1_203)]
+    assert len(await engine.client.runs(limit=10_000)) == 1_203
+    assert len(await engine.client.runs(tags={"night": ""}, limit=10_000)) == 503
+    with pytest.raises(Conflict):
+        await engine.client.start_many(move, [(Point(9, 9),)], id=lambda number: "p0")
+    with pytest.raises(InvalidInput):
+        await engine.client.start_many(move, [("x",)], id=lambda number: "new")  # type: ignore[list-item]
+    unnamed = await engine.client.start_many(move, points[:3])
+    await engine.work(move)
+    assert await unnamed[2].result() == Point(3, 0)
+
+
 async def test_runs_are_filtered(engine: Engine) -> None:
     await engine.client.start(walk, 1, id="w", queue="slow", priority=5)
     await engine.client.start(move, Point(0, 0), id="m")

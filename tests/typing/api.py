@@ -78,6 +78,7 @@ async def starts_are_typed_after_the_agent(client: Client) -> None:
     assert_type(await client.start(optional, Path("x"), 5), RunHandle[str])
     assert_type(client.handle(bare, "r1"), RunHandle[Report])
 
+    assert_type(await client.start_many(bare, [(Path("x"), 3)]), list[RunHandle[Report]])
     await client.start(bare, "x", 3)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     await client.start(bare, Path("x"), "3")  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     await client.start(bare, Path("x"))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]

@@ -88,6 +88,10 @@ class Runs(Protocol):
         """
         ...
 
+    async def create_runs(self, new: Sequence[NewRun]) -> list[Created]:
+        """Create runs in one transaction, all or none; answers and errors are those of `create_run`."""
+        ...
+
     async def get_run(self, run_id: str) -> Run:
         """The run with its failure, mismatch and result. Raises RunNotFound."""
         ...

@@ -90,6 +90,13 @@ class SQLiteStore:
             lambda connection: runs.create(connection, new, self._clock.wall_us())
         )
 
+    async def create_runs(self, new: Sequence[NewRun]) -> list[Created]:
+        def create(connection: Connection) -> list[Created]:
+            now_us = self._clock.wall_us()
+            return [runs.create(connection, each, now_us) for each in new]
+
+        return await self._engine.write(create)
+
     async def get_run(self, run_id: str) -> Run:
         return await self._engine.read(lambda connection: decisions.run_by_id(connection, run_id))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.errors import RunNotFound, UsageError
+from holdfast.errors import Conflict, RunNotFound, UsageError
 from holdfast.model import Failed, NewRun, Progress, RunFilter
 from holdfast.rules.transitions import cancel
 from holdfast.store.protocol import Store
@@ -42,6 +42,16 @@ class TagPromises(Promises):
         other = (await store.create_run(new_run("b"))).run
         assert await store.get_tags([first.key, other.key]) == {first.key: {"customer": "7", "nightly": ""}}
         assert await store.get_tags([]) == {}
+
+    async def test_many_runs_are_created_together_or_not_at_all(self, store: Store) -> None:
+        first = await store.create_runs([tagged("a", n="1"), new_run("b")])
+        assert [(each.run.id, each.existed) for each in first] == [("a", False), ("b", False)]
+        again = await store.create_runs([new_run("b"), new_run("c")])
+        assert [(each.run.id, each.existed) for each in again] == [("b", True), ("c", False)]
+        with pytest.raises(Conflict):
+            await store.create_runs([new_run("d"), new_run("a", agent="another")])
+        assert [run.id for run in await store.list_runs(RunFilter())] == ["c", "b", "a"]
+        assert await store.create_runs([]) == []
 
     async def test_tags_are_set_and_removed_together_or_not_at_all(self, store: Store) -> None:
         run = (await store.create_run(tagged("a", customer="7", nightly=""))).run
