@@ -57,7 +57,7 @@ TICK_S: Final = 0.05
 ROUND_S: Final = 0.02
 """The least time between two looks at the store: news of every commit of our own runs must not cost a claim each."""
 REFILL_S: Final = 0.002
-"""The same where a run of ours has ended: its slot is filled again soon, together with those that end beside it."""
+"""The same where a run of ours has ended, or none runs: a slot is filled soon, together with those freed beside it."""
 ASK_S: Final = 0.2
 """How often a busy worker asks what is wished of its runs: a cancel arrives within this."""
 POLL_S: Final = 1.0
@@ -345,7 +345,7 @@ class Worker:
             async with asyncio.timeout(max(timeout_s, trouble_s)):
                 await self._wake.wait()
         self._wake.clear()
-        round_s = REFILL_S if self._freed else ROUND_S
+        round_s = ROUND_S if self._tenures and not self._freed else REFILL_S
         self._freed = False
         rest_s = max(round_s, trouble_s) - (self._time() - began)
         if rest_s > 0:
@@ -359,7 +359,8 @@ class Worker:
             except StoreError:
                 await asyncio.sleep(POLL_S)
             self._wake.set()
-            await asyncio.sleep(ROUND_S)  # every commit of our own runs is news, too
+            # Every commit of our own runs is news, too.
+            await asyncio.sleep(ROUND_S if self._tenures else REFILL_S)
 
     async def _over(self) -> bool:
         """Whether this generation ends. Attempts are never left behind: they end or are given up first."""

@@ -1,0 +1,59 @@
+"""holdfast: no-op runs at four priorities are queued, each durable, and one worker drains them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+
+from bench.workload import answer, leave
+from holdfast import Client, Context, Worker, agent, open_store
+
+PRIORITIES = 4
+CAPACITY = 200
+
+
+@agent
+async def nothing(ctx: Context, number: int) -> int:
+    """The least that a run can be."""
+    return number
+
+
+async def main(runs: int, folder: Path, one_by_one: bool) -> None:
+    """Queue them, drain them, answer the figures."""
+    async with open_store(f"sqlite:///{folder / 'holdfast.db'}") as store:
+        client = Client(store)
+        began_s, cpu_s = time.perf_counter(), time.process_time()
+        handles = []
+        for priority in range(PRIORITIES):
+            numbers = range(priority, runs, PRIORITIES)
+            if one_by_one:
+                handles += [await client.start(nothing, number, priority=priority) for number in numbers]
+            else:
+                inputs = [(number,) for number in numbers]
+                handles += await client.start_many(nothing, inputs, priority=priority)
+        queued_s = time.perf_counter()
+        async with Worker(store, [nothing], capacity=CAPACITY):
+            results = [await handle.result() for handle in handles]
+            drained_s = time.perf_counter()
+    if sorted(results) != list(range(runs)):
+        raise RuntimeError("a run is missing, or ran twice")
+    answer(
+        {
+            "steps_per_s": runs / (drained_s - began_s),
+            "queued_per_s": runs / (queued_s - began_s),
+            "drained_per_s": runs / (drained_s - queued_s),
+            "cpu_ms_per_step": (time.process_time() - cpu_s) / runs * 1e3,
+        }
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--one-by-one", action="store_true", help="a transaction for each start")
+    options = parser.parse_args()
+    asyncio.run(main(options.runs, options.folder, options.one_by_one))
+    leave()

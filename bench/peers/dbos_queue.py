@@ -1,0 +1,59 @@
+"""DBOS on SQLite: no-op workflows of a queue with priorities, polled a hundred times a second."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sqlite3
+import time
+from pathlib import Path
+
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions
+
+from bench.workload import answer, leave
+
+PRIORITIES = 4
+CONCURRENCY = 100
+
+
+@DBOS.workflow()
+async def nothing(number: int) -> int:
+    return number
+
+
+async def main(runs: int, folder: Path) -> None:
+    file = folder / "dbos.sqlite"
+    database = sqlite3.connect(file)
+    database.execute("pragma journal_mode=wal")
+    database.close()
+    config: DBOSConfig = {"name": "bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"}
+    DBOS(config=config)
+    DBOS.launch()
+    began_s, cpu_s = time.perf_counter(), time.process_time()
+    await DBOS.register_queue_async("bench", worker_concurrency=CONCURRENCY, polling_interval_sec=0.01)
+    handles = []
+    for number in range(runs):
+        with SetEnqueueOptions(priority=1 + number % PRIORITIES):
+            handles.append(await DBOS.enqueue_workflow_async("bench", nothing, number))
+    queued_s = time.perf_counter()
+    results = [await handle.get_result() for handle in handles]
+    drained_s = time.perf_counter()
+    if sorted(results) != list(range(runs)):
+        raise RuntimeError("a run is missing, or ran twice")
+    answer(
+        {
+            "steps_per_s": runs / (drained_s - began_s),
+            "queued_per_s": runs / (queued_s - began_s),
+            "drained_per_s": runs / (drained_s - queued_s),
+            "cpu_ms_per_step": (time.process_time() - cpu_s) / runs * 1e3,
+        }
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    options = parser.parse_args()
+    asyncio.run(main(options.runs, options.folder))
+    leave()
