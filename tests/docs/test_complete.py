@@ -15,7 +15,20 @@ from tests.docs.pages import PAGES, ROOT
 
 DOCS = ROOT / "docs"
 EVERYTHING = "\n".join(page.read_text("utf-8") for page in PAGES)
-NO_SETTING = {"self", "fn", "args", "ctx", "clock", "chance", "heart", "kind", "state", "store", "agents"}
+NO_SETTING = {
+    "self",
+    "fn",
+    "args",
+    "ctx",
+    "clock",
+    "chance",
+    "heart",
+    "pace",
+    "kind",
+    "state",
+    "store",
+    "agents",
+}
 """What a caller passes as the matter itself, or what only the simulation replaces."""
 
 CALLABLES = [

@@ -16,8 +16,8 @@ from holdfast.model import Change, Committed, RefusedChange
 from holdfast.rules.transitions import TABLE
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.workers import lock_is_free
+from holdfast.testing.loop import VirtualClock
 from tests.sim.agents import MARK, Life
-from tests.sim.loop import SimClock
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
 OUTCOMES: Final = ("ok", "failed", "abandoned")
@@ -76,7 +76,7 @@ class Told:
 class Laws:
     """Watches one store."""
 
-    def __init__(self, path: Path, clock: SimClock) -> None:
+    def __init__(self, path: Path, clock: VirtualClock) -> None:
         self._db = Connection(path, reads_only=True)
         self._clock = clock
         self._version = -1

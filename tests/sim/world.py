@@ -17,27 +17,23 @@ from typing import Any, Final, NoReturn, Self
 
 import holdfast.controller
 import holdfast.heart
-import holdfast.worker
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import RunView
+from holdfast.clock import Pace
 from holdfast.controller import Controller
 from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
 from holdfast.heart import Heart
 from holdfast.model import Change, Claim, Created, Run, RunFilter, RunState, Sample
 from holdfast.rules.lease import LEASE_S
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing.loop import Process, VirtualClock, VirtualLoop, current_process
 from holdfast.worker import Worker
 from tests.sim import agents
 from tests.sim.agents import AGENTS, Life, Line
 from tests.sim.laws import LawBroken, Laws
-from tests.sim.loop import Process, SimClock, SimLoop, current_process
 
-PACE: Final = (
-    (holdfast.worker, "TICK_S", 4.0),
-    (holdfast.worker, "ASK_S", 8.0),
-    (holdfast.worker, "POLL_S", 20.0),
-    (holdfast.controller, "SWEEP_S", 5.0),
-)
+PACE: Final = Pace(tick_s=4.0, ask_s=8.0, poll_s=20.0)
+SWEEP_S: Final = 5.0
 """How often the simulated workers and controllers look, in virtual seconds: 5 to 50 times slower than real ones, so
 that a simulated hour is cheap, and news arrive late. No promise may depend on it."""
 LEASE_US: Final = LEASE_S * 1_000_000
@@ -243,8 +239,8 @@ class World:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed = seed
-        self.loop = SimLoop(f"{seed} order")
-        self.clock = SimClock(self.loop)
+        self.loop = VirtualLoop(f"{seed} order")
+        self.clock = VirtualClock(self.loop)
         self.path = folder / "sim.db"
         self.chance = random.Random(f"{seed} chance")
         self.faults = random.Random(f"{seed} faults")
@@ -339,21 +335,19 @@ class World:
     def run(self) -> None:
         """From the first start to the last end. Raises LawBroken."""
         asyncio.set_event_loop(self.loop)
-        paces = [(module, name, getattr(module, name)) for module, name, _ in PACE]
+        sweep_s = holdfast.controller.SWEEP_S
         logs = logging.getLogger("holdfast")
         level, errors = logs.level, _Errors(self)
         logs.addHandler(errors)
         logs.setLevel(logging.ERROR)
         stage = agents.stage.set(self)
         try:
-            for module, name, value in PACE:
-                setattr(module, name, value)
+            holdfast.controller.SWEEP_S = SWEEP_S  # type: ignore[misc]
             self.loop.run_until_complete(self._run())
         finally:
             self._clean_up()
             agents.stage.reset(stage)
-            for module, name, value in paces:
-                setattr(module, name, value)
+            holdfast.controller.SWEEP_S = sweep_s  # type: ignore[misc]
             logs.setLevel(level)
             logs.removeHandler(errors)
 
@@ -404,6 +398,7 @@ class World:
             capacity=self.chance.randint(1, 3),
             name=name,
             clock=self.clock,
+            pace=PACE,
             chance=self.chance.random,
             heart=lambda key, on_lost: SimHeart(self, store, key, on_lost),
         )
