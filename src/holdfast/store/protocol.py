@@ -25,6 +25,7 @@ from holdfast.model import (
     Decision,
     Entry,
     Event,
+    Journal,
     NewRun,
     NewWorker,
     Progress,
@@ -224,6 +225,16 @@ class Feed(Protocol):
         ...
 
 
+class Rehearsals(Protocol):
+    """What new code is tried on before it meets the run."""
+
+    async def load_journal(self, run_id: str, *, whole: bool = False) -> Journal:
+        """The journal as the next attempt would get it; `whole`: without a checkpoint, every live entry since the run
+        began. Changes nothing: a checkpoint that is found corrupt is passed over, and not marked. Raises RunNotFound,
+        StoreCorrupt."""
+        ...
+
+
 class Workers(Protocol):
     """Generations of workers with their leases, and the limits of queues."""
 
@@ -275,5 +286,5 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Workers, Hints, Protocol):
+class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Hints, Protocol):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

@@ -21,6 +21,7 @@ from holdfast.model import (
     Created,
     Entry,
     Event,
+    Journal,
     NewRun,
     NewWorker,
     Progress,
@@ -189,6 +190,9 @@ class SQLiteStore:
 
     async def load_checkpoint(self, run_id: str, n: int | None = None) -> Checkpoint:
         return await self._engine.read(lambda connection: reading.checkpoint(connection, run_id, n))
+
+    async def load_journal(self, run_id: str, *, whole: bool = False) -> Journal:
+        return await self._engine.read(lambda connection: reading.journal_of(connection, run_id, whole))
 
     # --- workers and queues ---------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ _PARTS = (
     "commits",
     "outcomes",
     "journals",
+    "rehearsals",
     "signals",
     "workers",
     "handles",
@@ -42,6 +43,7 @@ from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
+from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
 from holdfast.testing.conformance.tags import TagPromises  # noqa: E402
@@ -55,6 +57,7 @@ class StoreConformance(
     CommitPromises,
     OutcomePromises,
     JournalPromises,
+    RehearsalPromises,
     SignalPromises,
     WorkerPromises,
     HandlePromises,
