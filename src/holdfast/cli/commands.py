@@ -38,6 +38,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
     "Keep": {
         "gc": Command("gc", "Delete finished runs that ended long ago"),
+        "check": Command("check", "Check agents, and whether their code fits stored runs"),
         "doctor": Command("doctor", "Check this machine, the store and its workers"),
         "completion": Command("completion", "Print the completion script for bash, zsh or fish"),
     },

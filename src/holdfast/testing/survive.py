@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, TypeVar, TypeVarTuple
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
 
 from holdfast.agents import Agent, AnyAgent
 from holdfast.duration import Duration, seconds
@@ -26,6 +26,25 @@ MOST: Final = 500
 WITHIN: Final = "365d"
 SHOWN: Final = 2_000
 """Characters of a result that a message shows."""
+
+
+class CrashTest(Protocol):
+    """What `assert_survives_crashes` is."""
+
+    def __call__(
+        self,
+        agent: Agent[*Ts, R],
+        *args: *Ts,
+        scene: Scene = ...,
+        outside: Outside[R] | None = ...,
+        agents: Sequence[AnyAgent] = ...,
+        within: Duration = ...,
+        same: Callable[[R, R], bool] = ...,
+        repeats: Collection[str] = ...,
+        most: int = ...,
+        only: str | None = ...,
+    ) -> R: ...
+
 
 _Work = tuple[str, str | None, bytes]
 
