@@ -416,7 +416,7 @@ class World:
         for number in range(self.weather.runs):
             await asyncio.sleep(chance.uniform(0, 10))
             agent = chance.choice([agents.play, agents.play, agents.hurried])
-            setup, plan = write_play(chance)
+            setup, plan = write_play(chance, groups=self.seed >= GROUPS_FROM)
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
             priority, delay = chance.randint(-5, 5), chance.choice([0, 0, 20])
@@ -689,14 +689,20 @@ LINES: Final = (
 )  # fmt: skip
 
 
-def write_play(chance: random.Random) -> tuple[list[Line], list[Line]]:
+GROUPS: Final = ("map", "map with failures", "hasty map", "race", "branches")
+GROUPS_FROM: Final = 500
+"""Plays of earlier seeds have no groups in them, so that those which failed once still are what they were."""
+
+
+def write_play(chance: random.Random, *, groups: bool) -> tuple[list[Line], list[Line]]:
     """A setup and a plan."""
+    lines = LINES + 2 * GROUPS if groups else LINES
     setup = [
         Line(chance.choice(LINES[:8]), f"setup-{n}", chance.uniform(0, 8))
         for n in range(chance.randint(0, 2))
     ]
     plan = [
-        Line(chance.choice(LINES), f"line-{n}", round(chance.choice([0.0, 0.5, 2.0, 6.0, 20.0]), 3))
+        Line(chance.choice(lines), f"line-{n}", round(chance.choice([0.0, 0.5, 2.0, 6.0, 20.0]), 3))
         for n in range(chance.randint(3, 14))
     ]
     return setup, plan
