@@ -37,6 +37,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "delete": Command("steer", "Delete finished runs and all that belongs to them"),
     },
     "Keep": {
+        "new": Command("new", "Make a project: an agent, its test, a README"),
         "gc": Command("gc", "Delete finished runs that ended long ago"),
         "check": Command("check", "Check agents, and whether their code fits stored runs"),
         "doctor": Command("doctor", "Check this machine, the store and its workers"),
