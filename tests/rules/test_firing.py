@@ -401,7 +401,7 @@ def test_what_was_asked_for_is_never_skipped(overlap: Overlap) -> None:
     assert {fire.status for fire in busy.fires} == {FIRED if overlap is Overlap.ALLOW else QUEUED}
     assert busy.cancel == ()
     free = look(schedule, 1, waiting=waiting)
-    assert [fire.status for fire in free.fires][0] is FIRED
+    assert free.fires[0].status is FIRED
     assert all(fire.status in (FIRED, QUEUED) for fire in free.fires)
 
 
