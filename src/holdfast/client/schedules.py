@@ -139,7 +139,8 @@ def _one_of(kinds: type[Kind], given: str, what: str) -> Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FireView:
-    """One fire. `cause` is `time`, `run`, `backfill` or `person`, `status` `fired`, `queued`, `skipped` or `missed`."""
+    """One fire. `cause` is `time`, `run`, `backfill` or `person`, `status` `fired`, `queued`, `skipped` or `missed`.
+    `run` is the id of its run, which a queued fire is still to start."""
 
     n: int
     due_at: datetime
