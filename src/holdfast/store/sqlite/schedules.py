@@ -18,7 +18,7 @@ from holdfast.zones import zone
 
 INPUT_BYTES: Final = 64 * 1024  # it is written into every run, and read at every look
 MOST_SCHEDULES: Final = 10_000  # what is listed, and walked through for circles
-
+TAG: Final = "schedule"  # what every run of a schedule is found by
 _SQL = statements("holdfast.store.sqlite", "sql", "schedules.sql")
 
 Change = Callable[[ScheduleRecord, int], ScheduleRecord]
@@ -204,6 +204,7 @@ def _start(
         queue=new.queue,
         priority=new.priority,
         deadline_us=new.deadline_us,
+        tags=((TAG, new.name),),
     )
     try:
         created = runs.create(connection, run, now_us).run
