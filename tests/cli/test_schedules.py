@@ -8,8 +8,8 @@ from tests.cli.shell import Shell, finish
 
 SCHEDULE_KEYS = [
     "name", "agent", "version", "cron", "zone", "every_s", "after", "catch_up", "catch_up_most", "catch_up_window_s",
-    "overlap", "jitter_s", "queue", "priority", "input", "paused", "held", "next_at", "fires", "missed", "skipped", "last",
-    "created_at",
+    "overlap", "jitter_s", "queue", "priority", "input", "paused", "held", "next_at", "fires", "missed", "skipped",
+    "last", "created_at",
 ]  # fmt: skip
 FIRE_KEYS = ["n", "due_at", "at", "cause", "status", "run", "source", "why"]
 

@@ -225,6 +225,11 @@ def test_a_bad_expression_names_its_field_with_an_example(expression: str, said:
     assert said in str(told.value)
 
 
+def test_a_stored_expression_that_the_library_no_longer_reads_is_named() -> None:
+    with pytest.raises(UsageError, match="'61 . . . .' is not understood"):
+        timing.next_due(Cron(expression="61 * * * *"), UTC, 0)
+
+
 def test_an_interval_below_a_second_is_refused() -> None:
     assert timing.check_every(SECOND_US) == SECOND_US
     with pytest.raises(UsageError, match="too often"):

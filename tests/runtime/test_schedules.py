@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import apsw
 import pytest
 
 from holdfast import Client, Context, Controller, Schedule, agent, zones
@@ -178,6 +179,27 @@ async def test_a_zone_that_this_machine_lost_holds_the_schedule_and_no_other(
     assert lost.held == "no time zone is called 'Europe/Berlin'; then: holdfast schedule resume lost"
     monkeypatch.undo()
     assert (await schedules.resume("lost")).held is None
+
+
+async def test_a_schedule_that_cannot_be_met_is_held_whole_and_keeps_no_other_waiting(engine: Engine) -> None:
+    schedules = engine.client.schedules
+    await schedules.add(Schedule("bad", tidy, cron="* * * * * *"))
+    await schedules.add(Schedule("good", tidy, every=1))
+    database = apsw.Connection(engine.url.removeprefix("sqlite:///"))
+    # Its row says that it fired less often than it did: its next fire has a number that is taken.
+    database.execute(
+        "INSERT INTO schedule_fires (schedule, n, mark, due_us, cause, status, at_us) VALUES ('bad', 1, 'x', 0, 'time',"
+        " 'skipped', 0)"
+    )
+    database.close()
+    controller = asyncio.create_task(Controller(engine.store).run())
+    await fired(engine, "good", 2)
+    controller.cancel()
+    await asyncio.wait({controller})
+    bad = await schedules.get("bad")
+    assert (bad.paused, bad.fires) == (True, 0)
+    assert "UNIQUE" in str(bad.held)
+    assert [one for one in await engine.client.runs() if one.id.startswith("bad")] == []
 
 
 # --- controllers and workers --------------------------------------------------------------------------------

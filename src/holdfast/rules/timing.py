@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
@@ -148,9 +149,16 @@ def next_due(trigger: Cron | Interval, zone: tzinfo, after_us: int) -> int | Non
     return _next_cron(trigger.expression, zone, after_us)
 
 
+def _moments(expression: str, zone: tzinfo, after_us: int) -> Iterator[int]:
+    try:
+        found = CronSim(expression, (_EPOCH + after_us * _US).astimezone(zone))
+    except CronSimError as error:  # it was checked when it was added, by another version of the library
+        raise UsageError(f"cron {expression!r} is not understood: {error}") from error
+    return ((moment - _EPOCH) // _US for moment in found)
+
+
 def _next_cron(expression: str, zone: tzinfo, after_us: int) -> int | None:
-    for moment in CronSim(expression, (_EPOCH + after_us * _US).astimezone(zone)):
-        due_us = (moment - _EPOCH) // _US
+    for due_us in _moments(expression, zone, after_us):
         if due_us >= LATEST_US:
             return None
         if due_us > after_us:  # in the hour that comes twice, cronsim begins again with the first
@@ -176,8 +184,7 @@ def dues(trigger: Cron | Interval, zone: tzinfo, first_us: int, until_us: int, m
 def _cron_between(expression: str, zone: tzinfo, since_us: int, until_us: int) -> list[int]:
     found: list[int] = []
     at_us = since_us - 1
-    for moment in CronSim(expression, (_EPOCH + at_us * _US).astimezone(zone)):
-        due_us = (moment - _EPOCH) // _US
+    for due_us in _moments(expression, zone, at_us):
         if due_us > until_us:
             break
         if due_us > at_us:

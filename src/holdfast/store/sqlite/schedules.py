@@ -7,8 +7,18 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from typing import Final
 
-from holdfast.errors import Conflict, PayloadTooLarge, Refused, RunNotFound, ScheduleNotFound, UsageError
-from holdfast.model import Cron, Fire, Fired, FireStatus, NewRun, NewSchedule, ScheduleRecord, Trigger
+import apsw
+
+from holdfast.errors import (
+    Conflict,
+    PayloadTooLarge,
+    Refused,
+    RunNotFound,
+    ScheduleNotFound,
+    StoreCorrupt,
+    UsageError,
+)
+from holdfast.model import After, Cron, Fire, Fired, FireStatus, NewRun, NewSchedule, ScheduleRecord, Trigger
 from holdfast.rules import firing, transitions
 from holdfast.rules.schedule import check_priority
 from holdfast.store.sql import statements
@@ -64,18 +74,23 @@ def put(connection: Connection, new: NewSchedule, now_us: int) -> ScheduleRecord
         )
     row = connection.row(_SQL["schedule"], (new.name,))
     before = None if row is None else schedule_rows.schedule_of(row)
-    others = {one.name: one.new for one in listed(connection)}
-    if before is None and len(others) >= MOST_SCHEDULES:
-        raise Refused(f"the store has {len(others)} schedules, the most it takes; remove some")
-    circle = firing.circle((others | {new.name: new}).values())
-    if circle is not None:
-        raise Refused(f"these would start each other for ever: {' → '.join(circle)}; break the circle")
+    if before is None and connection.value(_SQL["count_schedules"]) >= MOST_SCHEDULES:
+        raise Refused(f"the store has {MOST_SCHEDULES} schedules, the most it takes; remove some")
+    if isinstance(new.trigger, After):
+        _refuse_circle(connection, new)
     schedule = firing.begin(new, _zone(new.trigger), now_us, before)
     if before is None:
         connection.run(_SQL["insert_schedule"], schedule_rows.schedule_values(schedule))
     else:
         connection.run(_SQL["update_schedule"], schedule_rows.schedule_values(schedule))
     return schedule
+
+
+def _refuse_circle(connection: Connection, new: NewSchedule) -> None:
+    others = {one.name: one.new for one in listed(connection)}
+    circle = firing.circle((others | {new.name: new}).values())
+    if circle is not None:
+        raise Refused(f"these would start each other for ever: {' → '.join(circle)}; break the circle")
 
 
 def change(connection: Connection, name: str, rule: Change, now_us: int) -> ScheduleRecord:
@@ -139,15 +154,21 @@ def fire(connection: Connection, limit: int, now_us: int) -> Fired:
 
 
 def _look(connection: Connection, schedule: ScheduleRecord, now_us: int) -> int:
+    """Look at one schedule. One that cannot be met is held, and keeps no other from being met."""
     try:
-        where = _zone(schedule.new.trigger)
-    except UsageError as error:  # this machine knows fewer zones than the one where it was added
+        with connection.savepoint():
+            return _meet(connection, schedule, now_us)
+    except (UsageError, Refused, StoreCorrupt, apsw.ConstraintError) as error:
+        # This machine knows fewer zones than the one where it was added, its cron is read otherwise by a newer library …
         held = firing.hold(schedule, f"{error}; then: holdfast schedule resume {schedule.name}")
         connection.run(_SQL["move_schedule"], schedule_rows.state_values(held))
         return 0
+
+
+def _meet(connection: Connection, schedule: ScheduleRecord, now_us: int) -> int:
     decided = firing.decide(
         schedule,
-        where,
+        _zone(schedule.new.trigger),
         now_us,
         waiting=[schedule_rows.fire_of(row) for row in connection.rows(_SQL["waiting"], (schedule.name,))],
         active=[row[0] for row in connection.rows(_SQL["active"], (schedule.name,))],

@@ -19,6 +19,9 @@ SELECT name, agent, version, input, cron, zone, every_us, anchor_us, after, catc
        missed, skipped
 FROM schedules ORDER BY name;
 
+-- name: count_schedules
+SELECT count(*) FROM schedules;
+
 -- name: insert_schedule
 INSERT INTO schedules (name, agent, version, input, cron, zone, every_us, anchor_us, after, catch_up, catch_up_most,
     window_us, overlap, jitter_us, queue, priority, deadline_us, created_at_us, next_due_us, wake_us, last_due_us,
