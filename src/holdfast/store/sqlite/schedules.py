@@ -159,7 +159,7 @@ def _look(connection: Connection, schedule: ScheduleRecord, now_us: int) -> int:
         with connection.savepoint():
             return _meet(connection, schedule, now_us)
     except (UsageError, Refused, StoreCorrupt, apsw.ConstraintError) as error:
-        # This machine knows fewer zones than the one where it was added, its cron is read otherwise by a newer library …
+        # This machine knows fewer zones than that where it was added, a newer library reads its cron otherwise …
         held = firing.hold(schedule, f"{error}; then: holdfast schedule resume {schedule.name}")
         connection.run(_SQL["move_schedule"], schedule_rows.state_values(held))
         return 0
