@@ -23,6 +23,7 @@ BENCHMARKS = (
     "map",
     "resume",
     "restart",
+    "schedules",
     "queue",
     "starts",
     "sleepers",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent
-    from holdfast.client import Client, RunHandle
+    from holdfast.client import Client, RunHandle, Schedule
     from holdfast.context import Context
     from holdfast.controller import Controller
     from holdfast.embedded import run
@@ -47,6 +47,7 @@ _HOME = {
     "RunFailed": "errors",
     "RunHandle": "client",
     "RunState": "model",
+    "Schedule": "client",
     "StepFailed": "errors",
     "Thresholds": "rules.pressure",
     "TransientError": "errors",
@@ -73,6 +74,7 @@ __all__ = [
     "RunFailed",
     "RunHandle",
     "RunState",
+    "Schedule",
     "StepFailed",
     "Thresholds",
     "TransientError",

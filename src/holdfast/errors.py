@@ -31,6 +31,10 @@ class CheckpointNotFound(NotFound):
     """The run has no such checkpoint."""
 
 
+class ScheduleNotFound(NotFound):
+    """No schedule has this name."""
+
+
 class Refused(HoldfastError):
     """The thing exists, but what was asked does not fit its present state."""
 

@@ -9,6 +9,7 @@ import pytest
 
 import holdfast
 from holdfast import errors
+from holdfast.client import Schedules
 from holdfast.model import FailureKind, Reason, RunState
 from holdfast.store.sqlite.rows import ENTRY_EVENTS
 from tests.docs.pages import PAGES, ROOT
@@ -40,6 +41,7 @@ CALLABLES = [
     holdfast.Every,
     holdfast.run,
     holdfast.Client.start,
+    holdfast.Schedule,
     holdfast.Context.step,
     holdfast.Context.checkpoint,
     holdfast.Context.wait_for,
@@ -118,7 +120,9 @@ def test_every_variable_of_the_environment_is_in_the_settings() -> None:
     assert {name for name in found if f"`{name}`" not in (DOCS / "settings.md").read_text("utf-8")} == set()
 
 
-@pytest.mark.parametrize("kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker])
+@pytest.mark.parametrize(
+    "kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker, Schedules]
+)
 def test_every_public_method_is_in_the_docs(kind: type) -> None:
     methods = [name for name in vars(kind) if not name.startswith("_")]
     code = code_in(EVERYTHING)

@@ -28,21 +28,23 @@ from holdfast.rules.lease import LEASE_S
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.testing.loop import Process, VirtualClock, VirtualLoop, current_process
 from holdfast.worker import Worker
-from tests.sim import agents
+from tests.sim import agents, timetable
 from tests.sim.agents import AGENTS, Life, Line
 from tests.sim.laws import LawBroken, Laws
 
 PACE: Final = Pace(tick_s=4.0, ask_s=8.0, poll_s=20.0)
-SWEEP_S: Final = 5.0
+CONTROL: Final = {"SWEEP_S": 5.0, "FIRE_S": 5.0}
 """How often the simulated workers and controllers look, in virtual seconds: 5 to 50 times slower than real ones, so
 that a simulated hour is cheap, and news arrive late. No promise may depend on it."""
 LEASE_US: Final = LEASE_S * 1_000_000
 LIVENESS_S: Final = 5_400.0
 """Within this after the last fault every run has ended."""
+SETTLED_US: Final = 60_000_000
+"""Within this a schedule is met when nothing fails: two looks, and a slow store."""
 WRITES: Final = frozenset({
     "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "register_worker", "retire_worker",
     "mark_draining", "sweep", "limit_queue", "prune",
-})  # fmt: skip
+}) | timetable.OPERATIONS  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Weather:
     jumps: bool
     limit_all: int | None
     limit_narrow: int | None
+    schedules: bool
 
     @classmethod
     def of(cls, chance: random.Random) -> Weather:
@@ -73,6 +76,7 @@ class Weather:
             jumps=chance.random() < 0.4,
             limit_all=chance.choice([None, None, 2, 4]),
             limit_narrow=chance.choice([None, 1, 2]),
+            schedules=chance.random() < 0.5,
         )
 
 
@@ -252,6 +256,9 @@ class World:
         self.counts: dict[str, int] = {}
         self.plays: dict[str, list[Line]] = {}
         self._laws: Laws | None = None
+        self._timetable: timetable.TimetableLaws | None = None
+        self._kept = asyncio.Event()
+        self._schedules = timetable.schedules(random.Random(f"{seed} schedules"))
         self._marks = 0
         self._bad_until = 0.0
         self._slow_until = 0.0
@@ -299,6 +306,9 @@ class World:
         def check() -> None:
             if self.laws.check(operation, arguments, answer):
                 self.note(f"{operation} {_told(answer)}")
+                if self._timetable is not None and operation in timetable.OPERATIONS:
+                    self._timetable.check()
+                    self.count(operation)
 
         self._holds(check)
 
@@ -335,19 +345,19 @@ class World:
     def run(self) -> None:
         """From the first start to the last end. Raises LawBroken."""
         asyncio.set_event_loop(self.loop)
-        sweep_s = holdfast.controller.SWEEP_S
+        control = {name: getattr(holdfast.controller, name) for name in CONTROL}
         logs = logging.getLogger("holdfast")
         level, errors = logs.level, _Errors(self)
         logs.addHandler(errors)
         logs.setLevel(logging.ERROR)
         stage = agents.stage.set(self)
         try:
-            holdfast.controller.SWEEP_S = SWEEP_S  # type: ignore[misc]
+            vars(holdfast.controller).update(CONTROL)
             self.loop.run_until_complete(self._run())
         finally:
             self._clean_up()
             agents.stage.reset(stage)
-            holdfast.controller.SWEEP_S = sweep_s  # type: ignore[misc]
+            vars(holdfast.controller).update(control)
             logs.setLevel(level)
             logs.removeHandler(errors)
 
@@ -363,10 +373,15 @@ class World:
                 self._crew(f"worker {number}", self._work)
             for number in range(weather.controllers):
                 self._crew(f"controller {number}", self._control)
+            if weather.schedules:
+                self._timetable = timetable.TimetableLaws(self.path, self.clock)
+                self._crew("timetable", self._keep)
             self._crew("client", self._steer)
             await self._trouble()
             await self._heal(quiet)
             self.laws.check_repeats()
+            if self._timetable is not None:
+                self._timetable.check()
 
     def _crew(self, name: str, body: Callable[[SimStore], Coroutine[Any, Any, None]]) -> None:
         crew = self._crews[name] = Crew(self, name, body)
@@ -383,8 +398,9 @@ class World:
             for task in left:
                 task.cancel()
             self.loop.run_until_complete(asyncio.sleep(5))
-        if self._laws is not None:
-            self._laws.close()
+        for laws in (self._laws, self._timetable):
+            if laws is not None:
+                laws.close()
         asyncio.set_event_loop(None)
         self.loop.close()
 
@@ -394,7 +410,7 @@ class World:
         name = current_process.get().name
         worker = Worker(
             store,  # type: ignore[arg-type]
-            AGENTS,
+            [*AGENTS, timetable.chime, timetable.echo],
             capacity=self.chance.randint(1, 3),
             name=name,
             clock=self.clock,
@@ -407,6 +423,13 @@ class World:
 
     async def _control(self, store: SimStore) -> None:
         await Controller(store, chance=self.chance.random).run()  # type: ignore[arg-type]
+
+    async def _keep(self, store: SimStore) -> None:
+        """The one who adds schedules and steers them."""
+        client = Client(store)  # type: ignore[arg-type]
+        await timetable.keep(client, self._schedules, self.faults, lambda: self.calm, self.surely)
+        self._kept.set()
+        await asyncio.sleep(100 * LIVENESS_S)
 
     async def _steer(self, store: SimStore) -> None:
         """The client: starts runs, and does to them what people do."""
@@ -538,11 +561,13 @@ class World:
         for crew in self._crews.values():
             crew.resume()
         client, ends_at = Client(quiet), self.loop.time() + LIVENESS_S
+        if self._timetable is not None:
+            await self._end_schedules(client)
         while True:
             await asyncio.sleep(15)
             runs = await quiet.list_runs(RunFilter(limit=1_000))
             left = [run for run in runs if not self._is_over(run)]
-            if not left and len(runs) == self.weather.runs:
+            if not left and sum(run.id in self.plays for run in runs) == self.weather.runs:
                 break
             if self.loop.time() > ends_at:
                 stuck = ", ".join(f"{run.id} {run.state} ({run.reason})" for run in left)
@@ -550,9 +575,22 @@ class World:
             for run in left:
                 await self._help(run, client.handle(agents.play, run.id))
         for run in runs:
-            if run.state is RunState.SUCCEEDED:
+            if run.state is RunState.SUCCEEDED and run.id in self.plays:
                 tags = [line.tag for line in self.plays[run.id] if line.kind != "checkpoint"]
                 self.laws.check_result(run.id, tags, await client.handle(agents.play, run.id).result())
+
+    async def _end_schedules(self, client: Client) -> None:
+        """Whatever befell them, schedules that are not paused meet their times; then they come to rest."""
+        await self._kept.wait()  # a deed of its keeper's may be under way
+        for schedule in self._schedules:
+            await client.schedules.resume(schedule.name)
+        await asyncio.sleep(120)
+        now_us = self.clock.wall_us()
+        for found in await client.store.list_schedules():
+            if found.wake_us is not None and found.wake_us < now_us - SETTLED_US:
+                raise LawBroken(f"schedule {found.name} was to be met {now_us - found.wake_us} µs ago")
+            await client.schedules.pause(found.name)
+        self.committed(self.loop.world, "pause_schedule", (), None)
 
     def _is_over(self, run: Run) -> bool:
         if run.state is RunState.FAILED:

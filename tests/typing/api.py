@@ -153,3 +153,12 @@ async def together(ctx: Context, urls: list[str]) -> int:
     async with ctx.branch("a"):
         await ctx.step(fetch, "x")
     return won
+
+
+async def plan(client: Client) -> None:
+    schedule = holdfast.Schedule(
+        "nightly", bare, [Path(), 3], cron="30 2 * * *", catch_up="all", overlap="queue"
+    )
+    assert_type((await client.schedules.add(schedule)).paused, bool)
+    assert_type((await client.schedules.run_now("nightly")).run, "str | None")
+    holdfast.Schedule("s", bare, overlap="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

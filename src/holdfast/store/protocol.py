@@ -25,8 +25,11 @@ from holdfast.model import (
     Decision,
     Entry,
     Event,
+    Fire,
+    Fired,
     Journal,
     NewRun,
+    NewSchedule,
     NewWorker,
     Progress,
     QueueRecord,
@@ -34,6 +37,7 @@ from holdfast.model import (
     Run,
     RunFilter,
     Sample,
+    ScheduleRecord,
     Served,
     Signal,
     WorkerRecord,
@@ -278,6 +282,61 @@ class Workers(Protocol):
         ...
 
 
+class Schedules(Protocol):
+    """Schedules, their fires, and the one operation that starts runs by time."""
+
+    async def put_schedule(self, new: NewSchedule) -> ScheduleRecord:
+        """Add a schedule, or make the one of this name be so; its trigger unchanged, it goes on where it was.
+
+        Idempotent. Raises UsageError (a zone, interval or priority that cannot be), PayloadTooLarge, and Refused for
+        schedules that would start each other for ever.
+        """
+        ...
+
+    async def get_schedule(self, name: str) -> ScheduleRecord:
+        """The schedule. Raises ScheduleNotFound."""
+        ...
+
+    async def list_schedules(self) -> list[ScheduleRecord]:
+        """All schedules, by name."""
+        ...
+
+    async def list_fires(self, name: str, limit: int) -> list[Fire]:
+        """The newest fires of a schedule, newest first; the newest 1,000 and every waiting or unfinished one are
+        kept. Raises ScheduleNotFound."""
+        ...
+
+    async def get_fire(self, run_id: str) -> Fire | None:
+        """The fire that a run is of; None for a run of no schedule."""
+        ...
+
+    async def pause_schedule(self, name: str) -> ScheduleRecord:
+        """Fire nothing until it is resumed. Idempotent. Raises ScheduleNotFound."""
+        ...
+
+    async def resume_schedule(self, name: str) -> ScheduleRecord:
+        """Go on; what became due meanwhile is made up for as the schedule says. Idempotent. Raises ScheduleNotFound."""
+        ...
+
+    async def remove_schedule(self, name: str) -> None:
+        """Forget the schedule, its fires and what waits for its turn; its runs stay. Raises ScheduleNotFound."""
+        ...
+
+    async def run_schedule_now(self, name: str) -> Fire:
+        """Start a run of the schedule at once, beside all others. Raises ScheduleNotFound."""
+        ...
+
+    async def backfill_schedule(self, name: str, since_us: int, until_us: int) -> list[Fire]:
+        """Queue a fire for each due time of a past window, both ends included, that has no run and waits for none;
+        returns those. Idempotent. Raises ScheduleNotFound, and Refused for more than 1,000."""
+        ...
+
+    async def fire_schedules(self, limit: int) -> Fired:
+        """Meet the due times that passed, of at most `limit` schedules: runs, fires, cancelled runs and the next due
+        times appear together. Any number of callers are exact: each due time is met once."""
+        ...
+
+
 class Hints(Protocol):
     """What makes loops quick, never right."""
 
@@ -286,5 +345,5 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Hints, Protocol):
+class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Schedules, Hints, Protocol):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

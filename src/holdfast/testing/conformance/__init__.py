@@ -33,6 +33,7 @@ _PARTS = (
     "workers",
     "handles",
     "tags",
+    "schedules",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -45,6 +46,7 @@ from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
+from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
 from holdfast.testing.conformance.tags import TagPromises  # noqa: E402
 from holdfast.testing.conformance.workers import WorkerPromises  # noqa: E402
@@ -62,6 +64,7 @@ class StoreConformance(
     WorkerPromises,
     HandlePromises,
     TagPromises,
+    SchedulePromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
