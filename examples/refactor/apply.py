@@ -12,9 +12,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.refactor import files
 from examples.refactor.engines import Engine, Refused
 from examples.refactor.model import Applied, Change, Job
+from examples.stage import durable
 from holdfast import FatalError
 
 
@@ -45,12 +45,12 @@ class Undo:
     def save(self, change: Change, before: bytes, after: bytes) -> None:
         """The record comes last: where it stands, both contents stand whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write(self.folder / "before", before)
-        files.write(self.folder / "after", after)
-        words = {"change": change.key, "before": files.sha256(before), "after": files.sha256(after)}
-        files.write(self.record, json.dumps(words).encode())
-        files.sync(self.folder.parent)
-        files.sync(self.folder.parent.parent)
+        durable.write(self.folder / "before", before)
+        durable.write(self.folder / "after", after)
+        words = {"change": change.key, "before": durable.sha256(before), "after": durable.sha256(after)}
+        durable.write(self.record, json.dumps(words).encode())
+        durable.sync(self.folder.parent)
+        durable.sync(self.folder.parent.parent)
 
 
 def apply(job: Job, change: Change, engine: Engine) -> Applied:
@@ -61,13 +61,13 @@ def apply(job: Job, change: Change, engine: Engine) -> Applied:
     try:
         after = engine.rewrite(job, change, before)
     except Refused as refusal:
-        unchanged = files.sha256(before)
+        unchanged = durable.sha256(before)
         return Applied(unchanged, unchanged, 0, 0, refused=str(refusal))
     if after != before:
         Undo.of(job, change).save(change, before, after)
-        files.write(path, after, mode=path.stat().st_mode & 0o7777)
+        durable.write(path, after, mode=path.stat().st_mode & 0o7777)
     added, removed = line_counts(before, after)
-    return Applied(files.sha256(before), files.sha256(after), added, removed)
+    return Applied(durable.sha256(before), durable.sha256(after), added, removed)
 
 
 def undo(job: Job, change: Change) -> str:
@@ -75,13 +75,13 @@ def undo(job: Job, change: Change) -> str:
     path = Path(job.tree, change.path)
     memory = Undo.of(job, change)
     expect(path, memory)
-    files.write(path, memory.before(), mode=path.stat().st_mode & 0o7777)
-    return files.sha256(path.read_bytes())
+    durable.write(path, memory.before(), mode=path.stat().st_mode & 0o7777)
+    return durable.sha256(path.read_bytes())
 
 
 def put_half_done_back(job: Job, change: Change) -> bool:
     """On re-entry: if this change had begun, its file gets the bytes from before it. True if there was any."""
-    files.remove_temporary(Path(job.tree, change.path))
+    durable.remove_temporary(Path(job.tree, change.path))
     if not Undo.of(job, change).record.exists():
         return False
     undo(job, change)
@@ -91,7 +91,7 @@ def put_half_done_back(job: Job, change: Change) -> bool:
 def expect(path: Path, memory: Undo) -> None:
     """The file must hold what this run put there or found there; anything else is somebody else's work."""
     known = json.loads(memory.record.read_text())
-    if files.sha256(path.read_bytes()) not in (known["before"], known["after"]):
+    if durable.sha256(path.read_bytes()) not in (known["before"], known["after"]):
         raise Conflict(
             f"{path} was changed by somebody else since the run began to apply {known['change']}. "
             f"Put it back to the content of {memory.folder / 'before'} or {memory.folder / 'after'}, then retry."

@@ -17,17 +17,21 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from examples.refactor import executions, fetch, files, proof, terminal
-from examples.refactor.chaos import Killer
+from examples.refactor import fetch, files, proof, terminal
 from examples.refactor.model import Report
-from examples.refactor.proof import Outcome, Proof, Witnessed
+from examples.refactor.proof import Witnessed
 from examples.refactor.replay import undisturbed
-from examples.refactor.screen import Screen
-from examples.refactor.shell import ROOT, CommandFailed, Shell
-from examples.refactor.show import RUN, DemoFailed, Show, Stage
+from examples.refactor.show import Show, Stage
+from examples.stage import executions
+from examples.stage.chaos import Killer
+from examples.stage.proof import Outcome, Proof, proven
+from examples.stage.screen import Screen
+from examples.stage.shell import ROOT, CommandFailed, Shell
+from examples.stage.show import RUN, DemoFailed
 
 PLAIN_WIDTH = 140  # where nothing says how wide a line may be
 FOLDER = ROOT / ".demo"
+AGENT = f"{Path(__file__).with_name('agent.py')}:refactor"
 RULES = [
     "percent-format",
     "UP",
@@ -54,7 +58,7 @@ def set_stage(screen: Screen, codebase: Path | None, limit: int | None) -> Stage
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     screen.line("·", f"ready: {repo.name}, tests run with {python}")
-    return Stage(repo, python, tools, Shell(run / "holdfast.db"), run / "job", limit)
+    return Stage(repo, python, tools, Shell(run / "holdfast.db", AGENT), run / "job", limit)
 
 
 def arguments_of(stage: Stage, chosen: list[str]) -> dict[str, object]:
@@ -67,7 +71,7 @@ def witness(stage: Stage, show: Show, report: Report, original: dict[str, str]) 
     recorded = stage.shell.show(RUN)["steps"]
     assert isinstance(recorded, int)
     listed = stage.shell.steps(RUN)
-    outcomes = [Outcome(str(one["name"]), key_of(one), str(one["status"])) for one in listed]
+    outcomes = [Outcome.of(one) for one in listed]
     return Witnessed(
         report=report,
         kills=len(show.killed),
@@ -82,15 +86,11 @@ def witness(stage: Stage, show: Show, report: Report, original: dict[str, str]) 
     )
 
 
-def key_of(step: dict[str, object]) -> str | None:
-    return None if step["key"] is None else str(step["key"])
-
-
 def tell_end(screen: Screen, stage: Stage, report: Report, proved: list[Proof]) -> None:
     screen.heading("Report")
     screen.console.print(terminal.rendered(report))
     screen.heading("Proof")
-    screen.console.print(terminal.proven(proved))
+    screen.console.print(proven(proved))
     screen.heading("Look around")
     for words in (f"show {RUN}", f"steps {RUN}", f"checkpoints {RUN}", f"watch {RUN}", f"logs {RUN}"):
         screen.console.print(Text(f"  .venv/bin/{stage.shell.words(*words.split())}"), soft_wrap=True)
@@ -110,7 +110,7 @@ def perform(
     original = files.hash_tree(stage.repo)
     screen.heading(f"Refactoring {stage.repo.name}: one change at a time, each judged by the tests")
     stage.shell.start(RUN, arguments_of(stage, chosen))
-    show = Show(stage, screen, kills, seed, Killer(stage.log))
+    show = Show(stage, screen, Killer(stage.log), kills_wanted=kills, seed=seed)
     show.perform()
     ended = stage.shell.show(RUN)
     if ended["state"] != "succeeded":

@@ -10,20 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from examples.refactor.executions import Execution
 from examples.refactor.model import Report
 from examples.refactor.report import differences, many
+from examples.stage.executions import Execution
+from examples.stage.proof import Outcome, Proof, repeats_are_bounded, was_killed
 
 IN_FLIGHT = 1  # the agent takes one step at a time, so a kill can cut one short
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A recorded outcome, as `holdfast steps --json` shows it."""
-
-    name: str
-    key: str | None
-    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +34,19 @@ class Witnessed:
     replayed: Mapping[str, str]  # in a tree that was given the kept changes without any disturbance
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """A claim, whether it holds, and what shows it."""
-
-    claim: str
-    holds: bool
-    evidence: str
-
-
 def proofs(seen: Witnessed) -> list[Proof]:
     """Every claim of the demo."""
     claims = [
         was_killed,
         applied_once,
         tree_equals_record,
-        repeats_are_bounded,
+        nothing_repeated,
         equals_undisturbed,
         suite_stands,
     ]
     return [claim(seen) for claim in claims] + (
         [] if seen.report.job.in_place else [original_untouched(seen)]
     )
-
-
-def was_killed(seen: Witnessed) -> Proof:
-    holds = seen.kills >= seen.wanted_kills
-    return Proof("the worker was killed, and the run is done", holds, f"{seen.kills} × SIGKILL, 1 result")
 
 
 def applied_once(seen: Witnessed) -> Proof:
@@ -113,18 +91,8 @@ def tree_equals_record(seen: Witnessed) -> Proof:
     return Proof("the tree equals the record, every byte of it", not different, evidence)
 
 
-def repeats_are_bounded(seen: Witnessed) -> Proof:
-    """No outcome is recorded twice; a body was executed again only where a kill cut it short."""
-    repeats = len(seen.executions) - seen.recorded
-    twice = [
-        name for name, count in Counter((one.name, one.key) for one in seen.outcomes).items() if count > 1
-    ]
-    holds = 0 <= repeats <= seen.kills * IN_FLIGHT and not twice and len(seen.outcomes) == seen.recorded
-    evidence = (
-        f"{len(seen.executions)} executions − {seen.recorded} recorded = "
-        f"{many(repeats, 'repeat')} ≤ {seen.kills} kills × {IN_FLIGHT} in flight"
-    )
-    return Proof("nothing recorded was done again", holds, evidence)
+def nothing_repeated(seen: Witnessed) -> Proof:
+    return repeats_are_bounded(seen, IN_FLIGHT)
 
 
 def equals_undisturbed(seen: Witnessed) -> Proof:

@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 
 from examples.refactor import apply as applying
-from examples.refactor import executions, files, report, rules, verify
+from examples.refactor import files, report, rules, verify
 from examples.refactor import index as indexing
 from examples.refactor.model import Applied, Change, Index, Job, Judged, Report, Summary, TestRun
+from examples.stage import durable, executions
 from holdfast import FatalError
 
 
@@ -44,13 +45,13 @@ def take_possession(folder: Path, run_id: str) -> None:
     mark = folder / "run"
     owner = mark.read_text() if mark.exists() else run_id
     strangers = (
-        [] if mark.exists() else [one for one in folder.iterdir() if not one.name.endswith(files.TEMPORARY)]
+        [] if mark.exists() else [one for one in folder.iterdir() if not one.name.endswith(durable.TEMPORARY)]
     )
     if owner != run_id or strangers:
         whose = f"belongs to the run {owner}" if owner != run_id else "is not empty"
         raise FatalError(f"the workspace {folder} {whose}; name another, or remove it")
-    files.write(mark, run_id.encode())
-    files.sync(folder.parent)
+    durable.write(mark, run_id.encode())
+    durable.sync(folder.parent)
 
 
 def beside(source: Path, run_id: str) -> Path:
@@ -131,6 +132,6 @@ def write_report(job: Job, found: Index, base: TestRun, final: TestRun, judged: 
         files=record,
         differences=report.differences(record, files.hash_tree(Path(job.tree))),
     )
-    files.write(job.report, msgspec.json.encode(result))
-    files.write(job.page, report.page(result, report.diffs(job, judged)).encode())
+    durable.write(job.report, msgspec.json.encode(result))
+    durable.write(job.page, report.page(result, report.diffs(job, judged)).encode())
     return report.summary(result)

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from examples.refactor.model import Fate, Judged, Report
-from examples.refactor.proof import Proof
 from examples.refactor.report import FATES, headline
 
 STYLES: dict[Fate, str] = {"kept": "green", "rolled back": "yellow", "unchanged": "dim", "refused": "yellow"}
@@ -61,19 +60,6 @@ def by_rule(judged: Sequence[Judged]) -> Table:
 def reason_of(row: Judged) -> Padding:
     said = Text.assemble((f"{row.change.rule} · {row.change.path}", "yellow"), "\n", (row.reason, "dim"))
     return Padding(said, (0, 0, 0, 2))
-
-
-def proven(proofs: Sequence[Proof]) -> Table:
-    """The proofs, a line each."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for proof in proofs:
-        mark = Text("✓", style="bold green") if proof.holds else Text("✗", style="bold red")
-        table.add_row(
-            mark,
-            Text(proof.claim, style="" if proof.holds else "bold red"),
-            Text(proof.evidence, style="dim"),
-        )
-    return table
 
 
 def main() -> None:

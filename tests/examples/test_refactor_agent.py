@@ -12,17 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from examples.refactor import executions, files, proof, terminal
+from examples.refactor import files, proof, terminal
+from examples.refactor.demo import AGENT
 from examples.refactor.model import Report
 from examples.refactor.replay import undisturbed
-from examples.refactor.shell import AGENT, Shell
+from examples.stage import executions
+from examples.stage.shell import Shell
 
 RULES = ["C4", "SIM", "RET", "percent-format"]
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path / "holdfast.db")
+    return Shell(tmp_path / "holdfast.db", AGENT)
 
 
 def arguments(root: Path, workspace: Path, **more: object) -> dict[str, object]:
@@ -30,7 +32,7 @@ def arguments(root: Path, workspace: Path, **more: object) -> dict[str, object]:
 
 
 def run_agent(shell: Shell, given: dict[str, object]) -> Report:
-    shell.say("run", f"{AGENT}:refactor", "--id", "r", "--input", json.dumps(given), "--json")
+    shell.say("run", AGENT, "--id", "r", "--input", json.dumps(given), "--json")
     return terminal.load(Path(str(given["workspace"]), "report.json"))
 
 
@@ -97,7 +99,7 @@ def test_bad_input_fails_the_run_with_a_reason(
         given = {"workspace": str(project / "inside")}
     wanted = {**arguments(project, tmp_path / "job"), **given}
     ran = subprocess.run(
-        shell.command("run", f"{AGENT}:refactor", "--id", "r", "--input", json.dumps(wanted), "--json"),
+        shell.command("run", AGENT, "--id", "r", "--input", json.dumps(wanted), "--json"),
         capture_output=True,
         text=True,
         check=False,

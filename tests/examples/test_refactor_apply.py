@@ -18,6 +18,7 @@ from examples.refactor.apply import Conflict, apply, put_half_done_back, undo
 from examples.refactor.engines import Refused
 from examples.refactor.model import Change, Finding, Job
 from examples.refactor.rules import engine_of
+from examples.stage import durable
 
 UP = Change(number=1, rule="C4", path="shop/prices.py", places=1)
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def test_undo_puts_every_byte_and_the_mode_back(job: Job) -> None:
     original = path.read_bytes()
     apply(job, UP, Shouting())
     assert path.read_bytes() != original
-    assert undo(job, UP) == files.sha256(original)
+    assert undo(job, UP) == durable.sha256(original)
     assert path.read_bytes() == original
     assert path.stat().st_mode & 0o777 == 0o755
 
@@ -120,7 +121,7 @@ def test_a_kill_between_write_and_record_is_repaired(job: Job, instant: str) -> 
     script = KILLED.format(job=asdict(job), change=asdict(UP), instant=instant)
     killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
-    temporary = path_of(job).with_name(f".prices.py{files.TEMPORARY}")
+    temporary = path_of(job).with_name(f".prices.py{durable.TEMPORARY}")
     assert temporary.exists() == (instant == "before the rename")
 
     assert put_half_done_back(job, UP)
@@ -133,13 +134,13 @@ def test_the_bytes_to_put_back_are_stored_before_the_file_is_touched(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    write = files.write
+    write = durable.write
 
     def watched(path: Path, content: bytes, mode: int | None = None) -> None:
         seen.append(path.name)
         write(path, content, mode)
 
-    monkeypatch.setattr(applying.files, "write", watched)
+    monkeypatch.setattr(applying.durable, "write", watched)
     apply(job, UP, Shouting())
     assert seen == ["before", "after", "record.json", "prices.py"]
 
@@ -172,5 +173,5 @@ def test_a_files_bytes_are_on_the_disk_before_its_name_is_and_the_name_before_it
 
     monkeypatch.setattr(os, "fsync", syncing)
     monkeypatch.setattr(os, "replace", renaming)
-    files.write(tmp_path / "a", b"x")
+    durable.write(tmp_path / "a", b"x")
     assert seen == ["bytes", "name", "folder"]

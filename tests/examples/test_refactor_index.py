@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from examples.refactor import files, steps
+from examples.refactor import steps
 from examples.refactor.index import build, importers, in_scope, is_source, is_test
 from examples.refactor.index import tests_that_matter as judges
 from examples.refactor.model import Index, Job
+from examples.stage import durable
 
 LAYERED = {
     "src/pkg/__init__.py": "",
@@ -90,4 +91,4 @@ def test_the_index_leaves_caches_environments_and_links_out(job: Job, project: P
         *("README.txt", "shop/__init__.py", "shop/cart.py", "shop/prices.py", "shop/unused.py"),
         *("tests/conftest.py", "tests/test_cart.py", "tests/test_prices.py"),
     }
-    assert found.files["README.txt"] == files.sha256(b"A shop.\n")
+    assert found.files["README.txt"] == durable.sha256(b"A shop.\n")

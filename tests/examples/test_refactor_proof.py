@@ -8,13 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from examples.refactor import executions
-from examples.refactor.chaos import Killer, choose_kills
-from examples.refactor.executions import Execution
+from examples.refactor.chaos import choose_kills
 from examples.refactor.model import Applied, Change, Fate, Job, Judged, Report, TestRun, Verdict
-from examples.refactor.proof import Outcome, Proof, Witnessed, proofs
+from examples.refactor.proof import Witnessed, proofs
 from examples.refactor.show import numbered
-from examples.refactor.terminal import proven, rendered
+from examples.refactor.terminal import rendered
+from examples.stage import executions
+from examples.stage.chaos import Killer
+from examples.stage.executions import Execution
+from examples.stage.proof import Outcome, Proof, proven
 
 RUN = TestRun("pytest", True, 3, {"t.py": 3}, {}, None, 2.0)
 JOB = Job(repo="/repo", folder="/job", tree="/job/tree", python="p", tools="t")
@@ -118,19 +120,19 @@ def test_kills_are_spread_and_the_seed_decides_them() -> None:
     kills = choose_kills(47, 3, tests_s=2.0, seed=7)
     assert kills == choose_kills(47, 3, tests_s=2.0, seed=7) != choose_kills(47, 3, tests_s=2.0, seed=8)
     assert [kill.step for kill in kills] == ["verify", "apply", "verify"]
-    assert [kill.after_changes for kill in kills] == sorted(kill.after_changes for kill in kills)
+    assert [kill.after for kill in kills] == sorted(kill.after for kill in kills)
     assert all(0 <= kill.delay_s <= 1.0 for kill in kills)
 
 
 def test_every_kill_finds_its_moment_however_few_the_changes() -> None:
     kills = choose_kills(1, 3, tests_s=2.0, seed=1)
-    assert [(kill.after_changes, kill.step) for kill in kills] == [(1, "verify")] * 3
+    assert [(kill.after, kill.step) for kill in kills] == [(1, "verify")] * 3
 
 
 def test_the_moment_of_a_kill_is_when_its_step_begins(tmp_path: Path) -> None:
     log = tmp_path / "executions.jsonl"
     killer = Killer(log, choose_kills(10, 1, tests_s=2.0, seed=1))
-    wanted = killer.kills[0].after_changes
+    wanted = killer.kills[0].after
     assert not killer.moment_has_come()
     for number in range(1, wanted):
         executions.note(log, "apply", f"R{number}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-from examples.refactor import executions
-from examples.refactor.executions import Execution
 from examples.refactor.model import Applied, Change, Fate, Job, Judged, Report, TestRun, Verdict
 from examples.refactor.report import DIFF_LINES, differences, headline, page, record
+from examples.stage import executions
+from examples.stage.executions import Execution
 
 HOSTILE = "</pre></style><script>alert('x')</script><img src=x onerror=alert(1)>&\"'"
 RUN = TestRun("pytest", True, 3, {"t.py": 3}, {HOSTILE: HOSTILE}, None, 2.0)

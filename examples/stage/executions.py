@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.refactor import files
+from examples.stage import durable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Execution:
 def note(log: Path, step: str, key: str | None = None) -> None:
     """Durable before the body goes on: no execution can be cut short without having been noted."""
     line = {"step": step, "key": key, "pid": os.getpid(), "at": time.time()}
-    files.append_line(log, json.dumps(line))
+    durable.append_line(log, json.dumps(line))
 
 
 def read(log: Path) -> list[Execution]:

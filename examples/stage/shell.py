@@ -8,8 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-AGENT = Path(__file__).with_name("agent.py")
-ROOT = AGENT.parents[2]
+ROOT = Path(__file__).parents[2]
 
 
 class CommandFailed(Exception):
@@ -18,9 +17,10 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """The commands on one store."""
+    """The commands on one store, for one agent, named `FILE.py:NAME`."""
 
     store: Path
+    agent: str
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "holdfast", *arguments, "--store", str(self.store)]
@@ -31,7 +31,7 @@ class Shell:
         return " ".join(["holdfast", *arguments, "--store", str(near)])
 
     def start(self, run_id: str, arguments: dict[str, object]) -> None:
-        self.say("start", f"{AGENT}:refactor", "--id", run_id, "--input", json.dumps(arguments))
+        self.say("start", self.agent, "--id", run_id, "--input", json.dumps(arguments))
 
     def show(self, run_id: str) -> dict[str, object]:
         shown = json.loads(self.say("show", run_id, "--json"))
@@ -47,7 +47,7 @@ class Shell:
         """A worker process that leaves when nothing is left to do. What it says goes to `log`."""
         with log.open("ab") as sink:
             return subprocess.Popen(
-                self.command("worker", str(AGENT), "--until-idle"),
+                self.command("worker", self.agent.rpartition(":")[0], "--until-idle"),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

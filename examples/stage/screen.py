@@ -20,13 +20,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-MARKS = {
-    "kept": ("✓", "green"),
-    "rolled back": ("↩", "yellow"),
-    "unchanged": ("=", "dim"),
-    "refused": ("↩", "yellow"),
-}
-
 
 @dataclass(slots=True)
 class Screen:
@@ -34,7 +27,6 @@ class Screen:
 
     console: Console
     began: float = field(default_factory=time.monotonic)
-    _judged: set[str] = field(default_factory=set)
     _progress: Progress | None = None
     _task: TaskID | None = None
 
@@ -76,20 +68,6 @@ class Screen:
             description=escape(description),
             phase=phase or "",
         )
-
-    def judged(self, message: str) -> None:
-        """The agent's own words about a change: `#12 kept: UP · flask/app.py · reason`."""
-        if message in self._judged:  # an attempt that resumes right after a log line says it once more
-            return
-        self._judged.add(message)
-        number, _, rest = message.partition(" ")
-        fate, _, what = rest.partition(": ")
-        mark, style = MARKS.get(fate, ("·", ""))
-        rule, path, reason = [*what.split(" · ", 2), "", ""][:3]
-        told = Text.assemble((f"{number:>4} ", "dim"), (f"{rule:<15}", "bold"), path)
-        if fate != "kept":
-            told.append(f"  {fate}: {reason}", style)
-        self.line(mark, told, style)
 
     def saying(self) -> Callable[[str], None]:
         return lambda text: self.line("·", text)

@@ -1,0 +1,161 @@
+"""The run while it goes on: a worker that is killed and replaced, and a watcher that shows what it reads."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from examples.stage import executions
+from examples.stage.chaos import Killed, Killer
+from examples.stage.executions import Execution
+from examples.stage.screen import Screen
+from examples.stage.shell import Shell
+
+RUN = "demo"
+TICK_S = 0.005  # an apply takes 50 ms, and a kill has to hit it
+WORKERS_LOST_ALLOWED = 3  # that were not our doing
+FAREWELL_S = 10.0
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+class Stage(Protocol):
+    """Where one run of a demo is performed."""
+
+    @property
+    def shell(self) -> Shell:
+        """The commands, on the store of this run."""
+        ...
+
+    @property
+    def log(self) -> Path:
+        """The log to which every step body wrote its execution."""
+        ...
+
+    @property
+    def worker_log(self) -> Path:
+        """What the workers said."""
+        ...
+
+
+@dataclass(slots=True)
+class Show:
+    """The run while it goes on: its worker, its killer, and what a watcher reads of it."""
+
+    stage: Stage
+    screen: Screen
+    killer: Killer
+    killed: list[Killed] = field(default_factory=list)
+    events: queue.SimpleQueue[dict[str, object] | None] = field(default_factory=queue.SimpleQueue)
+    lost: int = 0
+    resuming_since: float | None = None
+
+    def perform(self) -> None:
+        """Run the agent to its end, through every kill."""
+        watcher = self.stage.shell.watch(RUN)
+        threading.Thread(target=self.read, args=(watcher,), daemon=True).start()
+        worker = self.new_worker()
+        try:
+            with self.screen.live():
+                while self.drain():
+                    worker = self.replaced(worker)
+                    time.sleep(TICK_S)
+        except BaseException:  # Ctrl-C, most of all: the demo is over, and so is its worker
+            worker.kill()
+            raise
+        finally:
+            watcher.kill()
+            watcher.wait()
+            leave(worker)
+
+    def read(self, watcher: subprocess.Popen[str]) -> None:
+        assert watcher.stdout is not None
+        for line in watcher.stdout:
+            self.events.put(json.loads(line))
+        self.events.put(None)
+
+    def new_worker(self) -> subprocess.Popen[bytes]:
+        worker = self.stage.shell.worker(self.stage.worker_log)
+        self.screen.worker(str(worker.pid))
+        return worker
+
+    def replaced(self, worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """The worker, or a new one if it was time to kill it, or if it died by itself."""
+        self.notice_resumed()
+        killed = self.killer.look(worker)
+        if killed is not None:
+            self.tell_killed(killed)
+            return self.new_worker()
+        if worker.poll() is not None and self.stage.shell.show(RUN)["state"] not in FINAL:
+            self.lost += 1
+            if self.lost > WORKERS_LOST_ALLOWED:
+                raise DemoFailed(f"workers leave by themselves; {self.stage.worker_log} has what they said")
+            return self.new_worker()
+        return worker
+
+    def tell_killed(self, killed: Killed) -> None:
+        self.killed.append(killed)
+        recorded = self.stage.shell.show(RUN)["steps"]
+        where = f"{killed.after_s * 1000:.0f} ms into {self.called(killed.during, executions.read(self.stage.log))}"
+        self.screen.line("✗", f"killed worker {killed.pid} with SIGKILL, {where}", "bold red")
+        promise = f"a new worker resumes: {recorded} outcomes are recorded, none of them runs again"
+        self.screen.line("↻", promise, "cyan")
+        self.resuming_since = time.time()
+
+    def notice_resumed(self) -> None:
+        """Say which step the new worker entered first."""
+        if self.resuming_since is None:
+            return
+        entered = executions.read(self.stage.log)
+        if entered and entered[-1].at > self.resuming_since:
+            first = next(one for one in entered if one.at > self.resuming_since)
+            again = "again, as it was cut short" if cut_short(self.killed[-1], first) else "the next one"
+            took = first.at - self.resuming_since
+            at = self.called(first, entered)
+            self.screen.line("↻", f"worker {first.pid} is at work after {took:.1f} s: {at}, {again}", "cyan")
+            self.resuming_since = None
+
+    def drain(self) -> bool:
+        """Show every event that has come. False when the watcher has seen the end."""
+        while not self.events.empty():
+            event = self.events.get()
+            if event is None:
+                return False
+            self.show(event)
+        return True
+
+    def show(self, event: dict[str, object]) -> None:
+        """Show one event. A workload adds what only it can tell."""
+        found = event["data"]
+        assert isinstance(found, dict)
+        if event["type"] == "progress":
+            self.screen.progress(found["current"], found["total"], found["description"], found["phase"])
+        elif event["type"] in ("warning", "checkpoint.corrupt", "step.failed"):
+            self.screen.line("!", f"{event['type']}: {json.dumps(found)}", "yellow")
+
+    def called(self, execution: Execution, entered: Sequence[Execution]) -> str:
+        """An execution in words."""
+        return execution.name
+
+
+def cut_short(killed: Killed, first: Execution) -> bool:
+    return (killed.during.step, killed.during.key) == (first.step, first.key)
+
+
+def leave(worker: subprocess.Popen[bytes]) -> None:
+    """The worker ends by itself when nothing is left to do; one that does not is ended."""
+    try:
+        worker.wait(FAREWELL_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
