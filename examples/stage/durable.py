@@ -48,3 +48,21 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file of any size."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def keep(temporary: Path, folder: Path, suffix: str) -> str:
+    """Move a finished file into `folder` under the hash of its content, durably; its name there.
+
+    A second call with the same bytes finds its file and changes nothing.
+    """
+    name = f"{sha256_of(temporary)[:32]}{suffix}"
+    sync(temporary)
+    os.replace(temporary, folder / name)
+    sync(folder)
+    return name

@@ -1,0 +1,1 @@
+"""The second workload: an agent that makes a data-analysis report of any CSV, Parquet and SQLite sources."""

@@ -1,0 +1,186 @@
+"""What stands out, in sentences: the first thing that a reader reads. Pure, and the same words for the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from examples.report import words
+from examples.report.model import Report, Series
+
+Tone = Literal["plain", "rise", "fall", "warn", "good"]
+SHIFTS_TOLD = 2
+MUCH_DROPPED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence, with the words that matter first."""
+
+    tone: Tone
+    head: str
+    text: str
+
+
+def title(report: Report) -> str:
+    """The brief's, else the name of the only source, else what they have in common."""
+    if report.brief.title:
+        return report.brief.title
+    names = [source.name for source in report.sources]
+    return names[0] if len(names) == 1 else f"{names[0]} and {words.many(len(names) - 1, 'more source')}"
+
+
+def measure(report: Report) -> str:
+    return words.label(report.schema.measures[0]) if report.schema.measures else "rows"
+
+
+def findings(report: Report) -> list[Finding]:
+    """All that is worth a sentence, the most important first."""
+    return [
+        *volume(report),
+        *direction(report),
+        *shifts(report),
+        *shares(report),
+        *rhythm(report),
+        *strange(report),
+        *quality(report),
+    ]
+
+
+def volume(report: Report) -> Iterator[Finding]:
+    totals, unit = report.analysis.totals, report.brief.unit
+    when = (
+        f" between {words.day(totals.first)} and {words.day(totals.last)}"
+        if totals.first and totals.last
+        else ""
+    )
+    if not report.schema.measures:
+        yield Finding("plain", words.many(totals.rows, "row"), f"{words.many(totals.rows, 'row')}{when}.")
+        return
+    name = measure(report)
+    yield Finding(
+        "plain",
+        f"{words.figure(totals.total, unit)} in all",
+        f"{words.title(name)} adds up to {words.exactly(totals.total, unit)} in "
+        f"{words.many(totals.rows, 'row')}{when}, {words.figure(totals.mean, unit)} on average.",
+    )
+
+
+def direction(report: Report) -> Iterator[Finding]:
+    """The trend of the whole."""
+    trends = report.analysis.trends
+    if trends is None or trends.whole.growth is None or len(trends.starts) < 6:
+        return
+    whole, name = trends.whole, words.title(measure(report))
+    over = f"over {words.many(len(trends.starts), f'whole {trends.period}')}"
+    if not whole.clear:
+        yield Finding("plain", "No clear trend", f"{name} neither rises nor falls clearly {over}.")
+        return
+    growth = whole.growth
+    assert growth is not None
+    verb, tone = ("rises", "rise") if growth > 0 else ("falls", "fall")
+    yield Finding(
+        tone,  # type: ignore[arg-type]  # one of the two words above
+        f"{words.change(growth)} a month",
+        f"{name} {verb} by {words.percent(abs(growth))} of its average each month {over}.",
+    )
+
+
+def shifts(report: Report) -> Iterator[Finding]:
+    """The levels that changed at once, the largest first: where it happened says more than that it happened."""
+    trends = report.analysis.trends
+    if trends is None:
+        return
+    found = [one for one in (trends.whole, *trends.groups) if one.shift is not None]
+    found.sort(key=lambda one: -abs(one.shift.share if one.shift else 0.0))
+    for one in found[:SHIFTS_TOLD]:
+        shift = one.shift
+        assert shift is not None
+        verb, tone = ("jumped", "rise") if shift.share > 0 else ("dropped", "fall")
+        yield Finding(
+            tone,  # type: ignore[arg-type]
+            f"{called(one, report)} {words.change(shift.share)}",
+            f"{words.title(measure(report))}{of_group(one)} {verb} by {words.percent(abs(shift.share))} in "
+            f"{words.period(shift.at, trends.period)}, from {words.figure(shift.before, report.brief.unit)} to "
+            f"{words.figure(shift.after, report.brief.unit)} a {trends.period}, and stayed there.",
+        )
+
+
+def called(series: Series, report: Report) -> str:
+    return series.group if series.group is not None else words.title(measure(report))
+
+
+def of_group(series: Series) -> str:
+    return f" of {words.label(series.by)} {series.group}" if series.by and series.group is not None else ""
+
+
+def shares(report: Report) -> Iterator[Finding]:
+    """The largest group of each column, where one stands out."""
+    total = report.analysis.totals.total
+    for breakdown in report.analysis.breakdowns:
+        groups = [group for group in breakdown.groups if group.value is not None]
+        if len(groups) < 2 or total <= 0 or any(group.total < 0 for group in groups):
+            continue
+        first, last = groups[0], groups[-1]
+        if first.total < 1.5 * total / (len(groups) + breakdown.others):
+            continue
+        yield Finding(
+            "plain",
+            f"{first.value} {words.percent(first.total / total)}",
+            f"By {words.label(breakdown.by)}, {first.value} makes {words.percent(first.total / total)} of "
+            f"{measure(report)}, {last.value} {words.percent(last.total / total)}.",
+        )
+
+
+def rhythm(report: Report) -> Iterator[Finding]:
+    """The best and the worst weekday, when they differ."""
+    if report.analysis.rhythm is None:
+        return
+    days = [0.0] * 7
+    for weekday, _, _, total in report.analysis.rhythm.rows:
+        days[weekday] += total
+    best, worst = max(days), min(days)
+    if best <= 0 or worst < 0 or worst > 0.85 * best or report.analysis.totals.rows < 100:
+        return
+    high, low = words.WEEKDAYS[days.index(best)], words.WEEKDAYS[days.index(worst)]
+    yield Finding(
+        "plain",
+        f"{high}s are best",
+        f"{high} is the strongest weekday with {words.percent(best / sum(days))} of {measure(report)}; "
+        f"{low} the weakest with {words.percent(worst / sum(days))}.",
+    )
+
+
+def strange(report: Report) -> Iterator[Finding]:
+    """The outliers of the main measure."""
+    if not report.analysis.outliers or not report.analysis.outliers[0].rows:
+        return
+    found = report.analysis.outliers[0]
+    where = f" for their {words.label(found.by)}" if found.by else ""
+    yield Finding(
+        "warn",
+        words.many(found.rows, "outlier"),
+        f"{words.many(found.rows, 'row')} with {words.label(found.measure)} far outside of what is usual{where} "
+        f"{'add' if found.rows > 1 else 'adds'} up to {words.figure(found.total, report.brief.unit)}. "
+        "They are set aside: no total, trend or group here counts them.",
+    )
+
+
+def quality(report: Report) -> Iterator[Finding]:
+    """What was dropped."""
+    gone = report.rows_read - report.rows_kept
+    if not report.rows_read:
+        return
+    if not gone:
+        yield Finding(
+            "good", "No row dropped", f"All {report.rows_read:,} rows that were read could be used."
+        )
+        return
+    share = gone / report.rows_read
+    first = ", ".join(f"{one.reason} ({one.rows:,})" for one in report.dropped[:3])
+    yield Finding(
+        "warn" if share >= MUCH_DROPPED else "good",
+        f"{words.percent(1 - share, 1)} of rows used",
+        f"Of {report.rows_read:,} rows, {gone:,} ({words.percent(share)}) were dropped, most often: {first}.",
+    )

@@ -1,0 +1,96 @@
+"""Figures and dates as a person reads them. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime
+
+from examples.report.model import Period
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+SCALES = ((1e12, "tn"), (1e9, "bn"), (1e6, "m"), (1e3, "k"))
+NARROW = "\u202f"  # a narrow space that does not break: between a figure and its unit
+
+
+def figure(value: float, unit: str = "") -> str:
+    """Three figures that count: `1.24 m`, `38.2`, with the unit of money before and any other behind."""
+    size = abs(value)
+    for scale, name in SCALES:
+        if size >= scale * 0.9995:
+            return with_unit(f"{counting(value / scale)}{NARROW}{name}", unit)
+    return with_unit(counting(value), unit)
+
+
+def counting(value: float) -> str:
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))
+    text = f"{value:,.{min(digits, 6)}f}"
+    return signed(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def with_unit(text: str, unit: str) -> str:
+    if not unit:
+        return text
+    return f"{unit}{NARROW}{text}" if unit in "€$£¥" else f"{text}{NARROW}{unit}"
+
+
+def exactly(value: float, unit: str = "") -> str:
+    """All of it: `1,240,312.50`."""
+    text = f"{value:,.2f}"
+    return with_unit(signed(text.removesuffix(".00")), unit)
+
+
+def signed(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def percent(share: float, digits: int | None = None) -> str:
+    """A share: two figures that count, never 0 % for something."""
+    value = share * 100
+    if digits is None:
+        size = abs(value)
+        digits = 0 if size >= 9.95 or size == 0 else 1 if size >= 0.095 else 2 if size >= 0.0095 else 3
+    return signed(f"{value:.{digits}f}{NARROW}%")
+
+
+def change(share: float) -> str:
+    """A share with its sign."""
+    return ("+" if share > 0 else "") + percent(share)
+
+
+def many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def day(text: str) -> str:
+    """`4 Mar 2024`, of a date or a time in ISO form."""
+    when = datetime.fromisoformat(text)
+    return f"{when.day} {MONTHS[when.month - 1]} {when.year}"
+
+
+def period(start: str, kind: Period) -> str:
+    """`the week of 4 Mar 2024`."""
+    when = date.fromisoformat(start)
+    if kind == "month":
+        return f"{MONTHS[when.month - 1]} {when.year}"
+    return f"the week of {day(start)}" if kind == "week" else day(start)
+
+
+def size(count: int) -> str:
+    """Bytes."""
+    for scale, name in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")):
+        if count >= scale:
+            return f"{count / scale:.1f}{NARROW}{name}"
+    return f"{count}{NARROW}B"
+
+
+def label(column: str) -> str:
+    """A column's name as a heading."""
+    return column.replace("_", " ")
+
+
+def title(column: str) -> str:
+    text = label(column)
+    return text[:1].upper() + text[1:]
