@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
+from typing import TypedDict
 
 import duckdb
 
@@ -155,7 +156,7 @@ def find_outliers(job: Job, schema: Schema, cleaned: Sequence[Cleaned], measure:
         by = best_explained(db, schema, y)
         g = duck.name(by) if by else None
         fences = tuple(
-            fence_of(group, *at, logarithmic)
+            fence_of(group, at, logarithmic)
             for group, at in sorted(
                 quantiles(db, y, (0.05, 0.5, 0.95), g).items(), key=lambda item: item[0] or ""
             )
@@ -177,8 +178,9 @@ def chosen(group: str | None, values: dict[str | None, float]) -> str:
     return f"(CASE {group} {whens} END)"
 
 
-def fence_of(group: str | None, low: float, median: float, high: float, logarithmic: bool) -> Fence:
+def fence_of(group: str | None, at: Sequence[float], logarithmic: bool) -> Fence:
     """What is usual in a group: its deviation is that of the middle nine tenths, which outliers do not reach."""
+    low, median, high = at
     reach = FAR * (high - low) / NINE_TENTHS
     back = math.exp if logarithmic else float
     return Fence(group, back(median - reach), back(median + reach), back(median))
@@ -295,20 +297,6 @@ def number_profile(
     )
     deviation = math.sqrt(max(0.0, squares) / max(1, found.filled - 1))
     at = quantiles(db, x, QUANTILES)[None]
-    low, high = reach(at, least, greatest)
-    width = (high - low) / BINS
-    bins: tuple[Bin, ...] = ()
-    if width > 0:
-        counted = dict(
-            db.execute(
-                f"SELECT least({BINS - 1}, floor(({x} - {low!r}::DOUBLE) / {width!r}::DOUBLE))::INTEGER AS bin, "
-                f"count(*) FROM rows WHERE {x} BETWEEN {low!r}::DOUBLE AND {high!r}::DOUBLE GROUP BY bin ORDER BY bin"
-            ).fetchall()
-        )
-        bins = tuple(
-            Bin(low + width * place, low + width * (place + 1), int(counted.get(place, 0)))
-            for place in range(BINS)
-        )
     return Profile(
         **{name: getattr(found, name) for name in ("column", "kind", "rows", "filled", "distinct")},
         least=found.least,
@@ -316,8 +304,49 @@ def number_profile(
         mean=mean,
         deviation=deviation,
         quantiles=at,
-        bins=bins,
+        **histogram(db, x, at, least, greatest),
     )
+
+
+class Bars(TypedDict):
+    """The bars of a histogram, and whether they are equal in ratio."""
+
+    bins: tuple[Bin, ...]
+    logarithmic: bool
+
+
+def histogram(
+    db: duckdb.DuckDBPyConnection, x: str, at: Sequence[float], least: float, greatest: float
+) -> Bars:
+    """A bar for each whole number if they are few; else equal bars, in ratio where the values are skewed."""
+    low, high = reach(at, least, greatest)
+    whole = one(db, f"SELECT coalesce(bool_and({x} = floor({x})), false) FROM rows WHERE {x} IS NOT NULL")[0]
+    y, logarithmic = x, False
+    if whole and high - low < BINS:
+        low, high, bars = (
+            math.floor(low) - 0.5,
+            math.floor(high) + 0.5,
+            math.floor(high) - math.floor(low) + 1,
+        )
+    else:
+        bars = BINS
+        if least > 0 and at[4] > SKEWED * at[2]:
+            logarithmic, y = True, f"ln({x})"
+            low, high = math.log(least), math.log(min(greatest, at[4] * at[4] / at[2]))
+    width = (high - low) / bars
+    if width <= 0:
+        return Bars(bins=(), logarithmic=False)
+    counted = dict(
+        db.execute(
+            f"SELECT least({bars - 1}, floor(({y} - {low!r}::DOUBLE) / {width!r}::DOUBLE))::INTEGER AS bin, count(*) "
+            f"FROM rows WHERE {y} BETWEEN {low!r}::DOUBLE AND {high!r}::DOUBLE GROUP BY bin ORDER BY bin"
+        ).fetchall()
+    )
+    edges = [low + width * place for place in range(bars + 1)]
+    if logarithmic:
+        edges = [math.exp(edge) for edge in edges]
+    bins = tuple(Bin(edges[n], edges[n + 1], int(counted.get(n, 0))) for n in range(bars))
+    return Bars(bins=bins, logarithmic=logarithmic)
 
 
 def reach(at: Sequence[float], least: float, greatest: float) -> tuple[float, float]:

@@ -22,11 +22,15 @@ class Scale:
     high: float
     begin: float
     end: float
+    logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        if self.high == self.low:
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
+        if high == low:
             return (self.begin + self.end) / 2
-        return self.begin + (value - self.low) / (self.high - self.low) * (self.end - self.begin)
+        return self.begin + (value - low) / (high - low) * (self.end - self.begin)
 
 
 def figure(name: str, draw: Callable[[int], tuple[int, str]], caption: str = "") -> str:
@@ -58,6 +62,18 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def ratio_ticks(low: float, high: float, wanted: int) -> list[float]:
+    """1, 10, 100 …, with 2 and 5 between them where there is room."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for sizes in ((1, 2, 5), (1, 3), (1,)):
+        found = [
+            size * 10.0**power for power in powers for size in sizes if low <= size * 10.0**power <= high
+        ]
+        if len(found) <= wanted:
+            return found
+    return found[:: -(-len(found) // wanted)]
+
+
 def text(x: float, y: float, said: str, kind: str = "", anchor: str = "start") -> str:
     return f'<text x="{at(x)}" y="{at(y)}" class="{kind}" text-anchor="{anchor}">{escape(said)}</text>'
 
@@ -82,7 +98,7 @@ def over_time(
 
     def draw(width: int) -> tuple[int, str]:
         height = 260 if width < 600 else 320
-        left, right, top, bottom = 58, 12, 26, 30
+        left, right, top, bottom = 58, 12, 26 if series.shift else 10, 30
         values = series.totals
         low, high = min(0.0, *values), max(0.0, *values) * 1.04 or 1.0
         x = Scale(0, max(1, len(values) - 1), left, width - right)
@@ -114,7 +130,7 @@ def over_time(
 def value_axis(values: Sequence[float], y: Scale, left: float, right: float, unit: str) -> str:
     return "".join(
         rule(left, y(value), right, y(value), "zero" if value == 0 else "grid")
-        + text(left - 8, y(value) + 4, words.figure(value, unit), "axis", "end")
+        + text(left - 8, y(value) + 4, words.round_figure(value, unit), "axis", "end")
         for value in values
     )
 
@@ -155,14 +171,14 @@ def sparkline(values: Sequence[float], shift: int | None) -> str:
     return f'<svg class="spark" viewBox="0 0 {width} {height}" aria-hidden="true">{marks}</svg>'
 
 
-def spread(group: Group, high: float) -> str:
+def spread(group: Group, low: float, high: float, logarithmic: bool) -> str:
     """The quartiles of a group: a box from a quarter to three quarters, whiskers from 5 % to 95 %, the median."""
     if len(group.quantiles) < len(QUANTILES):
         return ""
     width, height = 150, 20
-    x = Scale(0, high or 1.0, 2, width - 2)
-    low, quarter, median, three, top = (x(max(0.0, value)) for value in group.quantiles)
-    marks = rule(low, 10, top, 10, "whisker") + box(quarter, 4, max(1.0, three - quarter), 12, "quartiles")
+    x = Scale(low, high, 2, width - 2, logarithmic)
+    first, quarter, median, three, last = (x(value) for value in group.quantiles)
+    marks = rule(first, 10, last, 10, "whisker") + box(quarter, 4, max(1.0, three - quarter), 12, "quartiles")
     marks += rule(median, 2, median, 18, "median")
     return f'<svg class="box" viewBox="0 0 {width} {height}" aria-hidden="true">{marks}</svg>'
 
@@ -173,7 +189,7 @@ def histogram(profile: Profile, unit: str) -> Callable[[int], tuple[int, str]]:
     def draw(width: int) -> tuple[int, str]:
         height, left, right, top, bottom = 200, 12, 12, 22, 28
         bins = profile.bins
-        x = Scale(bins[0].low, bins[-1].high, left, width - right)
+        x = Scale(bins[0].low, bins[-1].high, left, width - right, profile.logarithmic)
         y = Scale(0, max(one.rows for one in bins) or 1, height - bottom, top)
         marks = [
             box(
@@ -188,9 +204,10 @@ def histogram(profile: Profile, unit: str) -> Callable[[int], tuple[int, str]]:
             if one.rows
         ]
         marks.append(rule(left, y(0), width - right, y(0), "zero"))
-        for value in ticks(bins[0].low, bins[-1].high, max(3, width // 110)):
+        named = ratio_ticks if profile.logarithmic else ticks
+        for value in named(bins[0].low, bins[-1].high, max(3, width // 110)):
             anchor = "start" if x(value) < left + 20 else "end" if x(value) > width - right - 20 else "middle"
-            marks.append(text(x(value), height - 8, words.figure(value, unit), "axis", anchor))
+            marks.append(text(x(value), height - 8, words.round_figure(value, unit), "axis", anchor))
         middle = profile.quantiles[MEDIAN]
         anchor = "end" if x(middle) > width * 0.6 else "start"
         marks.append(rule(x(middle), top - 8, x(middle), y(0), "trend"))

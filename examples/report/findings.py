@@ -100,7 +100,7 @@ def shifts(report: Report) -> Iterator[Finding]:
         verb, tone = ("jumped", "rise") if shift.share > 0 else ("dropped", "fall")
         yield Finding(
             tone,  # type: ignore[arg-type]
-            f"{called(one, report)} {words.change(shift.share)}",
+            f"{called(one, report)}: {words.change(shift.share)}",
             f"{words.title(measure(report))}{of_group(one)} {verb} by {words.percent(abs(shift.share))} in "
             f"{words.period(shift.at, trends.period)}, from {words.figure(shift.before, report.brief.unit)} to "
             f"{words.figure(shift.after, report.brief.unit)} a {trends.period}, and stayed there.",
@@ -127,7 +127,7 @@ def shares(report: Report) -> Iterator[Finding]:
             continue
         yield Finding(
             "plain",
-            f"{first.value} {words.percent(first.total / total)}",
+            f"{first.value}: {words.percent(first.total / total)}",
             f"By {words.label(breakdown.by)}, {first.value} makes {words.percent(first.total / total)} of "
             f"{measure(report)}, {last.value} {words.percent(last.total / total)}.",
         )

@@ -242,6 +242,7 @@ class Profile:
     deviation: float | None = None
     quantiles: tuple[float, ...] = ()  # at QUANTILES
     bins: tuple[Bin, ...] = ()
+    logarithmic: bool = False  # the bins are equal in ratio
     common: tuple[tuple[str, int], ...] = ()
 
 

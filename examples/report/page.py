@@ -15,6 +15,8 @@ from examples.report.model import Breakdown, Group, Outliers, Profile, Report, S
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
+Reach = tuple[float, float, bool]  # from, to, and whether by ratio
+
 
 def page(report: Report) -> str:
     """The whole page."""
@@ -73,7 +75,10 @@ def table(heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], kind:
     head = "".join(f'<th scope="col"{class_of(name)}>{escape(text)}</th>' for text, name in heads)
     body = "".join(
         "<tr>"
-        + "".join(f"<td{class_of(name)}>{cell}</td>" for (_, name), cell in zip(heads, row, strict=True))
+        + "".join(
+            f'<td{class_of(name)} data-label="{escape(text)}">{cell}</td>'
+            for (text, name), cell in zip(heads, row, strict=True)
+        )
         + "</tr>"
         for row in listed
     )
@@ -127,10 +132,7 @@ def over_time(report: Report) -> str:
     if trends.whole.shift is not None:
         legend += '<span class="key shift">level changed</span>'
     drawn = charts.over_time(trends.whole, trends.starts, trends.period, unit)
-    lead = (
-        f"By whole {trends.period}s, {words.day(trends.starts[0])} to "
-        f"{words.day(trends.starts[-1])}; a {trends.period} that the data does not cover is left out."
-    )
+    lead = f"By {trends.period}; only those that the data covers whole."
     return section(f"{escape(name)} over time", lead, charts.figure(f"{name} over time", drawn, legend))
 
 
@@ -145,8 +147,8 @@ def by_group(report: Report, found: Breakdown) -> str:
         if one.by == found.by
     }
     largest = max(abs(group.total) for group in found.groups) or 1.0
-    high = max((group.quantiles[-1] for group in found.groups if group.quantiles), default=0.0)
-    rows = [group_row(group, traced.get(group.value), largest, total, high, unit) for group in found.groups]
+    reach = reach_of(found, bool(report.analysis.outliers and report.analysis.outliers[0].logarithmic))
+    rows = [group_row(group, traced.get(group.value), largest, total, reach, unit) for group in found.groups]
     heads = [
         (words.label(found.by), "name"),
         (findings.measure(report), "bars"),
@@ -162,8 +164,15 @@ def by_group(report: Report, found: Breakdown) -> str:
     return section(f"By {escape(words.label(found.by))}", more, table(heads, rows, "groups"))
 
 
+def reach_of(found: Breakdown, logarithmic: bool) -> Reach:
+    """From where to where the boxes of all groups are drawn, so that they can be compared."""
+    at = [value for group in found.groups for value in group.quantiles]
+    low, high = min(at, default=0.0), max(at, default=1.0)
+    return (low, high, True) if logarithmic and low > 0 else (min(0.0, low), high, False)
+
+
 def group_row(
-    group: Group, series: Series | None, largest: float, total: float, high: float, unit: str
+    group: Group, series: Series | None, largest: float, total: float, reach: Reach, unit: str
 ) -> list[str]:
     length = max(0.5, 100 * abs(group.total) / largest)
     name = escape(group.value) if group.value is not None else "<em>nothing</em>"
@@ -182,7 +191,7 @@ def group_row(
         f"{group.rows:,}",
         words.figure(group.mean, unit),
         course,
-        charts.spread(group, high),
+        charts.spread(group, *reach),
     ]
 
 
@@ -191,7 +200,7 @@ def moments(report: Report) -> str:
     if rhythm is None or not rhythm.rows:
         return ""
     name = words.title(findings.measure(report))
-    lead = "The darker, the more." if rhythm.hours else ""
+    lead = "The stronger the colour, the more." if rhythm.hours else ""
     title = "Weekdays and hours" if rhythm.hours else "Weekdays"
     drawn = charts.figure(f"{name} by weekday", charts.week(rhythm, report.brief.unit))
     return section(title, lead, drawn)
@@ -226,7 +235,7 @@ def distributions(report: Report) -> str:
         )
     return section(
         "How the values are spread",
-        "Every row of the cleaned data, outliers too; far values are cut off.",
+        "Outliers are part of this, but values far away are not drawn.",
         body,
     )
 
@@ -254,7 +263,7 @@ def outlier_table(report: Report, found: Outliers, main: bool) -> str:
         (words.label(found.measure), "figure"),
         ("usual", "figure"),
         ("where", "name"),
-        ("row", "wide"),
+        ("what", "wide"),
     ]
     rows = [
         [
@@ -265,7 +274,7 @@ def outlier_table(report: Report, found: Outliers, main: bool) -> str:
         ]
         for one in found.listed
     ]
-    than = f"of its {escape(words.label(found.by))}" if found.by else "of all"
+    than = f"of their {escape(words.label(found.by))}" if found.by else "of all"
     how = "by ratio" if found.logarithmic else "by difference"
     lead = (
         f"{words.many(found.rows, 'row')} more than five deviations from the median {than}, measured {how}; "

@@ -67,21 +67,20 @@ def shift(values: Sequence[float], starts: Sequence[str]) -> Shift | None:
     n = len(values)
     if n < 2 * EDGE:
         return None
-    best: tuple[float, int, float, float] | None = None
+    best: tuple[float, int, float, float, float] | None = None
     for place in range(EDGE, n - EDGE + 1):
-        step, squares, error = fitted(values, place)
+        step, squares, error, before = fitted(values, place)
         if best is None or squares < best[0]:
-            best = (squares, place, step, error)
+            best = (squares, place, step, error, before)
     assert best is not None
-    _, place, step, error = best
-    before = math.fsum(values[place - EDGE : place]) / EDGE
+    _, place, step, error, before = best
     if before <= 0 or abs(ratio(step, error)) < SHIFT_T or abs(step) < SHIFT_SHARE * before:
         return None
     return Shift(starts[place], place, before, before + step, step / before)
 
 
-def fitted(values: Sequence[float], place: int) -> tuple[float, float, float]:
-    """The step at a place beside a common trend: its size, the squares left, and its standard error.
+def fitted(values: Sequence[float], place: int) -> tuple[float, float, float, float]:
+    """The step at a place beside a common trend: its size, the squares left, its error, and the level before it.
 
     Both sides are centred, which leaves the slope; the step is what then separates the two means.
     """
@@ -100,4 +99,5 @@ def fitted(values: Sequence[float], place: int) -> tuple[float, float, float]:
     )
     variance = squares / max(1, len(values) - 3)
     apart = (middle_right - middle_left) ** 2 / spread
-    return step, squares, math.sqrt(variance * (1 / len(left) + 1 / len(right) + apart))
+    error = math.sqrt(variance * (1 / len(left) + 1 / len(right) + apart))
+    return step, squares, error, mean_left + slope * (place - middle_left)

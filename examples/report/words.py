@@ -19,15 +19,23 @@ def figure(value: float, unit: str = "") -> str:
     for scale, name in SCALES:
         if size >= scale * 0.9995:
             return with_unit(f"{counting(value / scale)}{NARROW}{name}", unit)
-    return with_unit(counting(value), unit)
+    return with_unit(signed(f"{value:.0f}") if value == round(value) else counting(value), unit)
+
+
+def round_figure(value: float, unit: str = "") -> str:
+    """A round value without noughts that say nothing: `1.5 m`, for an axis."""
+    size = abs(value)
+    scale, name = next(((scale, name) for scale, name in SCALES if size >= scale * 0.9995), (1.0, ""))
+    text = counting(value / scale)
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return with_unit(f"{text}{NARROW}{name}" if name else text, unit)
 
 
 def counting(value: float) -> str:
     if value == 0:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))
-    text = f"{value:,.{min(digits, 6)}f}"
-    return signed(text.rstrip("0").rstrip(".") if "." in text else text)
+    return signed(f"{value:,.{min(digits, 6)}f}")
 
 
 def with_unit(text: str, unit: str) -> str:
