@@ -4,9 +4,11 @@ SHELL := /bin/sh
 .PHONY: help setup check lint format types imports pyright test coverage demo bench sim torture lock clean
 
 PY := .venv/bin/python
+WORKLOAD ?= refactor
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-# Variables reach the scripts through the environment: make sim SEEDS=5000, make torture KILLS=500, make demo KILLS=10 SEED=7
+# Variables reach the scripts through the environment: make sim SEEDS=5000, make torture KILLS=500, make demo KILLS=10 SEED=7,
+# make demo WORKLOAD=report ROWS=3000000
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,8 +44,8 @@ coverage: setup ## the rules are pure, so every branch of theirs is tested
 	@$(PY) -m coverage run -m pytest -q tests/rules
 	@$(PY) -m coverage report --include 'src/holdfast/rules/*' --fail-under 100
 
-demo: setup ## refactor a real codebase, killed twice and resumed before your eyes
-	@$(PY) -m examples.refactor.demo
+demo: setup ## refactor a real codebase, killed and resumed before your eyes (WORKLOAD=report: a data-analysis report)
+	@$(PY) -m examples.$(WORKLOAD).demo
 
 bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports")
 	@PYTHONPATH=. $(PY) bench/run.py

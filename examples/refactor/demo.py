@@ -95,6 +95,7 @@ def tell_end(screen: Screen, stage: Stage, report: Report, proved: list[Proof]) 
     for words in (f"show {RUN}", f"steps {RUN}", f"checkpoints {RUN}", f"watch {RUN}", f"logs {RUN}"):
         screen.console.print(Text(f"  .venv/bin/{stage.shell.words(*words.split())}"), soft_wrap=True)
     screen.console.print(Text(f"  diff -ru {near(stage.repo)} {near(Path(report.job.tree))}"), soft_wrap=True)
+    screen.console.print(Text("  make demo WORKLOAD=report   # the other workload: a data-analysis report"))
     screen.console.print()
     screen.console.print(Text(f"The page: {report.job.page}", style="bold"), soft_wrap=True)
 

@@ -28,7 +28,7 @@ from holdfast import Context, Every, RetryPolicy, agent
 BATCH = 8  # parts in one map: between two of them is a safe point
 
 
-@agent(retry=RetryPolicy(attempts=3), checkpoint=Every("5s", steps=25), keep=5)
+@agent(retry=RetryPolicy(attempts=3), checkpoint=Every("5s", steps=25), keep=100)
 async def report(
     ctx: Context,
     sources: list[str],

@@ -11,6 +11,7 @@ from examples.report.model import Report, Series
 
 Tone = Literal["plain", "rise", "fall", "warn", "good"]
 SHIFTS_TOLD = 2
+SAME_EVENT = 2  # periods: shifts as near as that are one event, seen in several groups
 MUCH_DROPPED = 0.05
 
 
@@ -88,15 +89,19 @@ def direction(report: Report) -> Iterator[Finding]:
 
 
 def shifts(report: Report) -> Iterator[Finding]:
-    """The levels that changed at once, the largest first: where it happened says more than that it happened."""
+    """The levels that changed at once, the largest first; what others show of the same event is not told again."""
     trends = report.analysis.trends
     if trends is None:
         return
     found = [one for one in (trends.whole, *trends.groups) if one.shift is not None]
     found.sort(key=lambda one: -abs(one.shift.share if one.shift else 0.0))
-    for one in found[:SHIFTS_TOLD]:
+    told: list[int] = []
+    for one in found:
         shift = one.shift
         assert shift is not None
+        if len(told) == SHIFTS_TOLD or any(abs(shift.index - other) <= SAME_EVENT for other in told):
+            continue
+        told.append(shift.index)
         verb, tone = ("jumped", "rise") if shift.share > 0 else ("dropped", "fall")
         yield Finding(
             tone,  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ EVERY = {
 }  # fmt: skip
 NOTHING = ("N/A", "null", "-", "None", "")
 CUSTOMERS = ("Müller", "Søren", "Núñez", "Smith", "García", "Çelik", "Jones", "O'Hara", "Łukasz", "Dupré")
-BRIEF = {
+BRIEF: dict[str, object] = {
     "title": "Kelp & Co: two years of orders",
     "key": ["order_id"],
     "time": "ordered_at",

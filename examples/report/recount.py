@@ -147,7 +147,7 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- times of the report have no zone
 
 def mended(text: str) -> str:
     """UTF-8 that was taken for Windows-1252 and encoded again, letter by letter."""
-    if text.isascii():
+    if text.isascii() or not any(mark in text for mark in "ÂÃÄÅâ"):
         return text
     out, place = "", 0
     while place < len(text):
