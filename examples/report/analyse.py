@@ -108,7 +108,7 @@ def quantiles(
     """Exact quantiles of each group, by a sort that may spill: at position q·(n − 1), between two values by share."""
     g = group or "NULL::VARCHAR"
     where = f"WHERE {x} IS NOT NULL" + (f" AND {group} IS NOT NULL" if group else "")
-    counted = db.execute(f"SELECT {g} AS g, count(*) FROM {rows} {where} GROUP BY 1 ORDER BY 1").fetchall()
+    counted = db.execute(f"SELECT {g} AS _g, count(*) FROM {rows} {where} GROUP BY 1 ORDER BY 1").fetchall()
     places: dict[int, float] = {}
     begin = 0
     for _, n in counted:
@@ -120,8 +120,8 @@ def quantiles(
         return {}
     listed = ", ".join(str(place + 1) for place in sorted(places))
     found = db.execute(
-        f"SELECT n, x FROM (SELECT {x} AS x, row_number() OVER (ORDER BY {g}, {x}) AS n FROM {rows} {where}) "
-        f"WHERE n IN ({listed})"
+        f"SELECT _n, _x FROM (SELECT {x} AS _x, row_number() OVER (ORDER BY {g}, {x}) AS _n FROM {rows} {where}) "
+        f"WHERE _n IN ({listed})"
     ).fetchall()
     places = {int(n) - 1: float(value) for n, value in found}
     answer: dict[str | None, tuple[float, ...]] = {}
@@ -222,8 +222,8 @@ def list_outliers(db: duckdb.DuckDBPyConnection, schema: Schema, found: Outliers
     shown = ", ".join(f"{duck.name(column)}::VARCHAR" for column in cells)
     group = duck.name(found.by) if found.by else "NULL"
     rows = db.execute(
-        f"SELECT source, line, {group}, {x}, {usual}{', ' + shown if shown else ''} FROM rows "
-        f"WHERE NOT {within(found)} ORDER BY {far} DESC, source, line LIMIT {LISTED}"
+        f"SELECT _source, _line, {group}, {x}, {usual}{', ' + shown if shown else ''} FROM rows "
+        f"WHERE NOT {within(found)} ORDER BY {far} DESC, _source, _line LIMIT {LISTED}"
     ).fetchall()
     for source, line, of, value, median, *rest in rows:
         told = {column: str(cell) for column, cell in zip(cells, rest, strict=True) if cell is not None}
@@ -338,8 +338,8 @@ def histogram(
         return Bars(bins=(), logarithmic=False)
     counted = dict(
         db.execute(
-            f"SELECT least({bars - 1}, floor(({y} - {low!r}::DOUBLE) / {width!r}::DOUBLE))::INTEGER AS bin, count(*) "
-            f"FROM rows WHERE {y} BETWEEN {low!r}::DOUBLE AND {high!r}::DOUBLE GROUP BY bin ORDER BY bin"
+            f"SELECT least({bars - 1}, floor(({y} - {low!r}::DOUBLE) / {width!r}::DOUBLE))::INTEGER AS _bin, count(*) "
+            f"FROM rows WHERE {y} BETWEEN {low!r}::DOUBLE AND {high!r}::DOUBLE GROUP BY _bin ORDER BY _bin"
         ).fetchall()
     )
     edges = [low + width * place for place in range(bars + 1)]
@@ -358,7 +358,7 @@ def reach(at: Sequence[float], least: float, greatest: float) -> tuple[float, fl
 def text_profile(db: duckdb.DuckDBPyConnection, x: str, found: Profile) -> Profile:
     """The commonest values."""
     common = db.execute(
-        f"SELECT {x}, count(*) AS n FROM rows WHERE {x} IS NOT NULL GROUP BY {x} ORDER BY n DESC, {x} LIMIT {COMMON}"
+        f"SELECT {x}, count(*) AS _n FROM rows WHERE {x} IS NOT NULL GROUP BY {x} ORDER BY _n DESC, {x} LIMIT {COMMON}"
     ).fetchall()
     return Profile(
         **{name: getattr(found, name) for name in ("column", "kind", "rows", "filled", "distinct")},
@@ -384,8 +384,8 @@ def trends(job: Job, schema: Schema, cleaned: Sequence[Cleaned], outliers: Outli
 
         def sums(where: str = "true") -> list[float]:
             rows = db.execute(
-                f"SELECT date_trunc('{period}', {time})::DATE AS start, {exact(measure, scale)} FROM usual "
-                f"WHERE {where} GROUP BY start ORDER BY start"
+                f"SELECT date_trunc('{period}', {time})::DATE AS _start, {exact(measure, scale)} FROM usual "
+                f"WHERE {where} GROUP BY _start ORDER BY _start"
             ).fetchall()
             found = {start: number(total) for start, total in rows if start is not None}
             return [found.get(start, 0.0) for start in starts]
@@ -405,8 +405,8 @@ def trends(job: Job, schema: Schema, cleaned: Sequence[Cleaned], outliers: Outli
 
 def largest(db: duckdb.DuckDBPyConnection, column: str, measure: str, scale: int) -> list[str]:
     rows = db.execute(
-        f"SELECT {column}, {exact(measure, scale)} AS total FROM usual WHERE {column} IS NOT NULL "
-        f"GROUP BY {column} ORDER BY total DESC NULLS LAST, {column} LIMIT {GROUPS_TRACED}"
+        f"SELECT {column}, {exact(measure, scale)} AS _total FROM usual WHERE {column} IS NOT NULL "
+        f"GROUP BY {column} ORDER BY _total DESC NULLS LAST, {column} LIMIT {GROUPS_TRACED}"
     ).fetchall()
     return [str(value) for value, _ in rows]
 
@@ -461,8 +461,8 @@ def breakdown(
         measure, scale = measured(db, schema)
         g = duck.name(by)
         rows = db.execute(
-            f"SELECT {g} AS value, count({measure}), {exact(measure, scale)} AS total FROM usual "
-            "GROUP BY value ORDER BY total DESC NULLS LAST, value"
+            f"SELECT {g} AS _value, count({measure}), {exact(measure, scale)} AS _total FROM usual "
+            "GROUP BY _value ORDER BY _total DESC NULLS LAST, _value"
         ).fetchall()
         spread = quantiles(db, measure, QUANTILES, g, "usual")
         outside = dict(

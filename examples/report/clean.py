@@ -23,15 +23,18 @@ CONFLICT = "a second row of the same key, with other values"
 def clean(job: Job, schema: Schema, part: Part, memory_mb: int) -> Cleaned:
     """One part: typed, its repairs counted, its bad rows apart."""
     with duck.opened(memory_mb, job.parts) as db:
+        db.execute(duck.MACROS)
         db.execute(f"CREATE TEMP VIEW raw AS FROM read_parquet({duck.text(job.parts / part.file)})")
         db.execute(f"CREATE TEMP TABLE cells AS {cells_query(schema, part.source)}")
         db.execute(f"CREATE TEMP TABLE judged AS {judged_query(schema, part.source)}")
         columns = ", ".join(duck.name(column.name) for column in schema.columns)
-        kept = duck.write(db, f"SELECT source, line, {columns} FROM judged WHERE reason IS NULL", job.parts)
-        dropped, reasons = write_dropped(db, "judged WHERE reason IS NOT NULL", job.parts)
+        kept = duck.write(
+            db, f"SELECT _source, _line, {columns} FROM judged WHERE _reason IS NULL", job.parts
+        )
+        dropped, reasons = write_dropped(db, "judged WHERE _reason IS NOT NULL", job.parts)
         return Cleaned(
             id=part.id,
-            kept=count(db, "judged WHERE reason IS NULL"),
+            kept=count(db, "judged WHERE _reason IS NULL"),
             file=kept,
             dropped_file=dropped,
             dropped=reasons,
@@ -45,7 +48,7 @@ def cells_query(schema: Schema, source: int) -> str:
         f"{duck.name(one.name)} AS {raw(one)}, filled(tidy({duck.name(one.name)})) AS {duck.name(one.name)}"
         for one in schema.columns
     )
-    return f"SELECT {source} AS source, _line AS line, _refused AS refused, _text AS refused_text, {tidied} FROM raw"
+    return f"SELECT {source} AS _source, _line, _refused, _text, {tidied} FROM raw"
 
 
 def raw(column: Column) -> str:
@@ -62,14 +65,12 @@ def judged_query(schema: Schema, source: int) -> str:
         f"{typed_cell(one, source)} AS {duck.name(one.name)}, {duck.name(one.name)} AS {tidied(one)}, {raw(one)}"
         for one in schema.columns
     )
-    inner = f"SELECT source, line, refused, refused_text, {typed} FROM cells"
+    inner = f"SELECT _source, _line, _refused, _text, {typed} FROM cells"
     cases, values = [], []
     for when, why, value in reasons_to_drop(schema, source):
         cases.append(f"WHEN {when} THEN {why}")
         values.append(f"WHEN {when} THEN {value}")
-    return (
-        f"SELECT *, CASE {' '.join(cases)} END AS reason, CASE {' '.join(values)} END AS value FROM ({inner})"
-    )
+    return f"SELECT *, CASE {' '.join(cases)} END AS _reason, CASE {' '.join(values)} END AS _value FROM ({inner})"
 
 
 def typed_cell(column: Column, source: int) -> str:
@@ -88,7 +89,7 @@ def typed_cell(column: Column, source: int) -> str:
 
 def reasons_to_drop(schema: Schema, source: int) -> Iterator[tuple[str, str, str]]:
     """When, why, and the text that shows it, in the order in which they are asked."""
-    yield "refused IS NOT NULL", "'not a row: ' || refused", "refused_text"
+    yield "_refused IS NOT NULL", "'not a row: ' || _refused", "_text"
     for column in schema.columns:
         if not column.required:
             continue
@@ -109,14 +110,13 @@ def reasons_to_drop(schema: Schema, source: int) -> Iterator[tuple[str, str, str
 
 def repairs(db: duckdb.DuckDBPyConnection, schema: Schema) -> Iterator[Repair]:
     """What was mended in the rows that were kept, by column and kind."""
-    for column in schema.columns:
-        checks = dict(mendings(column))
-        counted = ", ".join(f"count(*) FILTER ({check})" for check in checks.values())
-        row = db.execute(f"SELECT {counted} FROM judged WHERE reason IS NULL").fetchone()
-        assert row is not None
-        yield from (
-            Repair(column.name, what, int(cells)) for what, cells in zip(checks, row, strict=True) if cells
-        )
+    checks = [(column.name, what, check) for column in schema.columns for what, check in mendings(column)]
+    counted = ", ".join(f"count(*) FILTER ({check})" for _, _, check in checks)
+    row = db.execute(f"SELECT {counted} FROM judged WHERE _reason IS NULL").fetchone()
+    assert row is not None
+    for (column, what, _), cells in zip(checks, row, strict=True):
+        if cells:
+            yield Repair(column, what, int(cells))
 
 
 def mendings(column: Column) -> Iterator[tuple[str, str]]:
@@ -136,7 +136,10 @@ def mendings(column: Column) -> Iterator[tuple[str, str]]:
 
 def write_dropped(db: duckdb.DuckDBPyConnection, rows: str, folder: Path) -> tuple[str, tuple[Dropped, ...]]:
     """The dropped rows as a file, and what there is to say of them."""
-    query = f"SELECT source, line, reason, left(value, 200) AS value FROM {rows} ORDER BY source, line"
+    query = (
+        "SELECT _source AS source, _line AS line, _reason AS reason, left(_value, 200) AS value "
+        f"FROM {rows} ORDER BY _source, _line"
+    )
     file = duck.write(db, query, folder)
     db.execute(f"CREATE OR REPLACE TEMP VIEW dropped AS FROM read_parquet({duck.text(folder / file)})")
     counted = db.execute("SELECT reason, count(*) FROM dropped GROUP BY reason ORDER BY reason").fetchall()
@@ -157,37 +160,37 @@ def unique(job: Job, schema: Schema, cleaned: Sequence[Cleaned], bucket: int, bu
     key = ", ".join([duck.name(column) for column in schema.key] or names)
     files = duck.texts(job.parts / one.file for one in cleaned)
     content = f"md5(concat_ws(chr(31), {', '.join(f'coalesce({x}::VARCHAR, chr(30))' for x in names)}))"
+    telling = [duck.name(column) for column in schema.key] or names[:3]
+    shown = f"concat_ws(' · ', {', '.join(f'{x}::VARCHAR' for x in telling)})"
     with duck.opened(job.memory_mb, job.parts) as db:
         where = f"WHERE hash({key}) % {buckets} = {bucket}" if buckets > 1 else ""
+        db.execute(f"CREATE TEMP VIEW rows AS FROM read_parquet({files}) {where}")
         db.execute(
             f"""
             CREATE TEMP TABLE numbered AS
-            SELECT source, line, row_number() OVER same AS n, first_value(content) OVER same = content AS equal
-            FROM (SELECT *, {content} AS content FROM read_parquet({files}) {where})
-            WINDOW same AS (PARTITION BY {key} ORDER BY source, line)
+            SELECT _source, _line, row_number() OVER same AS _n, first_value(_content) OVER same = _content AS _equal
+            FROM (SELECT *, {content} AS _content FROM rows)
+            WINDOW same AS (PARTITION BY {key} ORDER BY _source, _line)
             """
         )
         kept = duck.write(
             db,
-            f"SELECT source, line, {', '.join(names)} FROM (FROM read_parquet({files}) {where}) AS one "
-            "SEMI JOIN (FROM numbered WHERE n = 1) AS first USING (source, line) ORDER BY source, line",
+            f"SELECT _source, _line, {', '.join(names)} FROM rows "
+            "SEMI JOIN (FROM numbered WHERE _n = 1) AS first USING (_source, _line) ORDER BY _source, _line",
             job.parts,
         )
-        telling = [duck.name(column) for column in schema.key] or names[:3]
-        shown = f"concat_ws(' · ', {', '.join(f'{x}::VARCHAR' for x in telling)})"
         gone, reasons = write_dropped(
             db,
-            f"(SELECT source, line, CASE WHEN equal THEN '{DUPLICATE}' ELSE '{CONFLICT}' END AS reason, "
-            f"{shown} AS value FROM read_parquet({files}) SEMI JOIN (FROM numbered WHERE n > 1) AS more "
-            "USING (source, line) JOIN numbered USING (source, line))",
+            f"(SELECT _source, _line, CASE WHEN _equal THEN '{DUPLICATE}' ELSE '{CONFLICT}' END AS _reason, "
+            f"{shown} AS _value FROM rows JOIN (FROM numbered WHERE _n > 1) AS more USING (_source, _line))",
             job.parts,
         )
         kept_by_source = db.execute(
-            "SELECT source, count(*) FROM numbered WHERE n = 1 GROUP BY source ORDER BY source"
+            "SELECT _source, count(*) FROM numbered WHERE _n = 1 GROUP BY _source ORDER BY _source"
         ).fetchall()
         return Cleaned(
             id=f"{bucket + 1} of {buckets}",
-            kept=count(db, "numbered WHERE n = 1"),
+            kept=count(db, "numbered WHERE _n = 1"),
             file=kept,
             dropped_file=gone,
             dropped=reasons,

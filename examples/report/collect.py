@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -27,7 +29,7 @@ def collect(job: Job, source: Source, cursor: Cursor | None) -> Part:
         db.execute(f"CREATE TEMP VIEW texts AS FROM {reading(texts, source)}")
         file = duck.write(db, "FROM texts", job.parts)
         db.execute(f"CREATE TEMP VIEW part AS FROM read_parquet({duck.text(job.parts / file)})")
-        tallies = {column: tally(db, column) for column in source.columns}
+        tallies = tally(db, source.columns)
     line = cursor.line if cursor else 0
     return Part(
         id=f"{source.number}@{line}",
@@ -62,35 +64,41 @@ def reading(path: Path, source: Source) -> str:
     )
 
 
-def tally(db: duckdb.DuckDBPyConnection, column: str) -> Tally:
-    """What the cells of one column look like."""
-    x = duck.name(column)
-    row = db.execute(
-        f"""
-        WITH cells AS (SELECT filled(tidy({x})) AS x FROM part WHERE _refused IS NULL)
-        SELECT count(x),
-               count(*) FILTER (as_number(x) IS NOT NULL),
-               count(*) FILTER (is_time(x)),
-               count(*) FILTER (is_slashed_time(x) AND first_figure(x) > 12),
-               count(*) FILTER (is_slashed_time(x) AND second_figure(x) > 12),
-               coalesce(max(length(x)), 0)
-        FROM cells
-        """
-    ).fetchone()
+def tally(db: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> dict[str, Tally]:
+    """What the cells of each column look like."""
+    db.execute(duck.MACROS)
+    tidied = ", ".join(f"filled(tidy({duck.name(one)})) AS {duck.name(one)}" for one in columns)
+    db.execute(f"CREATE TEMP TABLE tidied AS SELECT {tidied} FROM part WHERE _refused IS NULL")
+    counted = ", ".join(f"{{{', '.join(counts(duck.name(one)))}}}" for one in columns)
+    row = db.execute(f"SELECT {counted} FROM tidied").fetchone()
     assert row is not None
-    filled, numbers, times, day_first, month_first, longest = (int(figure) for figure in row)
-    values = None
-    if (longest <= CATEGORY_LENGTH and max(numbers, times) < filled) or not filled:
-        values = values_of(db, x)
-    return Tally(filled, numbers, times, day_first, month_first, values)
+    found = dict(zip(columns, row, strict=True))
+    return {one: tally_of(found[one], partial(values_of, db, duck.name(one))) for one in columns}
+
+
+def counts(x: str) -> Iterator[str]:
+    """How many cells there are of each kind, as the fields of a struct."""
+    yield f"'filled': count({x})"
+    yield f"'numbers': count(*) FILTER (is_number({x}))"
+    yield f"'times': count(*) FILTER (is_time({x}))"
+    yield f"'day_first': count(*) FILTER (is_day_first({x}))"
+    yield f"'month_first': count(*) FILTER (is_month_first({x}))"
+    yield f"'longest': coalesce(max(length({x})), 0)"
+
+
+def tally_of(found: Mapping[str, int], values: Callable[[], dict[str, int] | None]) -> Tally:
+    """The tally of one column. What is mostly numbers or times is no category, and its values are not listed."""
+    plain = {name: int(found[name]) for name in ("filled", "numbers", "times", "day_first", "month_first")}
+    may_be = found["longest"] <= CATEGORY_LENGTH and max(found["numbers"], found["times"]) < found["filled"]
+    return Tally(**plain, values=values() if may_be or not found["filled"] else None)
 
 
 def values_of(db: duckdb.DuckDBPyConnection, column: str) -> dict[str, int] | None:
     """The different values and how often each stands there; None when they are too many to be categories."""
     rows = db.execute(
         f"""
-        SELECT filled(tidy({column})) AS x, count(*) FROM part WHERE x IS NOT NULL AND _refused IS NULL
-        GROUP BY x ORDER BY x LIMIT {4 * VALUES_KEPT + 1}
+        SELECT {column}, count(*) FROM tidied WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY {column}
+        LIMIT {4 * VALUES_KEPT + 1}
         """
     ).fetchall()
     return {str(value): int(count) for value, count in rows} if len(rows) <= 4 * VALUES_KEPT else None

@@ -22,7 +22,7 @@ MACROS = Path(__file__).with_name("macros.sql").read_text(encoding="utf-8")
 
 @contextmanager
 def opened(memory_mb: int, scratch: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database under a memory limit, with the macros that say what a cell means."""
+    """A database under a memory limit."""
     with tempfile.TemporaryDirectory(prefix="duck-", dir=scratch, ignore_cleanup_errors=True) as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": 1,
@@ -33,7 +33,6 @@ def opened(memory_mb: int, scratch: Path | None = None) -> Iterator[duckdb.DuckD
         }
         db = duckdb.connect(":memory:", config=settings)
         try:
-            db.execute(MACROS)
             yield db
         finally:
             db.close()

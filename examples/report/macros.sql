@@ -18,6 +18,13 @@ CREATE TEMP MACRO is_plain_number(x) AS
 -- A currency before or behind does not belong to the number.
 CREATE TEMP MACRO bare(x) AS regexp_replace(x, '[ $€£]|EUR|USD|GBP', '', 'g');
 
+-- Any of the ways below, in one look: a tally asks this of every cell.
+CREATE TEMP MACRO is_number(x) AS
+    regexp_full_match(
+        bare(x),
+        '[-+]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?|[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?|[0-9]{1,3}(\.[0-9]{3})+,[0-9]+|[0-9]+,[0-9]+)'
+    );
+
 -- 1,234.50   1.234,50   12,5.   After a single comma three digits are thousands.
 CREATE TEMP MACRO as_number(x) AS
     CASE
@@ -50,6 +57,11 @@ CREATE TEMP MACRO is_dotted_time(x) AS
     regexp_full_match(x, '[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4}( [0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)?');
 CREATE TEMP MACRO is_slashed_time(x) AS
     regexp_full_match(x, '[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}( [0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)?');
+-- What can only be a day stands first, or second.
+CREATE TEMP MACRO is_day_first(x) AS
+    regexp_matches(x, '^(1[3-9]|[2-9][0-9])/[0-9]{1,2}/[0-9]{4}( [0-9:]{4,8})?$');
+CREATE TEMP MACRO is_month_first(x) AS
+    regexp_matches(x, '^[0-9]{1,2}/(1[3-9]|[2-9][0-9])/[0-9]{4}( [0-9:]{4,8})?$');
 CREATE TEMP MACRO first_figure(x) AS try_cast(regexp_extract(x, '^([0-9]{1,2})/', 1) AS INTEGER);
 CREATE TEMP MACRO second_figure(x) AS try_cast(regexp_extract(x, '^[0-9]{1,2}/([0-9]{1,2})/', 1) AS INTEGER);
 CREATE TEMP MACRO day_first_time(x) AS

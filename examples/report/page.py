@@ -86,6 +86,15 @@ def table(heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], kind:
     return f'<div class="scroll"><table{class_of(kind)}>{inside}</table></div>'
 
 
+def figure(value: float, unit: str) -> str:
+    """A figure as HTML: a unit is somebody's text."""
+    return escape(words.figure(value, unit))
+
+
+def exactly(value: float, unit: str) -> str:
+    return escape(words.exactly(value, unit))
+
+
 def class_of(name: str) -> str:
     return f' class="{name}"' if name else ""
 
@@ -176,9 +185,7 @@ def group_row(
 ) -> list[str]:
     length = max(0.5, 100 * abs(group.total) / largest)
     name = escape(group.value) if group.value is not None else "<em>nothing</em>"
-    bar = (
-        f'<div class="hbar"><i style="width:{length:.1f}%"></i><b>{words.figure(group.total, unit)}</b></div>'
-    )
+    bar = f'<div class="hbar"><i style="width:{length:.1f}%"></i><b>{figure(group.total, unit)}</b></div>'
     course = charts.sparkline(series.totals, series.shift.index if series.shift else None) if series else ""
     if series and series.shift:
         course += f'<small class="shift">{words.change(series.shift.share)}</small>'
@@ -189,7 +196,7 @@ def group_row(
         bar,
         words.percent(group.total / total) if total else "",
         f"{group.rows:,}",
-        words.figure(group.mean, unit),
+        figure(group.mean, unit),
         course,
         charts.spread(group, *reach),
     ]
@@ -243,8 +250,8 @@ def distributions(report: Report) -> str:
 def spread_in_words(profile: Profile, unit: str) -> str:
     low, quarter, _, three, high = profile.quantiles
     return (
-        f"Half lie between {words.figure(quarter, unit)} and {words.figure(three, unit)}, nine in ten between "
-        f"{words.figure(low, unit)} and {words.figure(high, unit)}."
+        f"Half lie between {figure(quarter, unit)} and {figure(three, unit)}, nine in ten between "
+        f"{figure(low, unit)} and {figure(high, unit)}."
     )
 
 
@@ -267,8 +274,8 @@ def outlier_table(report: Report, found: Outliers, main: bool) -> str:
     ]
     rows = [
         [
-            words.exactly(one.value, unit),
-            words.figure(one.usual, unit),
+            exactly(one.value, unit),
+            figure(one.usual, unit),
             escape(place_of(report.sources, one.source, one.line)),
             escape(" · ".join(one.cells.values())),
         ]
@@ -278,7 +285,7 @@ def outlier_table(report: Report, found: Outliers, main: bool) -> str:
     how = "by ratio" if found.logarithmic else "by difference"
     lead = (
         f"{words.many(found.rows, 'row')} more than five deviations from the median {than}, measured {how}; "
-        f"together {words.figure(found.total, unit)}. "
+        f"together {figure(found.total, unit)}. "
         + ("They are set aside from the figures above. " if main else "")
         + (f"The {len(rows)} farthest:" if found.rows > len(rows) else "")
     )

@@ -32,6 +32,7 @@ def round_figure(value: float, unit: str = "") -> str:
 
 
 def counting(value: float) -> str:
+    value = float(f"{value:.3g}")
     if value == 0:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))

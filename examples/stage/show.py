@@ -63,7 +63,8 @@ class Show:
     def perform(self) -> None:
         """Run the agent to its end, through every kill."""
         watcher = self.stage.shell.watch(RUN)
-        threading.Thread(target=self.read, args=(watcher,), daemon=True).start()
+        reader = threading.Thread(target=self.read, args=(watcher,), daemon=True)
+        reader.start()
         worker = self.new_worker()
         try:
             with self.screen.live():
@@ -76,12 +77,14 @@ class Show:
         finally:
             watcher.kill()
             watcher.wait()
+            reader.join()
             leave(worker)
 
     def read(self, watcher: subprocess.Popen[str]) -> None:
         assert watcher.stdout is not None
-        for line in watcher.stdout:
-            self.events.put(json.loads(line))
+        with watcher.stdout:
+            for line in watcher.stdout:
+                self.events.put(json.loads(line))
         self.events.put(None)
 
     def new_worker(self) -> subprocess.Popen[bytes]:

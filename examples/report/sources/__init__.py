@@ -82,10 +82,10 @@ def read(source: Source, cursor: Cursor | None, limit_bytes: int) -> Chunk:
 
 
 def tidy_names(columns: list[str]) -> tuple[str, ...]:
-    """Names as the report uses them: small letters, one word each, all different."""
+    """Names as the report uses them: small letters, one word each, all different; `_` begins only those of our own."""
     names: list[str] = []
     for number, column in enumerate(columns, 1):
-        plain = "_".join(column.strip().lower().split()) or f"column_{number}"
+        plain = "_".join(column.strip().lower().split()).lstrip("_") or f"column_{number}"
         while plain in names:
             plain += "_again"
         names.append(plain)
