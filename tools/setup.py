@@ -145,7 +145,7 @@ def cache_is_writable(environment: dict[str, str]) -> bool:
 
 
 def install_with_uv(environment: dict[str, str]) -> bool:
-    say("installing the locked packages (260 MB on disk)")
+    say("installing the locked packages (340 MB on disk)")
     uv = (VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON)
     try:
         run(*uv, "--require-hashes", "--only-binary", ":all:", "-r", LOCK, env=environment)

@@ -44,6 +44,7 @@ SKEWED = 3.0  # the 95th percentile over the median: what is counted in ratios, 
 GROUPS_SHOWN, GROUPS_TRACED = 12, 6
 BINS = 40
 COMMON = 5
+WEEKS_FOR_A_RHYTHM = 4
 
 
 @contextmanager
@@ -495,7 +496,9 @@ def rhythm(job: Job, schema: Schema, cleaned: Sequence[Cleaned], outliers: Outli
             f"WHERE {time} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"
         ).fetchall()
         found = tuple((int(day), int(hour), int(n), number(total)) for day, hour, n, total in rows)
-        return Rhythm(found, len({hour for _, hour, _, _ in found}) > 1)
+        first, last = one(db, f"SELECT min({time}), max({time}) FROM usual")
+        days = (last - first).days if isinstance(first, datetime) and isinstance(last, datetime) else 0
+        return Rhythm(found, len({hour for _, hour, _, _ in found}) > 1, days >= WEEKS_FOR_A_RHYTHM * 7)
 
 
 def relations(

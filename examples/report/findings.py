@@ -13,6 +13,8 @@ Tone = Literal["plain", "rise", "fall", "warn", "good"]
 SHIFTS_TOLD = 2
 SAME_EVENT = 2  # periods: shifts as near as that are one event, seen in several groups
 MUCH_DROPPED = 0.05
+SMALL = 0.001
+PERIODS_FOR_A_TREND = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,40 +53,34 @@ def findings(report: Report) -> list[Finding]:
 
 def volume(report: Report) -> Iterator[Finding]:
     totals, unit = report.analysis.totals, report.brief.unit
-    when = (
-        f" between {words.day(totals.first)} and {words.day(totals.last)}"
-        if totals.first and totals.last
-        else ""
-    )
+    when = f" {words.span(totals.first, totals.last)}" if totals.first and totals.last else ""
+    rows = words.many(totals.rows, "row")
     if not report.schema.measures:
-        yield Finding("plain", words.many(totals.rows, "row"), f"{words.many(totals.rows, 'row')}{when}.")
+        yield Finding("plain", rows, f"{rows}{when}.")
         return
-    name = measure(report)
     yield Finding(
         "plain",
         f"{words.figure(totals.total, unit)} in all",
-        f"{words.title(name)} adds up to {words.exactly(totals.total, unit)} in "
-        f"{words.many(totals.rows, 'row')}{when}, {words.figure(totals.mean, unit)} on average.",
+        f"The total of {measure(report)} is {words.exactly(totals.total, unit)}, in {rows}{when}; "
+        f"the average is {words.figure(totals.mean, unit)}.",
     )
 
 
 def direction(report: Report) -> Iterator[Finding]:
     """The trend of the whole."""
     trends = report.analysis.trends
-    if trends is None or trends.whole.growth is None or len(trends.starts) < 6:
+    if trends is None or trends.whole.growth is None or len(trends.starts) < PERIODS_FOR_A_TREND:
         return
-    whole, name = trends.whole, words.title(measure(report))
-    over = f"over {words.many(len(trends.starts), f'whole {trends.period}')}"
-    if not whole.clear:
-        yield Finding("plain", "No clear trend", f"{name} neither rises nor falls clearly {over}.")
+    growth, over = trends.whole.growth, f"over {words.many(len(trends.starts), f'whole {trends.period}')}"
+    total = f"The {words.EACH[trends.period]} total"
+    if not trends.whole.clear:
+        yield Finding("plain", "No clear trend", f"{total} neither rises nor falls clearly {over}.")
         return
-    growth = whole.growth
-    assert growth is not None
-    verb, tone = ("rises", "rise") if growth > 0 else ("falls", "fall")
+    rises = growth > 0
     yield Finding(
-        tone,  # type: ignore[arg-type]  # one of the two words above
+        "rise" if rises else "fall",
         f"{words.change(growth)} a month",
-        f"{name} {verb} by {words.percent(abs(growth))} of its average each month {over}.",
+        f"{total} {'rises' if rises else 'falls'} by {words.percent(abs(growth))} of its average each month, {over}.",
     )
 
 
@@ -102,13 +98,14 @@ def shifts(report: Report) -> Iterator[Finding]:
         if len(told) == SHIFTS_TOLD or any(abs(shift.index - other) <= SAME_EVENT for other in told):
             continue
         told.append(shift.index)
-        verb, tone = ("jumped", "rise") if shift.share > 0 else ("dropped", "fall")
+        rises = shift.share > 0
         yield Finding(
-            tone,  # type: ignore[arg-type]
+            "rise" if rises else "fall",
             f"{called(one, report)}: {words.change(shift.share)}",
-            f"{words.title(measure(report))}{of_group(one)} {verb} by {words.percent(abs(shift.share))} in "
-            f"{words.period(shift.at, trends.period)}, from {words.figure(shift.before, report.brief.unit)} to "
-            f"{words.figure(shift.after, report.brief.unit)} a {trends.period}, and stayed there.",
+            f"{where(one)} the {words.EACH[trends.period]} total {'jumped' if rises else 'dropped'} by "
+            f"{words.percent(abs(shift.share))} in {words.period(shift.at, trends.period)}, from "
+            f"{words.figure(shift.before, report.brief.unit)} to {words.figure(shift.after, report.brief.unit)}, "
+            "and stayed there.",
         )
 
 
@@ -116,8 +113,10 @@ def called(series: Series, report: Report) -> str:
     return series.group if series.group is not None else words.title(measure(report))
 
 
-def of_group(series: Series) -> str:
-    return f" of {words.label(series.by)} {series.group}" if series.by and series.group is not None else ""
+def where(series: Series) -> str:
+    return (
+        f"In {words.label(series.by)} {series.group}" if series.by and series.group is not None else "In all,"
+    )
 
 
 def shares(report: Report) -> Iterator[Finding]:
@@ -130,17 +129,18 @@ def shares(report: Report) -> Iterator[Finding]:
         first, last = groups[0], groups[-1]
         if first.total < 1.5 * total / (len(groups) + breakdown.others):
             continue
+        least = f", {last.value} {words.percent(last.total / total)}" if last.total >= SMALL * total else ""
         yield Finding(
             "plain",
             f"{first.value}: {words.percent(first.total / total)}",
             f"By {words.label(breakdown.by)}, {first.value} makes {words.percent(first.total / total)} of "
-            f"{measure(report)}, {last.value} {words.percent(last.total / total)}.",
+            f"{measure(report)}{least}.",
         )
 
 
 def rhythm(report: Report) -> Iterator[Finding]:
     """The best and the worst weekday, when they differ."""
-    if report.analysis.rhythm is None:
+    if report.analysis.rhythm is None or not report.analysis.rhythm.weeks:
         return
     days = [0.0] * 7
     for weekday, _, _, total in report.analysis.rhythm.rows:
@@ -151,7 +151,7 @@ def rhythm(report: Report) -> Iterator[Finding]:
     high, low = words.WEEKDAYS[days.index(best)], words.WEEKDAYS[days.index(worst)]
     yield Finding(
         "plain",
-        f"{high}s are best",
+        f"Most on {high}s",
         f"{high} is the strongest weekday with {words.percent(best / sum(days))} of {measure(report)}; "
         f"{low} the weakest with {words.percent(worst / sum(days))}.",
     )

@@ -346,6 +346,7 @@ class Rhythm:
 
     rows: tuple[tuple[int, int, int, float], ...]  # weekday, hour, rows, total
     hours: bool  # whether the times have any
+    weeks: bool  # whether there are enough to speak of weekdays
 
 
 @dataclass(frozen=True, slots=True)

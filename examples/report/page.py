@@ -56,7 +56,8 @@ def page(report: Report) -> str:
 
 def subtitle(report: Report) -> str:
     totals = report.analysis.totals
-    when = f"{words.day(totals.first)} – {words.day(totals.last)} · " if totals.first and totals.last else ""
+    days = list(dict.fromkeys(words.day(one) for one in (totals.first, totals.last) if one))
+    when = f"{' – '.join(days)} · " if days else ""
     return f"{when}{words.many(report.rows_kept, 'row')} from {words.many(len(report.sources), 'source')}"
 
 
@@ -109,7 +110,11 @@ def tiles(report: Report) -> str:
         figures.append(("", words.figure(totals.mean, unit), "on average a row"))
     figures.append(("", f"{totals.rows:,}", "rows in the figures"))
     trends = report.analysis.trends
-    if trends is not None and trends.whole.growth is not None and len(trends.starts) >= 6:
+    if (
+        trends is not None
+        and trends.whole.growth is not None
+        and len(trends.starts) >= findings.PERIODS_FOR_A_TREND
+    ):
         kind = ("rise" if trends.whole.growth > 0 else "fall") if trends.whole.clear else ""
         figures.append((kind, words.change(trends.whole.growth), "a month" if kind else "a month, not clear"))
     used = report.rows_kept / report.rows_read if report.rows_read else 0.0
@@ -150,15 +155,16 @@ def by_group(report: Report, found: Breakdown) -> str:
     if not found.groups:
         return ""
     unit, total = report.brief.unit, report.analysis.totals.total
+    trends = report.analysis.trends
     traced = {
         one.group: one
-        for one in (report.analysis.trends.groups if report.analysis.trends else ())
+        for one in (trends.groups if trends and len(trends.starts) > 1 else ())
         if one.by == found.by
     }
     largest = max(abs(group.total) for group in found.groups) or 1.0
     reach = reach_of(found, bool(report.analysis.outliers and report.analysis.outliers[0].logarithmic))
     rows = [group_row(group, traced.get(group.value), largest, total, reach, unit) for group in found.groups]
-    heads = [
+    heads: list[tuple[str, str]] = [
         (words.label(found.by), "name"),
         (findings.measure(report), "bars"),
         ("share", "figure"),
@@ -167,6 +173,11 @@ def by_group(report: Report, found: Breakdown) -> str:
         ("course", "picture"),
         ("half of the rows lie in the box", "picture optional"),
     ]
+    if not traced:
+        course = heads.index(("course", "picture"))
+        del heads[course]
+        for row in rows:
+            del row[course]
     more = f"{words.many(found.others, 'more value')} are not shown. " if found.others else ""
     shifted = any(one.shift for one in traced.values())
     more += "The upright line in a course is where its level changed at once." if shifted else ""
@@ -204,7 +215,7 @@ def group_row(
 
 def moments(report: Report) -> str:
     rhythm = report.analysis.rhythm
-    if rhythm is None or not rhythm.rows:
+    if rhythm is None or not rhythm.weeks:
         return ""
     name = words.title(findings.measure(report))
     lead = "The stronger the colour, the more." if rhythm.hours else ""
@@ -277,7 +288,7 @@ def outlier_table(report: Report, found: Outliers, main: bool) -> str:
             exactly(one.value, unit),
             figure(one.usual, unit),
             escape(place_of(report.sources, one.source, one.line)),
-            escape(" · ".join(one.cells.values())),
+            escape(" · ".join(map(words.short, one.cells.values()))),
         ]
         for one in found.listed
     ]
@@ -305,7 +316,8 @@ def quality(report: Report) -> str:
     bar = (
         f'<div class="stack" role="img" aria-label="{kept:,} of {read:,} rows kept">'
         f'<i class="kept" style="width:{100 * kept / read if read else 0:.2f}%"></i>'
-        f'<i class="gone" style="width:{100 * gone / read if read else 0:.2f}%"></i></div>'
+        + (f'<i class="gone" style="width:{100 * gone / read:.2f}%"></i>' if gone else "")
+        + "</div>"
         f'<p class="legend"><span class="key kept">{kept:,} rows kept</span>'
         f'<span class="key gone">{gone:,} dropped</span></p>'
     )
@@ -384,7 +396,7 @@ def content(profile: Profile, report: Report) -> str:
         return ", ".join(f"{value} ({count:,})" for value, count in profile.common)
     if profile.common:
         return ", ".join(value for value, _ in profile.common[:3]) + " …"
-    return f"{profile.least} to {profile.greatest}" if profile.least else ""
+    return f"{words.short(profile.least)} to {words.short(profile.greatest)}" if profile.least else ""
 
 
 def provenance(report: Report) -> str:

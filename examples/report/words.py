@@ -9,6 +9,7 @@ from examples.report.model import Period
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+EACH: dict[Period, str] = {"day": "daily", "week": "weekly", "month": "monthly"}
 SCALES = ((1e12, "tn"), (1e9, "bn"), (1e6, "m"), (1e3, "k"))
 NARROW = "\u202f"  # a narrow space that does not break: between a figure and its unit
 
@@ -60,7 +61,9 @@ def percent(share: float, digits: int | None = None) -> str:
     value = share * 100
     if digits is None:
         size = abs(value)
-        digits = 0 if size >= 9.95 or size == 0 else 1 if size >= 0.095 else 2 if size >= 0.0095 else 3
+        if 0 < size < 0.0095:
+            return f"under 0.01{NARROW}%"
+        digits = 0 if size >= 9.95 or size == 0 else 1 if size >= 0.095 else 2
     return signed(f"{value:.{digits}f}{NARROW}%")
 
 
@@ -85,6 +88,16 @@ def period(start: str, kind: Period) -> str:
     if kind == "month":
         return f"{MONTHS[when.month - 1]} {when.year}"
     return f"the week of {day(start)}" if kind == "week" else day(start)
+
+
+def span(first: str, last: str) -> str:
+    """`between 2 Jan 2023 and 29 Dec 2024`, or `on 2 Jan 2023`."""
+    return f"on {day(first)}" if day(first) == day(last) else f"between {day(first)} and {day(last)}"
+
+
+def short(text: str) -> str:
+    """A cell for a table: a hash is known by its beginning."""
+    return f"{text[:12]}…" if len(text) > 24 and text.isalnum() else text
 
 
 def size(count: int) -> str:

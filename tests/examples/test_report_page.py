@@ -91,9 +91,10 @@ def test_a_figure_has_three_digits_that_count(value: float, text: str) -> None:
 def test_units_percentages_and_sizes() -> None:
     assert words.figure(5, "€") == f"€{words.NARROW}5" and words.figure(5, "kg") == f"5{words.NARROW}kg"
     shown = [
-        words.percent(share).replace(words.NARROW, "") for share in (0, 0.5, 0.094, 0.0012, 0.00012, -0.55)
+        words.percent(share).replace(words.NARROW, "")
+        for share in (0, 0.5, 0.094, 0.0012, 0.00012, 0.000001, -0.55)
     ]
-    assert shown == ["0%", "50%", "9.4%", "0.1%", "0.01%", "−55%"]
+    assert shown == ["0%", "50%", "9.4%", "0.1%", "0.01%", "under 0.01%", "−55%"]
     assert words.change(0.021).startswith("+2.1") and words.change(-0.5).startswith("−50")
     assert words.exactly(1240312.5) == "1,240,312.50" and words.exactly(-3) == "−3"
     assert words.size(93_000_000) == f"88.7{words.NARROW}MB" and words.size(12) == f"12{words.NARROW}B"
