@@ -441,15 +441,17 @@ def series(
 ) -> Series:
     """A series with its trend and its shift."""
     found = trend.line(values)
+    shift = trend.shift(values, list(map(str, starts)))
+    slope, t = (shift.slope, shift.slope_t) if shift else (found.slope, found.t)
     return Series(
         by=by,
         group=group,
         totals=tuple(values),
         slope=found.slope,
         intercept=found.intercept,
-        growth=trend.growth(found, values, period),
-        clear=abs(found.t) >= trend.CLEAR_T,
-        shift=trend.shift(values, list(map(str, starts))),
+        growth=trend.growth(slope, values, period),
+        clear=abs(t) >= trend.CLEAR_T,
+        shift=shift,
     )
 
 

@@ -114,8 +114,10 @@ def over_time(
         )
         marks.append(f'<path class="line" d="{path(points)}"/>')
         if series.clear:
-            ends = [(x(n), y(series.intercept + series.slope * n)) for n in (0, len(values) - 1)]
-            marks.append(f'<path class="trend" d="{path(ends)}"/>')
+            marks += [
+                f'<path class="trend" d="{path([(x(n), y(value)) for n, value in ends])}"/>'
+                for ends in trend_ends(series)
+            ]
         if series.shift is not None:
             here = x(series.shift.index)
             anchor = "end" if here > width * 0.6 else "start"
@@ -125,6 +127,15 @@ def over_time(
         return height, "".join(marks)
 
     return draw
+
+
+def trend_ends(series: Series) -> list[list[tuple[int, float]]]:
+    """Where the trend begins and ends: one line, or one on each side of a shift."""
+    last, shift = len(series.totals) - 1, series.shift
+    if shift is None:
+        return [[(n, series.intercept + series.slope * n) for n in (0, last)]]
+    before = [(n, shift.before + shift.slope * (n - shift.index)) for n in (0, shift.index)]
+    return [before, [(n, shift.after + shift.slope * (n - shift.index)) for n in (shift.index, last)]]
 
 
 def value_axis(values: Sequence[float], y: Scale, left: float, right: float, unit: str) -> str:

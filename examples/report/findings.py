@@ -71,6 +71,7 @@ def direction(report: Report) -> Iterator[Finding]:
     trends = report.analysis.trends
     if trends is None or trends.whole.growth is None or len(trends.starts) < PERIODS_FOR_A_TREND:
         return
+    beside = ", beside the change of level" if trends.whole.shift else ""
     growth, over = trends.whole.growth, f"over {words.many(len(trends.starts), f'whole {trends.period}')}"
     total = f"The {words.EACH[trends.period]} total"
     if not trends.whole.clear:
@@ -80,7 +81,8 @@ def direction(report: Report) -> Iterator[Finding]:
     yield Finding(
         "rise" if rises else "fall",
         f"{words.change(growth)} a month",
-        f"{total} {'rises' if rises else 'falls'} by {words.percent(abs(growth))} of its average each month, {over}.",
+        f"{total} {'rises' if rises else 'falls'} by {words.percent(abs(growth))} of its average each month, "
+        f"{over}{beside}.",
     )
 
 

@@ -293,6 +293,8 @@ class Shift:
     before: float
     after: float
     share: float  # after ÷ before − 1
+    slope: float  # a period, on both sides of it
+    slope_t: float  # in standard errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +306,8 @@ class Series:
     totals: tuple[float, ...]  # one a period
     slope: float  # a period
     intercept: float
-    growth: float | None  # a month, as a share of the mean
-    clear: bool  # whether the trend stands out from the noise
+    growth: float | None  # a month, as a share of the mean, beside the shift if there is one
+    clear: bool  # whether that stands out from the noise
     shift: Shift | None
 
 

@@ -52,10 +52,10 @@ def ratio(size: float, error: float) -> float:
     return math.copysign(math.inf, size) if size else 0.0
 
 
-def growth(found: Line, values: Sequence[float], period: Period) -> float | None:
-    """The slope a month, as a share of the mean."""
+def growth(slope: float, values: Sequence[float], period: Period) -> float | None:
+    """A slope a month, as a share of the mean."""
     mean = math.fsum(values) / len(values) if values else 0.0
-    return found.slope * PERIODS_A_MONTH[period] / mean if mean else None
+    return slope * PERIODS_A_MONTH[period] / mean if mean else None
 
 
 def shift(values: Sequence[float], starts: Sequence[str]) -> Shift | None:
@@ -67,20 +67,39 @@ def shift(values: Sequence[float], starts: Sequence[str]) -> Shift | None:
     n = len(values)
     if n < 2 * EDGE:
         return None
-    best: tuple[float, int, float, float, float] | None = None
-    for place in range(EDGE, n - EDGE + 1):
-        step, squares, error, before = fitted(values, place)
-        if best is None or squares < best[0]:
-            best = (squares, place, step, error, before)
-    assert best is not None
-    _, place, step, error, before = best
-    if before <= 0 or abs(ratio(step, error)) < SHIFT_T or abs(step) < SHIFT_SHARE * before:
+    fits = ((place, fitted(values, place)) for place in range(EDGE, n - EDGE + 1))
+    place, best = min(fits, key=lambda fit: (fit[1].squares, fit[0]))
+    if (
+        best.before <= 0
+        or abs(ratio(best.step, best.error)) < SHIFT_T
+        or abs(best.step) < SHIFT_SHARE * best.before
+    ):
         return None
-    return Shift(starts[place], place, before, before + step, step / before)
+    return Shift(
+        at=starts[place],
+        index=place,
+        before=best.before,
+        after=best.before + best.step,
+        share=best.step / best.before,
+        slope=best.slope,
+        slope_t=ratio(best.slope, best.slope_error),
+    )
 
 
-def fitted(values: Sequence[float], place: int) -> tuple[float, float, float, float]:
-    """The step at a place beside a common trend: its size, the squares left, its error, and the level before it.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step at one place beside a common trend, and how much is left unexplained."""
+
+    step: float
+    error: float
+    before: float  # the level there without the step
+    slope: float
+    slope_error: float
+    squares: float
+
+
+def fitted(values: Sequence[float], place: int) -> Step:
+    """The step at a place beside a common trend, by least squares.
 
     Both sides are centred, which leaves the slope; the step is what then separates the two means.
     """
@@ -99,5 +118,11 @@ def fitted(values: Sequence[float], place: int) -> tuple[float, float, float, fl
     )
     variance = squares / max(1, len(values) - 3)
     apart = (middle_right - middle_left) ** 2 / spread
-    error = math.sqrt(variance * (1 / len(left) + 1 / len(right) + apart))
-    return step, squares, error, mean_left + slope * (place - middle_left)
+    return Step(
+        step=step,
+        error=math.sqrt(variance * (1 / len(left) + 1 / len(right) + apart)),
+        before=mean_left + slope * (place - middle_left),
+        slope=slope,
+        slope_error=math.sqrt(variance / spread),
+        squares=squares,
+    )

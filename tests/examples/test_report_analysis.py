@@ -46,6 +46,9 @@ def test_a_shift_is_found_where_it_is_beside_a_trend(place: int, step: float) ->
     found = trend.shift(values, STARTS)
     assert found is not None and found.index == place and found.at == STARTS[place]
     assert abs(found.after - found.before - step) < 8 and abs(found.before - 100 - 0.5 * place) < 6
+    assert (
+        abs(found.slope - 0.5) < 0.1 and found.slope_t > trend.CLEAR_T
+    )  # the trend is what is left beside it
 
 
 def test_what_is_exact_is_beyond_doubt_and_what_is_flat_is_nothing() -> None:
