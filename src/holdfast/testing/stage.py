@@ -15,7 +15,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,16 @@ class NotOver(AssertionError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Generic[R]):
+    """What two trials are compared by: the error or the value, the value as it is recorded, and the journal."""
+
+    error: Exception | None
+    value: R | None
+    payload: bytes | None
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial(Generic[R]):
     """What became of a run in virtual time. `took` is how long it was under way by its own clock, `commits` how many
     times something of it became durable, `steps` what is recorded."""
@@ -71,17 +81,14 @@ class Trial(Generic[R]):
     steps: tuple[StepView, ...]
     took: timedelta
     commits: int
-    error: Exception | None
-    value: R | None
-    payload: bytes | None
-    entries: tuple[Entry, ...]
+    ended: Ended[R] = field(repr=False)
 
     @property
     def result(self) -> R:
         """What the agent returned. Raises RunFailed, RunCancelled, or NotOver that says what the run waits for."""
-        if self.error is not None:
-            raise self.error
-        return cast("R", self.value)
+        if self.ended.error is not None:
+            raise self.ended.error
+        return cast("R", self.ended.value)
 
 
 class StageStore:
@@ -292,10 +299,12 @@ class Stage(Generic[R]):
             steps=tuple(await handle.steps()),
             took=timedelta(microseconds=round(self.loop.time() * 1e6)),
             commits=self.commits,
-            error=error,
-            value=value,
-            payload=run.result,
-            entries=tuple(await self._quiet.read_entries(handle.id)),
+            ended=Ended(
+                error=error,
+                value=value,
+                payload=run.result,
+                entries=tuple(await self._quiet.read_entries(handle.id)),
+            ),
         )
 
     # --- processes ------------------------------------------------------------------------------------------
