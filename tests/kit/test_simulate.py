@@ -136,6 +136,12 @@ def test_what_was_in_flight_in_a_dead_process_never_ends() -> None:
     assert left == ["b ended"]  # in the process that lived
 
 
+def test_crashes_count_as_crashes() -> None:
+    assert simulate(patient, 1, plan="1-,1-").run.attempts == 4
+    with pytest.raises(NotOver, match=r"\(poison\)"):
+        simulate(patient, 1, plan="1-,1-,1-").result  # noqa: B018
+
+
 def test_the_newest_checkpoint_can_be_found_corrupt() -> None:
     trial = simulate(patient, 4, plan="9+ save=always corrupt")
     assert trial.result == ["A0", "A1", "A2", "A3"]

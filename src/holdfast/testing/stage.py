@@ -233,6 +233,7 @@ class Stage(Generic[R]):
         self._news = asyncio.Event()
         self._sweep_now = asyncio.Event()
         self._begun = 0
+        self._closing = False
         self._stores: list[StageStore] = []
         self._quiet = SQLiteStore(self.path, clock=self.clock, inline=True)
         self._outside: asyncio.Task[None] | None = None
@@ -245,10 +246,11 @@ class Stage(Generic[R]):
 
     def close(self) -> None:
         """End what is left, the dead included: now their `finally` blocks run, and reach no store."""
+        self._closing = True
+        self.loop.failure = None
         self.loop.set_exception_handler(lambda loop, told: None)
         self.loop.run_until_complete(self._sever_all())
         self.loop.exhume()
-        self.loop.failure = None
         for _ in range(CLEAN_UP_ROUNDS):
             left = asyncio.all_tasks(self.loop)
             if not left:
@@ -326,7 +328,8 @@ class Stage(Generic[R]):
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - it belongs to who plays
-            self.loop.failure = self.loop.failure or error
+            if not self._closing:
+                self.loop.failure = self.loop.failure or error
 
     async def _work(self, process: Process, crash: Crash | None) -> None:
         store = StageStore(self, process, crash)

@@ -195,6 +195,6 @@ def _message(agent: AnyAgent, plan: Plan, complaints: Sequence[str]) -> str:
 
 
 def _again(plan: Plan) -> str:
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]  # without the phase
     again = f"pytest --crash-plan '{plan}' '{test}'" if test else f"{VARIABLE}='{plan}'"
     return f"to run just this one: {again}, or only={str(plan)!r}"
