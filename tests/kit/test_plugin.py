@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = """
 import holdfast
 from holdfast.testing import assert_survives_crashes
@@ -28,11 +30,11 @@ async def fickle(ctx: holdfast.Context) -> str:
 
 
 def test_careful():
-    assert assert_survives_crashes(careful, ["a", "b"]) == ["A", "B"]
+    assert assert_survives_crashes(careful, ["a", "b"], most=20) == ["A", "B"]
 
 
 def test_fickle(crash_test):
-    crash_test(fickle)
+    crash_test(fickle, most=20)
 
 
 def test_store(holdfast_store):
@@ -51,6 +53,7 @@ def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+@pytest.mark.timeout(180)  # three times a pytest of its own
 def test_a_test_fails_with_the_plan_that_repeats_just_its_crash(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(TESTS)
     all_of_it = pytest_in(tmp_path)

@@ -120,10 +120,46 @@ def test_a_crash_is_a_death_and_what_is_durable_is_not_done_again(plan: str) -> 
     assert sum(executed.values()) - 3 <= lost
 
 
+def test_what_was_in_flight_in_a_dead_process_never_ends() -> None:
+    async def slow(word: str) -> str:
+        if word == "b":
+            await asyncio.sleep(100)
+            left.append("b ended")
+        return word
+
+    @agent
+    async def crowded(ctx: Context) -> list[str]:
+        return await ctx.map(slow, ["a", "b"])
+
+    trial = simulate(crowded, plan="1+")
+    assert trial.result == ["a", "b"]
+    assert left == ["b ended"]  # in the process that lived
+
+
+def test_crashes_count_as_crashes() -> None:
+    assert simulate(patient, 1, plan="1-,1-").run.attempts == 4
+    with pytest.raises(NotOver, match=r"\(poison\)"):
+        simulate(patient, 1, plan="1-,1-,1-").result  # noqa: B018
+
+
 def test_the_newest_checkpoint_can_be_found_corrupt() -> None:
     trial = simulate(patient, 4, plan="9+ save=always corrupt")
     assert trial.result == ["A0", "A1", "A2", "A3"]
     assert set(executed.values()) == {1}
+
+
+def test_with_one_checkpoint_kept_a_corrupt_one_is_the_last() -> None:
+    @agent(keep=1)
+    async def sparing(ctx: Context) -> int:
+        state = ctx.restore(Work)
+        while state.done < 4:
+            await ctx.step(act, f"a{state.done}")
+            state.done += 1
+            await ctx.checkpoint(state)
+        return state.done
+
+    with pytest.raises(NotOver, match=r"\(checkpoint_lost\)"):
+        simulate(sparing, plan="5+ save=always corrupt").result  # noqa: B018
 
 
 def test_a_seed_is_one_order_of_what_is_concurrent() -> None:
@@ -134,7 +170,7 @@ def test_a_seed_is_one_order_of_what_is_concurrent() -> None:
     def order(plan: str) -> tuple[str, ...]:
         trial = simulate(crowded, plan=plan)
         assert trial.result == [f"W{n}" for n in range(6)]
-        return tuple(entry.identity.scope for entry in trial.entries)
+        return tuple(entry.identity.scope for entry in trial.ended.entries)
 
     assert order("seed=1") == order("seed=1")
     assert len({order(f"seed={seed}") for seed in range(10)}) > 5
@@ -203,19 +239,26 @@ def test_threads_and_child_processes_are_real_and_time_waits_for_them() -> None:
         out, _ = await process.communicate()
         return out.decode().strip()
 
+    async def silent() -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "import time; time.sleep(1.2)", stdout=asyncio.subprocess.DEVNULL
+        )
+        return await process.wait()
+
     async def hop() -> str:
         return await asyncio.to_thread(slow, "hop")
 
     @agent
-    async def working(ctx: Context) -> list[str]:
+    async def working(ctx: Context) -> list[object]:
         return [
             await ctx.step(slow, "a", timeout="10m"),
             await ctx.step(child, timeout="10m"),
+            await ctx.step(silent, timeout="10m"),
             await ctx.step(hop, timeout="10m"),
         ]
 
     trial = simulate(working)
-    assert trial.result == ["A", "from a child", "HOP"]
+    assert trial.result == ["A", "from a child", 0, "HOP"]
     assert trial.took < timedelta(minutes=1)
 
 

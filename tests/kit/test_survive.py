@@ -196,6 +196,12 @@ def test_every_crash_is_tried_while_they_fit_and_a_fixed_sample_beyond() -> None
     assert any(plan.corrupt for plan in every)
     assert {plan.save for plan in every} == {None, "always", "never"}
     assert any(len(plan.crashes) == 2 for plan in every)
+    pairs = [
+        plan.crashes
+        for plan in planning.plans(3, 500, checkpoints=False, spare=False)
+        if len(plan.crashes) == 2
+    ]
+    assert len(pairs) == len(set(pairs)) == 24  # of a short run every pair that can come about
     few = planning.plans(1_000, 50, checkpoints=True, spare=True)
     assert len(few) == 50
     assert few == planning.plans(1_000, 50, checkpoints=True, spare=True)

@@ -13,6 +13,7 @@ from typing import assert_type
 
 import holdfast
 from holdfast import Client, Context, Every, RetryPolicy, RunHandle, Worker, agent, open_store
+from holdfast.testing import Replay, Trial, assert_survives_crashes, replay, simulate
 
 
 @dataclass
@@ -162,3 +163,25 @@ async def plan(client: Client) -> None:
     assert_type((await client.schedules.add(schedule)).paused, bool)
     assert_type((await client.schedules.run_now("nightly")).run, "str | None")
     holdfast.Schedule("s", bare, overlap="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- testing --------------------------------------------------------------------------------------------------
+
+
+async def outsider(handle: RunHandle[Report]) -> None:
+    await handle.signal("go")
+
+
+async def stranger(handle: RunHandle[bytes]) -> None: ...
+
+
+def trials_are_typed() -> None:
+    trial = simulate(bare, Path("x"), 2, outside=outsider, plan="1+")
+    assert_type(trial, Trial[Report])
+    assert_type(trial.result, Report)
+    assert_type(
+        assert_survives_crashes(bare, Path("x"), 2, same=lambda one, two: one.lines == two.lines), Report
+    )
+    assert_type(replay("r", bare), Replay)
+    simulate(bare, "x", 2)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    simulate(bare, Path("x"), 2, outside=stranger)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -17,6 +17,7 @@ _SHUFFLES: Final = 8
 _SAVINGS: Final = 4
 _CORRUPTIONS: Final = 8
 _PAIRS: Final = 40
+_FEW: Final = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -115,7 +116,13 @@ def _others(points: list[Crash], chance: random.Random, *, checkpoints: bool, sp
         if spare:
             hit = chance.sample(points, min(_CORRUPTIONS, len(points)))
             found += [Plan(crashes=(point,), save="always", corrupt=True) for point in sorted(hit)]
-    for one in chance.choices(points, k=_PAIRS):
-        second = [two for two in points if one.at + two.at <= points[-1].at + 1]
-        found.append(Plan(crashes=(one, chance.choice(second))))
+    found += [Plan(crashes=pair) for pair in _pairs(points, chance)]
     return list(dict.fromkeys(found))
+
+
+def _pairs(points: list[Crash], chance: random.Random) -> list[tuple[Crash, Crash]]:
+    """Two crashes of which the second can still come about: all of them, or a sample."""
+    last = points[-1].at
+    firsts = points if len(points) <= _FEW else chance.sample(points, _FEW)
+    pairs = [(one, two) for one in firsts for two in points if one.at + two.at <= last + 1]
+    return pairs if len(pairs) <= _PAIRS else sorted(chance.sample(pairs, _PAIRS))

@@ -15,7 +15,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,16 @@ class NotOver(AssertionError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Generic[R]):
+    """What two trials are compared by: the error or the value, the value as it is recorded, and the journal."""
+
+    error: Exception | None
+    value: R | None
+    payload: bytes | None
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial(Generic[R]):
     """What became of a run in virtual time. `took` is how long it was under way by its own clock, `commits` how many
     times something of it became durable, `steps` what is recorded."""
@@ -71,17 +81,14 @@ class Trial(Generic[R]):
     steps: tuple[StepView, ...]
     took: timedelta
     commits: int
-    error: Exception | None
-    value: R | None
-    payload: bytes | None
-    entries: tuple[Entry, ...]
+    ended: Ended[R] = field(repr=False)
 
     @property
     def result(self) -> R:
         """What the agent returned. Raises RunFailed, RunCancelled, or NotOver that says what the run waits for."""
-        if self.error is not None:
-            raise self.error
-        return cast("R", self.value)
+        if self.ended.error is not None:
+            raise self.ended.error
+        return cast("R", self.ended.value)
 
 
 class StageStore:
@@ -226,6 +233,7 @@ class Stage(Generic[R]):
         self._news = asyncio.Event()
         self._sweep_now = asyncio.Event()
         self._begun = 0
+        self._closing = False
         self._stores: list[StageStore] = []
         self._quiet = SQLiteStore(self.path, clock=self.clock, inline=True)
         self._outside: asyncio.Task[None] | None = None
@@ -238,10 +246,11 @@ class Stage(Generic[R]):
 
     def close(self) -> None:
         """End what is left, the dead included: now their `finally` blocks run, and reach no store."""
+        self._closing = True
+        self.loop.failure = None
         self.loop.set_exception_handler(lambda loop, told: None)
         self.loop.run_until_complete(self._sever_all())
         self.loop.exhume()
-        self.loop.failure = None
         for _ in range(CLEAN_UP_ROUNDS):
             left = asyncio.all_tasks(self.loop)
             if not left:
@@ -292,10 +301,12 @@ class Stage(Generic[R]):
             steps=tuple(await handle.steps()),
             took=timedelta(microseconds=round(self.loop.time() * 1e6)),
             commits=self.commits,
-            error=error,
-            value=value,
-            payload=run.result,
-            entries=tuple(await self._quiet.read_entries(handle.id)),
+            ended=Ended(
+                error=error,
+                value=value,
+                payload=run.result,
+                entries=tuple(await self._quiet.read_entries(handle.id)),
+            ),
         )
 
     # --- processes ------------------------------------------------------------------------------------------
@@ -317,7 +328,8 @@ class Stage(Generic[R]):
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - it belongs to who plays
-            self.loop.failure = self.loop.failure or error
+            if not self._closing:
+                self.loop.failure = self.loop.failure or error
 
     async def _work(self, process: Process, crash: Crash | None) -> None:
         store = StageStore(self, process, crash)

@@ -143,7 +143,7 @@ def _trial(
 
 
 def _plans(agent: AnyAgent, model: Trial[Any], most: int) -> list[Plan]:
-    segments = {entry.identity.segment for entry in model.entries}
+    segments = {entry.identity.segment for entry in model.ended.entries}
     return planning.plans(model.commits, most, checkpoints=len(segments) > 1, spare=agent.keep > 1)
 
 
@@ -153,10 +153,10 @@ def _plans(agent: AnyAgent, model: Trial[Any], most: int) -> list[Plan]:
 def _complaints(
     model: Trial[R], found: Trial[R], same: Callable[[R, R], bool], repeats: Collection[str]
 ) -> list[str]:
-    if found.error is not None:
-        return [f"it should have succeeded: {type(found.error).__name__}: {found.error}"]
+    if found.ended.error is not None:
+        return [f"it should have succeeded: {type(found.ended.error).__name__}: {found.ended.error}"]
     complaints: list[str] = []
-    if found.payload != model.payload and not same(found.result, model.result):
+    if found.ended.payload != model.ended.payload and not same(found.result, model.result):
         complaints.append(f"it returned {_shown(found.result)}\n  undisturbed {_shown(model.result)}")
     once, now = _work(model), _work(found)
     for work, times in now.items():
@@ -174,7 +174,7 @@ def _work(trial: Trial[Any]) -> Counter[_Work]:
     """What is recorded as done, and how often."""
     return Counter(
         (entry.identity.name, entry.identity.key, entry.args_hash)
-        for entry in trial.entries
+        for entry in trial.ended.entries
         if entry.kind in (EntryKind.STEP, EntryKind.ONCE)
         and entry.status in (EntryStatus.OK, EntryStatus.FAILED)
         and not entry.superseded
@@ -195,6 +195,6 @@ def _message(agent: AnyAgent, plan: Plan, complaints: Sequence[str]) -> str:
 
 
 def _again(plan: Plan) -> str:
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]  # without the phase
     again = f"pytest --crash-plan '{plan}' '{test}'" if test else f"{VARIABLE}='{plan}'"
     return f"to run just this one: {again}, or only={str(plan)!r}"
