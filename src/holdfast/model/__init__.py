@@ -37,6 +37,7 @@ from holdfast.model.journal import (
     Resolution,
     ResolutionKind,
     Signal,
+    StepCursor,
 )
 from holdfast.model.runs import (
     FINAL_STATES,
@@ -49,6 +50,7 @@ from holdfast.model.runs import (
     RunFilter,
     RunState,
 )
+from holdfast.model.steps import CursorOver, NewCursor, NewOutput, Output
 from holdfast.model.workers import Ask, Level, NewWorker, QueueRecord, Sample, Served, WorkerRecord
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "Claim",
     "Committed",
     "Created",
+    "CursorOver",
     "Decision",
     "Entry",
     "EntryKind",
@@ -76,10 +79,13 @@ __all__ = [
     "Level",
     "Mismatch",
     "NewCheckpoint",
+    "NewCursor",
+    "NewOutput",
     "NewRun",
     "NewWorker",
     "Note",
     "Outcome",
+    "Output",
     "Park",
     "Progress",
     "QueueRecord",
@@ -96,6 +102,7 @@ __all__ = [
     "Sample",
     "Served",
     "Signal",
+    "StepCursor",
     "Succeeded",
     "WorkerRecord",
 ]

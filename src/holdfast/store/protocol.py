@@ -28,6 +28,7 @@ from holdfast.model import (
     Journal,
     NewRun,
     NewWorker,
+    Output,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -36,6 +37,7 @@ from holdfast.model import (
     Sample,
     Served,
     Signal,
+    StepCursor,
     WorkerRecord,
 )
 
@@ -168,8 +170,9 @@ class Attempts(Protocol):
         Fenced (law 2) and independent: a refused Change leaves the others untouched. Changes of one run are applied
         in order. Refused too: a Change that consumes a signal that is not in the inbox, or records a second outcome
         of `once` under one key. Within a Change the events are: its notes, its entries, its checkpoint and progress,
-        those of its outcome. A payload over 64 MiB raises PayloadTooLarge, before anything is written. A failure of
-        the whole transaction raises StoreError, and nothing of it is recorded.
+        those of its outcome. What comes `beside` no entry is fenced like notes. A payload over 64 MiB raises
+        PayloadTooLarge, before anything is written. A failure of the whole transaction raises StoreError, and nothing
+        of it is recorded.
         """
         ...
 
@@ -235,6 +238,25 @@ class Rehearsals(Protocol):
         ...
 
 
+class Steps(Protocol):
+    """What lives only as long as a step: the places of long ones, and the text they stream."""
+
+    async def read_cursors(self, run_id: str) -> list[StepCursor]:
+        """The recorded places of the calls that are not over, oldest first. Raises RunNotFound.
+
+        A place is replaced by the next of its call, and forgotten with the outcome (apart from a failure, which may be
+        tried again), or when the run succeeds or is cancelled. Of a run the newest 1,000 are kept.
+        """
+        ...
+
+    async def read_output(self, run_id: str, after: int) -> list[Output]:
+        """The streamed text that is still kept with `n > after`, in order. Raises RunNotFound.
+
+        The newest 256 pieces of a run are kept while it is `running`, and none afterwards. `n` is never used twice.
+        """
+        ...
+
+
 class Workers(Protocol):
     """Generations of workers with their leases, and the limits of queues."""
 
@@ -286,5 +308,5 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Hints, Protocol):
+class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Steps, Workers, Hints, Protocol):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

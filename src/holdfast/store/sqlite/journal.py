@@ -10,7 +10,7 @@ from typing import Final
 
 from holdfast.model import Checkpoint, Entry, Journal, Note, Resolution, Run
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import payloads, rows
+from holdfast.store.sqlite import payloads, rows, steps
 from holdfast.store.sqlite.connection import Connection, Row
 
 _SQL = statements("holdfast.store.sqlite", "sql", "journal.sql")
@@ -77,6 +77,7 @@ def _journal(
         resolutions=_resolutions(connection, run),
         corrupt=corrupt,
         lost=lost,
+        cursors=steps.cursors(connection, run.key) if run.attempts else (),
     )
 
 

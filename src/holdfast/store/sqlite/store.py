@@ -24,6 +24,7 @@ from holdfast.model import (
     Journal,
     NewRun,
     NewWorker,
+    Output,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -32,10 +33,11 @@ from holdfast.model import (
     Sample,
     Served,
     Signal,
+    StepCursor,
     WorkerRecord,
 )
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import claim, decisions, reading, runs, sweep, tags, workers
+from holdfast.store.sqlite import claim, decisions, reading, runs, steps, sweep, tags, workers
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -193,6 +195,14 @@ class SQLiteStore:
 
     async def load_journal(self, run_id: str, *, whole: bool = False) -> Journal:
         return await self._engine.read(lambda connection: reading.journal_of(connection, run_id, whole))
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    async def read_cursors(self, run_id: str) -> list[StepCursor]:
+        return await self._engine.read(lambda connection: steps.cursors_of(connection, run_id))
+
+    async def read_output(self, run_id: str, after: int) -> list[Output]:
+        return await self._engine.read(lambda connection: steps.output_of(connection, run_id, after))
 
     # --- workers and queues ---------------------------------------------------------------------------------
 
