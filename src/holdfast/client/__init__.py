@@ -6,9 +6,12 @@ from holdfast.client.client import Client
 from holdfast.client.handle import RunHandle
 from holdfast.client.view import (
     CheckpointView,
+    CursorView,
     Detail,
+    EffectView,
     ErrorView,
     Json,
+    OutputView,
     ProgressView,
     ResourcesView,
     RunView,
@@ -20,9 +23,12 @@ from holdfast.client.view import (
 __all__ = [
     "CheckpointView",
     "Client",
+    "CursorView",
     "Detail",
+    "EffectView",
     "ErrorView",
     "Json",
+    "OutputView",
     "ProgressView",
     "ResourcesView",
     "RunHandle",

@@ -33,6 +33,7 @@ _PARTS = (
     "workers",
     "handles",
     "tags",
+    "steps",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -46,6 +47,7 @@ from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
+from holdfast.testing.conformance.steps import StepPromises  # noqa: E402
 from holdfast.testing.conformance.tags import TagPromises  # noqa: E402
 from holdfast.testing.conformance.workers import WorkerPromises  # noqa: E402
 
@@ -62,6 +64,7 @@ class StoreConformance(
     WorkerPromises,
     HandlePromises,
     TagPromises,
+    StepPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
