@@ -315,16 +315,16 @@ def test_a_run_goes_on_when_the_effect_that_it_is_held_for_is_settled() -> None:
     assert (mine.run.state, mine.run.failure, mine.run.available_at_us) == (RunState.QUEUED, None, 5)
     assert [note.type for note in mine.notes] == ["effect.settled", "run.queued"]
     unnamed = transitions.settle_effect(
-        replace(held, failure=None), 5, resolution=verdict(ResolutionKind.DONE)
+        structs.replace(held, failure=None), 5, resolution=verdict(ResolutionKind.DONE)
     )
     assert unnamed.run.state is RunState.QUEUED
     with pytest.raises(InvalidTransition, match="holdfast approve r-1 4"):
         transitions.resume(held, 5)
     with pytest.raises(InvalidTransition, match="holdfast approve r-1 ENTRY"):
-        transitions.resume(replace(held, failure=None), 5)
+        transitions.resume(structs.replace(held, failure=None), 5)
     with pytest.raises(InvalidTransition, match="told what became of an effect"):
         transitions.settle_effect(
-            replace(held, reason=Reason.PAUSED), 5, resolution=verdict(ResolutionKind.DONE)
+            structs.replace(held, reason=Reason.PAUSED), 5, resolution=verdict(ResolutionKind.DONE)
         )
 
 

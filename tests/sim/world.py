@@ -440,7 +440,7 @@ class World:
             agent = chance.choice([agents.play, agents.play, agents.hurried])
             setup, plan = write_play(chance, groups=self.seed >= GROUPS_FROM)
             for line in (*setup, *plan):  # a chance of its own: plays of old seeds keep their other lines
-                if line.kind == "step" and self._roles.random() < 0.5:
+                if line.kind in ("step", "named") and self._roles.random() < 0.6:
                     line.kind = self._roles.choice(["effect", "verified"])
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
