@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn, cast
+from typing import Final, NoReturn, cast
 
 from holdfast.bodies import Scene
 from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute, is_async
@@ -26,6 +26,11 @@ from holdfast.threads import ThreadCall
 from holdfast.verdicts import Done, GivenUp, NotDone
 
 NOT_AGAIN = "not tried again: effect='once', and this error does not say that nothing was done"
+
+
+MAX_BEGUN: Final = 10
+"""An intent is an entry, so a body that takes its worker down every time is not poison; and a worker that goes down
+beside others as often is guilty too (`transitions.MAX_CRASHES`)."""
 
 
 class Effects:
@@ -92,6 +97,8 @@ class Effects:
             await self._hold(call, why)
         verdict = await self._verdict(call, body, policy, scene, why)
         if isinstance(verdict, NotDone):
+            if doubt is not None and doubt.begun >= MAX_BEGUN:
+                await self._hold(call, f"its body was begun {doubt.begun} times and never came to an end")
             return None
         if isinstance(verdict, GivenUp):
             return await self._recording.record(

@@ -341,6 +341,25 @@ async def test_a_verify_that_stumbles_is_asked_again(engine: Engine) -> None:
     assert (effects["a"], asked["a"]) == (1, 3)
 
 
+async def test_a_body_that_never_comes_to_an_end_is_not_begun_for_ever(engine: Engine) -> None:
+    async def nothing(what: str) -> NotDone:
+        return NotDone()
+
+    @agent(name="fatal", retry=ONCE)
+    async def fatal(ctx: Context) -> str:
+        return await ctx.step(pay, "a", effect="once", verify=nothing)
+
+    handle = await engine.client.start(fatal, id="r")
+    for _ in range(10):
+        assert not await engine.work(fatal, crash_at=2)
+    await engine.work(fatal)
+    entry = await held(engine)
+    assert effects["a"] == 10
+    await handle.settle_effect(entry, NotDone())
+    await engine.work(fatal)
+    assert await handle.result() == "paid a"
+
+
 async def test_verify_may_give_up(engine: Engine) -> None:
     handle = await _after_a_crash(engine, lambda what: GivenUp("declined"))
     with pytest.raises(RunFailed, match="declined"):

@@ -65,10 +65,12 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The call is an effect that may have happened: its newest intent, and a person's word about it, if any."""
+    """The call is an effect that may have happened: its newest intent, a person's word about it, if any, and how often
+    its body was begun since anything was known."""
 
     intent: Entry
     verdict: Resolution | None
+    begun: int
 
 
 Answer = Recorded | Execute | Blocked | Mismatch | Unknown
@@ -81,6 +83,7 @@ class Cursor:
 
     __slots__ = (
         "_answers",
+        "_begun",
         "_by_identity",
         "_doubts",
         "_keys",
@@ -106,6 +109,7 @@ class Cursor:
         line = arrange(journal.entries, journal.resolutions)
         self._tries, self._places = line.tries, line.places
         self._doubts, self._orphans, self._verdicts = line.doubts, line.orphans, line.verdicts
+        self._begun = line.begun
         elements = sorted((e for e in line.outcomes.values() if self._live(e)), key=lambda e: e.place)
         self._by_identity = {element.entry.identity: element for element in elements}
         self._left: dict[str, deque[Element]] = defaultdict(deque)
@@ -159,7 +163,7 @@ class Cursor:
         answer = self._may_execute(call)
         if doubt is None or not isinstance(answer, Execute):
             return answer
-        return Unknown(doubt, self._verdicts.get(doubt.position))
+        return Unknown(doubt, self._verdicts.get(doubt.position), self._begun.get(call.identity, 1))
 
     def holds(self, identity: Identity) -> bool:
         """Whether an outcome of this call waits for it. A race whose winner is recorded is not entered again."""

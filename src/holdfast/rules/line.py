@@ -42,16 +42,18 @@ class Line:
 
     `tries` counts the failed tries per identity; `places` says where calls may execute although entries follow.
     An intent without an outcome has a place like one; when its outcome was superseded it has none, and is in `doubts`.
-    `orphans` are those of a tail that was superseded, `verdicts` what a person said of each.
+    `orphans` are those of a tail that was superseded, `verdicts` what a person said of each, and `begun` counts the
+    bodies that were begun since anything was known.
     """
 
-    __slots__ = ("_newest", "doubts", "orphans", "outcomes", "places", "tries", "verdicts")
+    __slots__ = ("_newest", "begun", "doubts", "orphans", "outcomes", "places", "tries", "verdicts")
 
     def __init__(self) -> None:
         self.outcomes: dict[int, Element] = {}
         self.tries: dict[Identity, int] = {}
         self.places: dict[Identity, Place] = {}
         self.doubts: dict[Identity, Entry] = {}
+        self.begun: dict[Identity, int] = {}
         self.orphans: set[int] = set()
         self.verdicts: dict[int, Resolution] = {}
         self._newest: dict[Identity, Element] = {}
@@ -61,6 +63,7 @@ class Line:
         if entry.status is EntryStatus.RETRIED:
             self.tries[identity] = self.tries.get(identity, 0) + 1
             self._close_intent(identity)
+            self.begun.pop(identity, None)
         elif entry.kind is EntryKind.ONCE:
             return  # outside scopes and their order
         elif entry.status is EntryStatus.UNSEEN:
@@ -71,6 +74,8 @@ class Line:
             intended = self._close_intent(identity)
             among = self.places.pop(identity, intended)
             rest = among[1:-2] if among is not None else ()
+            if entry.status is EntryStatus.INTENDED:
+                self.begun[identity] = self.begun.get(identity, 0) + 1
             place = (int(identity.segment != SETUP), *rest, entry.position, 1)
             self.outcomes[entry.position] = self._newest[identity] = Element(entry, place)
 

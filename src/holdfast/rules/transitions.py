@@ -6,7 +6,8 @@ Laws of this file:
 2. Final states are left by an operator's retry only; `succeeded` never.
 3. The token never falls. It rises at every claim and at every move out of `running` that the attempt did not make.
 4. `worker` is set while the run is `running`, and never otherwise.
-5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them.
+5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them,
+   and so does a long step that recorded another place: `position` then is not `claimed_position`.
 6. A pause that was asked is never lost: the attempt that ends for another reason leaves the run paused.
 7. Every change of state writes one note, `run.<state>`; a decision that changes no state writes none.
 """

@@ -245,7 +245,8 @@ class Steps(Protocol):
         """The recorded places of the calls that are not over, oldest first. Raises RunNotFound.
 
         A place is replaced by the next of its call, and forgotten with the outcome (apart from a failure, which may be
-        tried again), or when the run succeeds or is cancelled. Of a run the newest 1,000 are kept.
+        tried again), or when the run succeeds or is cancelled. Of a run the newest 1,000 are kept. A place that moved
+        is progress, as an entry is: no crash before it counts.
         """
         ...
 

@@ -29,7 +29,7 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
 
     Raises StoreCorrupt when an entry of it fails its checksum.
     """
-    if not (run.position or run.checkpoint_n):  # a run that has only begun costs no reads
+    if not run.attempts:  # a run that has only begun costs no reads
         return Journal(checkpoint=None, entries=()), ()
     checkpoint, event_no, corrupt, unmarked = _newest_good(connection, run)
     notes: list[Note] = []
@@ -77,7 +77,7 @@ def _journal(
         resolutions=_resolutions(connection, run),
         corrupt=corrupt,
         lost=lost,
-        cursors=steps.cursors(connection, run.key) if run.attempts else (),
+        cursors=steps.cursors(connection, run.key),
     )
 
 

@@ -23,9 +23,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 def put_cursor(connection: Connection, run: int, position: int, new: NewCursor, now_us: int) -> None:
-    """Record where a call is, in place of where it was."""
-    row = (run, _text(new.identity), new.args_hash, new.cursor, position, now_us)
-    connection.run(_SQL["put_cursor"], row)
+    """Record where a call is, in place of where it was. When that is another place, the run gets on."""
+    identity = _text(new.identity)
+    if connection.value(_SQL["cursor"], (run, identity)) != new.cursor:
+        connection.run(_SQL["gets_on"], (run,))
+    connection.run(_SQL["put_cursor"], (run, identity, new.args_hash, new.cursor, position, now_us))
     connection.run(_SQL["prune_cursors"], (run, MAX_CURSORS))
 
 

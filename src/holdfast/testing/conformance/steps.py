@@ -28,11 +28,13 @@ from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
     FAILURE,
     SECOND_US,
+    SERVES,
     Attempt,
     Place,
     Promises,
     commit_one,
     event_types,
+    new_run,
     register,
     start,
     step,
@@ -84,6 +86,22 @@ class StepPromises(Promises):
         assert found[1].at_us == found[0].at_us + SECOND_US
         await attempt.settle(Release())
         assert (await take(store, worker)).claim.journal.cursors == tuple(found)
+
+    async def test_a_cursor_that_moves_is_progress_and_one_that_does_not_is_none(self, store: Store) -> None:
+        await store.create_run(new_run())
+        for round in range(5):  # far over what a run may crash that does not get on
+            worker = await register(store)
+            await commit(await take(store, worker), at(b"%d" % round))
+            await store.retire_worker(worker, counted=True)
+        worker = await register(store)
+        for _ in range(2):
+            await commit(await take(store, worker), at(b"4"))
+            await store.retire_worker(worker, counted=True)
+            worker = await register(store)
+        await take(store, worker)
+        await store.retire_worker(worker, counted=True)
+        assert await store.claim(await register(store), SERVES, 1, only="r") == []
+        assert (await store.get_run("r")).reason is Reason.POISON
 
     async def test_a_cursor_is_forgotten_in_the_commit_of_its_outcome(self, store: Store) -> None:
         attempt = await start(store, await register(store))

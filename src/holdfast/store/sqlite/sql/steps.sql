@@ -1,5 +1,13 @@
 -- What lives only as long as a step: places of long ones, streamed text.
 
+-- name: cursor
+SELECT cursor FROM cursors WHERE run = ? AND identity = ?;
+
+-- name: gets_on
+-- No crash before this one counts: a run that is not at the position of its claim has got on since.
+UPDATE runs SET claimed_position = -1 WHERE key = ?1
+    AND claimed_position = (SELECT position FROM live WHERE run = ?1);
+
 -- name: put_cursor
 INSERT INTO cursors (run, identity, args_hash, cursor, position, at_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (run, identity) DO UPDATE SET args_hash = ?3, cursor = ?4, position = ?5, at_us = ?6;
