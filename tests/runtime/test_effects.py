@@ -427,25 +427,34 @@ async def test_a_hold_waits_for_what_is_in_flight_beside_it(engine: Engine) -> N
     """Or it would be cut off in the middle and be unknown, too."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(what: str) -> str:
-        if what == "slow":
-            begun.set()
-            await go_on.wait()
-        else:
-            await begun.wait()
+    async def dies(what: str) -> None:
         effects[what] += 1
-        if what == "dies":
-            asyncio.get_running_loop().call_later(0.05, go_on.set)
+        await begun.wait()
+        try:
             await asyncio.sleep(60)
-        return what
+        finally:
+            asyncio.get_running_loop().call_later(0.1, go_on.set)
+
+    async def slow(what: str) -> None:
+        begun.set()
+        await go_on.wait()
+        effects[what] += 1
 
     @agent(name="two", retry=ONCE)
-    async def two(ctx: Context) -> list[str]:
-        return await ctx.map(slow, ["dies", "slow"], key=str, effect="once", timeout=0.5)
+    async def two(ctx: Context) -> None:
+        async def branch(body: Any, timeout: float | None) -> None:
+            async with ctx.branch(body.__name__):
+                await ctx.step(body, body.__name__, effect="once", timeout=timeout)
+                await ctx.step(pay, f"after {body.__name__}")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(branch(dies, 0.1))
+            group.create_task(branch(slow, None))
 
     await engine.client.start(two, id="r")
     await engine.work(two)
     await held(engine)
+    assert effects == {"dies": 1, "slow": 1}
     assert sorted(await statuses(engine)) == ["intended", "intended", "ok"]
 
 

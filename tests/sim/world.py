@@ -441,7 +441,7 @@ class World:
             setup, plan = write_play(chance, groups=self.seed >= GROUPS_FROM)
             for line in (*setup, *plan):  # a chance of its own: plays of old seeds keep their other lines
                 if line.kind in ("step", "named") and self._roles.random() < 0.6:
-                    line.kind = self._roles.choice(["effect", "verified"])
+                    line.kind, line.seconds = self._roles.choice(["effect", "verified"]), 8.0
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
             priority, delay = chance.randint(-5, 5), chance.choice([0, 0, 20])

@@ -29,7 +29,7 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
 
     Raises StoreCorrupt when an entry of it fails its checksum.
     """
-    if not run.attempts:  # a run that has only begun costs no reads
+    if not (run.position or run.checkpoint_n or run.attempts):  # a run that has only begun costs no reads
         return Journal(checkpoint=None, entries=()), ()
     checkpoint, event_no, corrupt, unmarked = _newest_good(connection, run)
     notes: list[Note] = []
