@@ -128,7 +128,7 @@ def _effect_unknown(detail: Detail, quoted: str) -> Explanation:
         why += f"; before it was superseded, entry {held.outcome} recorded {words.one_line(str(held.result), 60)}"
     more = sum(one.state == "unknown" for one in detail.effects) - 1
     if more > 0:
-        why += f" ({words.number(more, 'more effect')} in doubt)"
+        why += f" ({more} more effect{'s' if more > 1 else ''} in doubt)"
     approve = f"holdfast approve {quoted} {number}"
     return Explanation(
         why,
