@@ -439,8 +439,8 @@ class World:
             await asyncio.sleep(chance.uniform(0, 10))
             agent = chance.choice([agents.play, agents.play, agents.hurried])
             setup, plan = write_play(chance, groups=self.seed >= GROUPS_FROM)
-            for line in (*setup, *plan):  # a chance of its own: plays of old seeds keep their other lines
-                if line.kind in ("step", "named") and self._roles.random() < 0.6:
+            for line in (*setup, *plan):  # a chance of its own: the other lines are those of the seed
+                if self.seed >= GROUPS_FROM and line.kind in ("step", "named") and self._roles.random() < 0.6:
                     line.kind, line.seconds = self._roles.choice(["effect", "verified"]), 8.0
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
@@ -728,7 +728,7 @@ LINES: Final = (
 
 GROUPS: Final = ("map", "map with failures", "hasty map", "race", "branches")
 GROUPS_FROM: Final = 500
-"""Plays of earlier seeds have no groups in them, so that those which failed once still are what they were."""
+"""Plays of earlier seeds have no groups and no effects in them, so that those which failed once still are what they were."""
 
 
 def write_play(chance: random.Random, *, groups: bool) -> tuple[list[Line], list[Line]]:

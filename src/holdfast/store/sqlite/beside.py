@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from holdfast.model import Beside, CursorOver, NewCursor, NewOutput
 from holdfast.store.sqlite import steps
@@ -22,4 +22,4 @@ WRITERS: Final[Mapping[type[Beside], Write]] = {
 
 def write(connection: Connection, run: int, position: int, thing: Beside, now_us: int) -> None:
     """Write one of them inside the caller's transaction."""
-    WRITERS[type(thing)](connection, run, position, thing, now_us)
+    WRITERS[type(thing)](connection, run, position, cast("Any", thing), now_us)
