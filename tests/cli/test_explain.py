@@ -28,7 +28,7 @@ NOTHING = Detail(failure=None, mismatch=None, mismatch_entry=None, wait_name=Non
 VIEW = RunView(
     id="r 1", agent="a", version="2", state=RunState.QUEUED, reason=None, queue="default", priority=0, attempts=1,
     failures=1, steps=0, step=None, progress=None, checkpoint=None, resources=None, worker=None, result=None,
-    error=None, created_at=NOW, started_at=None, finished_at=None,
+    error=None, created_at=NOW, started_at=None, finished_at=None, tags={},
 )  # fmt: skip
 CALL = Call(identity=Identity(0, "", "new", None, 0))
 ENTRY = Entry(Identity(-1, "", "old", "k", 0), EntryKind.STEP, EntryStatus.OK, b"1", position=3)

@@ -134,8 +134,8 @@ async def verdict_later(url: str) -> holdfast.Done[bytes] | holdfast.GivenUp:
 async def effects_are_typed(ctx: Context) -> None:
     assert_type(await ctx.step(fetch, "https://a", effect="once", verify=verdict), bytes)
     assert_type(await ctx.step(fetch, "https://a", effect="once", verify=verdict_later, silence="5m"), bytes)
-    await ctx.step(fetch, "https://a", effect="once", verify=shorten)  # type: ignore[arg-type, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    await ctx.step(fetch, "https://a", effect="twice")  # type: ignore[arg-type, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step(fetch, "https://a", effect="once", verify=shorten)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step(fetch, "https://a", effect="twice")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     holdfast.step_context.record(1)
     assert_type(holdfast.step_context.cursor(State), State | None)
     assert_type(holdfast.step_context.cursor(int, 0), int)
