@@ -34,6 +34,7 @@ REASONS = f"""## Reasons
 | waiting | `needs_code` | a worker that has its version of the agent | start one; by itself then |
 | waiting | `mismatch` | you: code and journal disagree | `holdfast retry ID`, with one of its answers |
 | waiting | `checkpoint_lost` | you: no good checkpoint is left | `holdfast retry ID` |
+| waiting | `effect_unknown` | you: an effect may or may not have happened | `holdfast approve ID ENTRY` |
 | waiting | `poison` | you: it went down with its worker {POISON}, recording nothing | `holdfast retry ID` |
 | running | `crashed` | nothing: in the feed, it says that the worker before went down | by itself |
 | running | `throttled` | the machine, which is under pressure | by itself |

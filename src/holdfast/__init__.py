@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent
+    from holdfast.bodies import step_context
     from holdfast.client import Client, RunHandle, Schedule
     from holdfast.context import Context
     from holdfast.controller import Controller
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from holdfast.rules.pressure import Thresholds
     from holdfast.rules.retry import RetryPolicy
     from holdfast.store import open_store
+    from holdfast.verdicts import Done, GivenUp, NotDone
     from holdfast.worker import Worker
 
 _HOME = {
@@ -37,10 +39,13 @@ _HOME = {
     "Client": "client",
     "Context": "context",
     "Controller": "controller",
+    "Done": "verdicts",
     "Every": "agents",
     "FailureKind": "model",
     "FatalError": "errors",
+    "GivenUp": "verdicts",
     "HoldfastError": "errors",
+    "NotDone": "verdicts",
     "RetriesExhausted": "errors",
     "RetryPolicy": "rules.retry",
     "RunCancelled": "errors",
@@ -56,6 +61,7 @@ _HOME = {
     "agent": "agents",
     "open_store": "store",
     "run": "embedded",
+    "step_context": "bodies",
 }
 
 __all__ = [
@@ -64,10 +70,13 @@ __all__ = [
     "Client",
     "Context",
     "Controller",
+    "Done",
     "Every",
     "FailureKind",
     "FatalError",
+    "GivenUp",
     "HoldfastError",
+    "NotDone",
     "RetriesExhausted",
     "RetryPolicy",
     "RunCancelled",
@@ -83,6 +92,7 @@ __all__ = [
     "agent",
     "open_store",
     "run",
+    "step_context",
 ]
 
 

@@ -30,6 +30,7 @@ from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
 from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
+from holdfast.verdicts import Verify
 from holdfast.waits import Waits
 
 Ts = TypeVarTuple("Ts")
@@ -41,13 +42,17 @@ class StepOptions(TypedDict, total=False):
     """The options that `ctx.step` and `ctx.map` share.
 
     `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
-    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means.
+    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
+    `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
+    a sign of life (`step_context.record` or `emit`).
     """
 
     name: str | None
     timeout: Duration | None
     retry: RetryPolicy | None
     effect: Literal["repeatable", "once"]
+    verify: Verify | None
+    silence: Duration | None
     version: str | None
     check: bool
 
@@ -110,6 +115,8 @@ class Context:
         timeout: Duration | None = None,
         retry: RetryPolicy | None = None,
         effect: Literal["repeatable", "once"] = "repeatable",
+        verify: Verify | None = None,
+        silence: Duration | None = None,
         version: str | None = None,
         check: bool = True,
     ) -> Coroutine[Any, Any, Any]:
@@ -120,19 +127,23 @@ class Context:
         of one name apart and replaces their number; `timeout` is per try; `retry` replaces the agent's policy;
         `version` and the arguments are checked on replay unless `check=False`.
 
-        The body may run again after a crash, so it must be repeatable. Raises StepFailed, live and replayed alike;
-        NotSerializable shows as a fatal StepFailed; UsageError when the call itself breaks a rule.
+        The body may run again after a crash, so it must be repeatable; with `effect="once"` it never does blindly:
+        when nobody knows whether it happened, `verify(*args)` says so (Done, NotDone, GivenUp), else a person is
+        asked, and it is tried again only after a TransientError, which says that nothing was done. Raises StepFailed,
+        live and replayed alike; NotSerializable shows as a fatal StepFailed; UsageError when the call breaks a rule.
         """
-        if effect != "repeatable":
+        if effect not in ("repeatable", "once"):
+            raise UsageError(f"effect={effect!r}: it is 'repeatable' or 'once'")
+        if verify is not None and effect != "once":
             raise UsageError(
-                f"effect={effect!r} is not supported in this version: make the body repeatable (an idempotency key, "
-                "a check before the act), or use ctx.once for what must be remembered for the life of the run"
+                "verify= finds out what became of an effect that must happen once: add effect='once'"
             )
         spec = spec_of(fn)
         fingerprint = codec.fingerprint(args, version) if check else b""
         call = self._recording.begin(EntryKind.STEP, _named(name, spec), key, fingerprint)
         timeout_s = None if timeout is None else seconds(timeout)
-        body = Body(fn, args, spec.shape, spec.is_async, timeout_s)
+        silence_s = None if silence is None else seconds(silence)
+        body = Body(fn, args, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify)
         return call.start(self._execution.step(call, body, retry or self._agent.retry))
 
     @overload

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from msgspec import structs
 
+from holdfast.bodies import Scene
 from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
+from holdfast.effects import Effects, not_again
 from holdfast.errors import StepFailed, Unwind, UsageError
-from holdfast.failures import cancelled_within, decode_failure, encode_failure, failure_of, stuck, timed_out
+from holdfast.failures import (
+    cancelled_within,
+    cancelling,
+    decode_failure,
+    encode_failure,
+    failure_of,
+    stuck,
+    timed_out,
+)
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
 from holdfast.port import Port
 from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope, scope_of_call
@@ -33,6 +44,7 @@ class Execution:
         self._recording = recording
         self._chance = chance
         self._branches = recording.branches
+        self._effects = Effects(port, recording, chance, self.stray)
         self._once: dict[str, asyncio.Task[Entry]] = {}
 
     @property
@@ -42,6 +54,12 @@ class Execution:
 
     # --- steps ----------------------------------------------------------------------------------------------
 
+    def _scene(self, call: OpenCall) -> Scene:
+        recording = self._recording
+        cursor = recording.cursor_of(call)
+        key = partial(recording.idempotency_key, call)
+        return Scene(self._port, call.identity, call.args_hash, call.tries, cursor, key)
+
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         """Answer a step from the journal, or execute it with its retries and record how it ended."""
         call.begun = True
@@ -49,54 +67,72 @@ class Execution:
             entry = await self._recording.answered(call)
             if entry is None:
                 return await self._try_until_over(call, body, policy)
-            self._recording.deliver(call)
-            if entry.status is EntryStatus.FAILED:
-                raise _step_failed(call, entry)
-            return body.shape.decode(entry.payload)
+            return self._concluded(call, body, entry)
         finally:
             self._recording.close(call)
 
+    def _concluded(self, call: OpenCall, body: Body, entry: Entry) -> object:
+        """Deliver a recorded outcome: return it, or raise StepFailed."""
+        self._recording.deliver(call)
+        if entry.status is EntryStatus.FAILED:
+            raise _step_failed(call, entry)
+        return body.shape.decode(entry.payload)
+
     async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         self._branches.in_flight += 1
+        scene = self._scene(call)
         try:
             while True:
+                found = await self._effects.before(call, body, policy, scene) if body.once else None
+                if found is not None:
+                    return self._concluded(call, body, found)
                 self._port.opened(call.name, call.started_at_us)
                 try:
-                    payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
+                    result = await execute(body, scene, self._port.stuck, self.stray)
+                    payload, value = body.shape.recode(result)
                 except (KeyboardInterrupt, GeneratorExit, Unwind):
                     raise
                 except BaseException as error:
-                    if isinstance(error, asyncio.CancelledError) and _cancelling():
+                    if isinstance(error, asyncio.CancelledError) and cancelling():
                         self._recording.end.check()
                         self._recording.abandon(call)
                         raise
                     call.tries += 1
-                    await self._try_failed(call, error, policy)
+                    found = await self._try_failed(call, body, error, policy, scene)
                 else:
                     await self._recording.record(call, EntryStatus.OK, payload)
                     self._recording.deliver(call)
                     return value
                 finally:
                     self._port.opened(None)
+                if found is not None:
+                    return self._concluded(call, body, found)
+                scene = scene.again(call.tries)
         finally:
             self._branches.in_flight -= 1
             if self._branches.several:
                 self._branches.tell()
 
-    async def _try_failed(self, call: OpenCall, error: BaseException, policy: RetryPolicy) -> None:
-        """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
+    async def _try_failed(
+        self, call: OpenCall, body: Body, error: BaseException, policy: RetryPolicy, scene: Scene
+    ) -> Entry | None:
+        """Record the failed try and wait for the next, or return how the call ended."""
         self._recording.end.check()
-        if isinstance(error, BodyStuck):
+        if isinstance(error, BodyStuck) and not body.once:
             await self._recording.tried(call, stuck(call.name))
             raise self._recording.end.unwinding(Release(reason=Reason.STUCK))
         failure = _failure(call, error, policy)
-        delay_s = retry_rules.next_delay_s(policy, failure, call.tries, self._chance())
+        undone = True
+        if body.once:
+            found = await self._effects.after(call, body, policy, scene, error, failure.summary())
+            if isinstance(found, Entry):
+                return found
+            undone = found
+        delay_s = None
+        if undone:
+            delay_s = retry_rules.next_delay_s(policy, failure, call.tries, self._chance())
         if delay_s is None:
-            if call.tries > 1:
-                failure = retry_rules.exhausted(call.name, failure, call.tries)
-            entry = await self._recording.record(call, EntryStatus.FAILED, encode_failure(failure))
-            self._recording.deliver(call)
-            raise _step_failed(call, entry) from None
+            return await self._failed_for_good(call, body, failure, undone=undone)
         self._port.opened(None)
         await self._recording.tried(call, failure)
         if delay_s > UNLOADED_BACKOFF_S and self._branches.in_flight == 1 and not self._branches.several:
@@ -106,7 +142,7 @@ class Execution:
         self._branches.in_flight -= 1  # between two tries nothing is: others may end the attempt meanwhile
         try:
             await asyncio.sleep(delay_s)
-            if self._port.asked is not None:
+            if self._recording.asked is not None:
                 await self._recording.safe_point()
         except asyncio.CancelledError:
             self._recording.end.check()
@@ -115,6 +151,18 @@ class Execution:
         finally:
             self._branches.in_flight += 1
         call.started_at_us = self._port.now_us()
+        return None
+
+    async def _failed_for_good(self, call: OpenCall, body: Body, failure: Failure, *, undone: bool) -> Entry:
+        """Record the failure. When it is known that nothing was done, that is said first: a retry of the run then has
+        no reason to ask."""
+        if body.once and undone:
+            await self._recording.tried(call, failure)
+        elif body.once and retry_rules.worth_another(failure):
+            failure = not_again(failure)
+        if call.tries > 1:
+            failure = retry_rules.exhausted(call.name, failure, call.tries)
+        return await self._recording.record(call, EntryStatus.FAILED, encode_failure(failure))
 
     # --- once -----------------------------------------------------------------------------------------------
 
@@ -162,15 +210,9 @@ class Execution:
         return structs.replace(call.entry, position=call.position, at_us=call.at_us)
 
 
-def _cancelling() -> bool:
-    """Whether somebody cancels the code that runs now; else its CancelledError came from what it awaited."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
 def _failure(call: OpenCall, error: BaseException, policy: RetryPolicy) -> Failure:
     if isinstance(error, BodyTimedOut):
-        return timed_out(call.name)
+        return timed_out(call.name, silent=error.silent)
     if isinstance(error, asyncio.CancelledError):
         return cancelled_within(call.name, error)
     return failure_of(error, policy)

@@ -26,6 +26,12 @@ def failure_of(error: BaseException, policy: RetryPolicy) -> Failure:
     return replace(retry_rules.classify(error, policy), frames=user_frames(error))
 
 
+def cancelling() -> bool:
+    """Whether somebody cancels the code that runs now; else its CancelledError came from what it awaited."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def encode_failure(failure: Failure) -> bytes:
     """A failure as it is recorded."""
     return codec.encode(failure, what="a failure")
@@ -36,11 +42,10 @@ def decode_failure(payload: bytes) -> Failure:
     return cast("Failure", codec.decode(payload, Failure, what="a recorded failure"))
 
 
-def timed_out(step: str) -> Failure:
-    """The step ran longer than its timeout, and has ended."""
-    return Failure(
-        kind=FailureKind.TIMED_OUT, type="TimeoutError", message=f"step {step!r} ran out of its time"
-    )
+def timed_out(step: str, *, silent: bool) -> Failure:
+    """The step ran longer than its timeout, or said nothing for too long, and has ended."""
+    why = "gave no sign of life for too long" if silent else "ran out of its time"
+    return Failure(kind=FailureKind.TIMED_OUT, type="TimeoutError", message=f"step {step!r} {why}")
 
 
 def cancelled_within(step: str, error: asyncio.CancelledError) -> Failure:

@@ -268,6 +268,8 @@ class _Map(Generic[R]):
         """Enter the recorded branches, in the order of their outcomes, before anything new is done."""
         branches = (scope.removeprefix(f"{self._group}/") for scope in self._numbers)
         for scope in self._recording.scopes.enter_group(self._group, branches):
+            if self._recording.scopes.unknown(scope):
+                continue
             number = self._numbers.pop(scope)
             if self._recording.scopes.waits_for_cancel(scope):
                 self._crew.begin(self._do(scope, number), scope)

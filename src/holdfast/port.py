@@ -15,6 +15,8 @@ from holdfast.model import (
     Entry,
     Journal,
     NewCheckpoint,
+    NewCursor,
+    NewOutput,
     Note,
     Outcome,
     Progress,
@@ -24,7 +26,8 @@ from holdfast.model import (
 
 
 class Port(Protocol):
-    """What an attempt may ask of the outside. Loop-bound, except `note` and `report`, which any thread may call."""
+    """What an attempt may ask of the outside. Loop-bound, except `note`, `report`, `mark` and `emit`, which any
+    thread may call."""
 
     @property
     def run(self) -> Run:
@@ -70,6 +73,19 @@ class Port(Protocol):
 
     def report(self, progress: Progress) -> None:
         """Record progress soon; of several, the newest wins."""
+        ...
+
+    def mark(self, cursor: NewCursor) -> None:
+        """Record the place of a long step soon; of one call, the newest wins. It is forgotten when the call is over:
+        with a result, or abandoned. After a failure it is kept for who tries again."""
+        ...
+
+    def emit(self, output: NewOutput) -> None:
+        """Show text to watchers soon. It is not journaled."""
+        ...
+
+    def flush(self) -> Awaitable[Committed]:
+        """Write what waits to be written; awaited, it is durable. Raises LeaseLost when the attempt is fenced out."""
         ...
 
     def opened(self, step: str | None, started_at_us: int = 0) -> None:

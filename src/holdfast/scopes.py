@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from holdfast.branches import Branches, outer_scope
 from holdfast.ending import EndOfAttempt
-from holdfast.model import Identity
+from holdfast.model import EntryStatus, Identity
 from holdfast.rules.journal import Cursor
 
 
@@ -46,7 +46,11 @@ class Scopes:
 
     def waits_for_cancel(self, scope: str) -> bool:
         """Whether what comes next in the scope was cancelled by the code, and waits to be cancelled again."""
-        return self._cursor.abandoned(scope)
+        return self._cursor.following(scope) is EntryStatus.ABANDONED
+
+    def unknown(self, scope: str) -> bool:
+        """Whether what comes next in the scope is an effect that may have happened: there is still work to do."""
+        return self._cursor.following(scope) is EntryStatus.INTENDED
 
     def enter_branch(self, scope: str) -> None:
         """A branch begins."""

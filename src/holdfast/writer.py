@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import structs
 
+from holdfast.bodies import CHUNK_CHARS
 from holdfast.clock import Clock
 from holdfast.errors import (
     HoldfastError,
@@ -24,9 +27,14 @@ from holdfast.model import (
     Change,
     Claim,
     Committed,
+    CursorOver,
     Entry,
+    EntryStatus,
+    Identity,
     Journal,
     NewCheckpoint,
+    NewCursor,
+    NewOutput,
     Note,
     Outcome,
     Progress,
@@ -45,6 +53,8 @@ MAX_WAITING: Final = 10_000
 """Changes in memory at most; a run has one or two open, so this is far over any worker's capacity."""
 MAX_NOTES: Final = 1_000
 """Events that wait for the next commit of a run; of more, the oldest are dropped rather than memory filled."""
+MAX_OUTPUT: Final = 64
+"""Pieces of streamed text that wait for the next commit: of more, nobody could read the oldest anyway."""
 STRETCH_S: Final = 0.005
 """How long a run alone may commit without a turn of the event loop: far below what anybody notices."""
 STEP_TOLD_AFTER_US: Final = 50_000
@@ -245,6 +255,15 @@ def _deliver(future: asyncio.Future[Committed], answer: Answer) -> None:
     future.exception()  # read here, so that nobody being there any more is no warning
 
 
+_OVER: Final = frozenset({EntryStatus.OK, EntryStatus.ABANDONED})
+
+
+def _continues(last: NewOutput, output: NewOutput) -> bool:
+    """Whether the two pieces make one that is still small enough for a row."""
+    follows = last.identity == output.identity and output.start == last.start + len(last.text)
+    return follows and len(last.text) + len(output.text) <= CHUNK_CHARS
+
+
 class WriterPort:
     """The port of one attempt inside a worker: its Changes go to the worker's Writer."""
 
@@ -265,6 +284,10 @@ class WriterPort:
         self._step_told = True
         self._reason: Reason | None = None
         self._telling: asyncio.Future[Committed] | None = None
+        self._said = threading.Lock()
+        self._cursors: dict[Identity, NewCursor] = {}
+        self._output: deque[NewOutput] = deque(maxlen=MAX_OUTPUT)
+        self._marked = {one.identity for one in claim.journal.cursors}
         writer.follow(claim.run)
 
     @property
@@ -288,6 +311,8 @@ class WriterPort:
         if entry is None:
             return self._writer.submit(self._change((), checkpoint, None))
         self.opened(None)  # its outcome follows: it is not announced as open any more
+        if self._marked and entry.status in _OVER and entry.identity in self._marked:
+            beside += (self._forget(entry.identity),)
         answer = self._writer.submit(self._change((entry,), checkpoint, None, beside), self._uncount)
         self._position += 1
         return answer
@@ -311,6 +336,35 @@ class WriterPort:
 
     def report(self, progress: Progress) -> None:
         self._progress = progress
+
+    def mark(self, cursor: NewCursor) -> None:
+        with self._said:
+            self._cursors[cursor.identity] = cursor
+            self._marked.add(cursor.identity)
+
+    def emit(self, output: NewOutput) -> None:
+        with self._said:
+            last = self._output[-1] if self._output else None
+            if last is not None and _continues(last, output):
+                self._output[-1] = structs.replace(last, text=last.text + output.text)
+            else:
+                self._output.append(output)
+
+    def flush(self) -> asyncio.Future[Committed]:
+        return self._writer.submit(self._change((), None, None))
+
+    def _forget(self, identity: Identity) -> CursorOver:
+        with self._said:
+            self._cursors.pop(identity, None)
+            self._marked.discard(identity)
+        return CursorOver(identity=identity)
+
+    def _take_said(self) -> tuple[Beside, ...]:
+        with self._said:
+            said = (*self._cursors.values(), *self._output)
+            self._cursors = {}
+            self._output.clear()
+        return said
 
     def opened(self, step: str | None, started_at_us: int = 0) -> None:
         self._step, self._step_since_us, self._step_told = step, started_at_us, step is None
@@ -342,7 +396,9 @@ class WriterPort:
             started = {"name": self._step, "started_at_us": self._step_since_us}
             self.note(Note("step.started", msgspec.json.encode(started)))
         due = self._progress is not None and progress_rules.worth_recording(self._told_at_us, now_us)
-        if (due or self._notes) and (self._telling is None or self._telling.done()):
+        if (due or self._notes or self._cursors or self._output) and (
+            self._telling is None or self._telling.done()
+        ):
             self._tell()
 
     def _tell(self) -> None:
@@ -361,6 +417,8 @@ class WriterPort:
             notes = tuple(self._notes.popleft() for _ in range(min(len(self._notes), MAX_NOTES)))
         if self._progress is not None:
             progress = self._take_progress(outcome is not None)
+        if (self._cursors or self._output) and not entries:
+            beside += self._take_said()
         return Change(
             run=self._claim.run.key,
             token=self._claim.run.token,

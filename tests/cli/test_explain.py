@@ -8,15 +8,27 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast.cli.explain import explain, sides
-from holdfast.client import Detail, RunView, WorkerView
-from holdfast.model import Call, Entry, EntryKind, EntryStatus, Identity, Mismatch, Reason, RunState
+from holdfast.client import Detail, EffectView, RunView, WorkerView
+from holdfast.model import (
+    Call,
+    Entry,
+    EntryKind,
+    EntryStatus,
+    Failure,
+    FailureKind,
+    Identity,
+    Mismatch,
+    Reason,
+    RunState,
+)
+from holdfast.rules.effects import EffectState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOTHING = Detail(failure=None, mismatch=None, mismatch_entry=None, wait_name=None, due_at=None, asked=None)
 VIEW = RunView(
     id="r 1", agent="a", version="2", state=RunState.QUEUED, reason=None, queue="default", priority=0, attempts=1,
     failures=1, steps=0, step=None, progress=None, checkpoint=None, resources=None, worker=None, result=None,
-    error=None, created_at=NOW, started_at=None, finished_at=None,
+    error=None, created_at=NOW, started_at=None, finished_at=None, tags={},
 )  # fmt: skip
 CALL = Call(identity=Identity(0, "", "new", None, 0))
 ENTRY = Entry(Identity(-1, "", "old", "k", 0), EntryKind.STEP, EntryStatus.OK, b"1", position=3)
@@ -94,6 +106,17 @@ def test_a_mismatch_offers_the_ways_out_that_fit_its_two_sides(
     explanation = explain(replace(VIEW, state=RunState.WAITING, reason=Reason.MISMATCH), detail, NOW)
     commands = [way.command for way in explanation.ways]
     assert commands == [*(f"holdfast retry 'r 1' {way}".strip() for way in offered), "holdfast cancel 'r 1'"]
+
+
+def test_an_effect_in_doubt_is_named_with_what_is_known_of_it() -> None:
+    one = EffectView(n=4, name="pay", key=None, scope="", state=EffectState.UNKNOWN, outcome=5, result="paid")
+    failure = Failure(kind=FailureKind.UNKNOWN, type="EffectUnknown", message="?", entries=(4,))
+    detail = replace(NOTHING, failure=failure, effects=(one, replace(one, n=7)))
+    says = told(RunState.WAITING, Reason.EFFECT_UNKNOWN, detail=detail)
+    assert "'pay' (entry 4)" in says and "entry 5 recorded paid" in says and "1 more effect in doubt" in says
+    assert "holdfast approve 'r 1' 4 --done JSON" in says
+    three = replace(detail, effects=(one, replace(one, n=7), replace(one, n=8)))
+    assert "2 more effects in doubt" in told(RunState.WAITING, Reason.EFFECT_UNKNOWN, detail=three)
 
 
 def test_both_sides_of_a_mismatch_are_named() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import holdfast
-from holdfast import Context, FatalError, StepFailed
+from holdfast import Context, FatalError, StepFailed, step_context
 
 
 @dataclass
@@ -157,3 +157,39 @@ async def hanging(ctx: Context, folder: str) -> str:
 
 async def _fine() -> str:
     return "fine"
+
+
+async def pay(folder: str, pause_s: float) -> str:
+    """Something that must not happen twice."""
+    write(folder, "begun", "pay")
+    await asyncio.sleep(pause_s)
+    write(folder, "paid", "pay")
+    await asyncio.sleep(pause_s)
+    return "paid"
+
+
+@holdfast.agent
+async def payer(ctx: Context, folder: str, pause_s: float) -> str:
+    """One effect, and a step that shows that the run got past it."""
+    paid = await ctx.step(pay, folder, pause_s, effect="once")
+    await ctx.step(act, folder, 0, 0.0)
+    return paid
+
+
+async def read_pages(folder: str, pages: int, pause_s: float) -> int:
+    """A long step: a line for each page, which is saved before the next begins."""
+    page = step_context.cursor(int, 0)
+    while page < pages:
+        write(folder, "executed", str(page))
+        await asyncio.sleep(pause_s)
+        page += 1
+        await step_context.save(page)
+        write(folder, "acked", str(page))
+        step_context.emit(f"page {page}\n")
+    return page
+
+
+@holdfast.agent
+async def reader(ctx: Context, folder: str, pages: int, pause_s: float) -> int:
+    """One step that takes longer than its worker lives."""
+    return await ctx.step(read_pages, folder, pages, pause_s)

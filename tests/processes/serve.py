@@ -46,7 +46,16 @@ class _Deadly:
 async def main(url: str, options: dict[str, Any]) -> None:
     """Serve until idle, killed or drained."""
     kill_at, after = options.pop("kill_at", 0), options.pop("after", False)
-    served = [agents.tally, agents.fleet, agents.crasher, agents.blocker, agents.stubborn, agents.hanging]
+    served = [
+        agents.tally,
+        agents.fleet,
+        agents.crasher,
+        agents.blocker,
+        agents.stubborn,
+        agents.hanging,
+        agents.payer,
+        agents.reader,
+    ]
     async with open_store(url) as store:
         deadly: Any = _Deadly(store, kill_at, after)
         worker = Worker(deadly, served, **options)

@@ -254,9 +254,9 @@ def test_a_scope_whose_next_outcome_the_code_cancelled_says_so() -> None:
     (first,) = branches((f"{G}/x", "a"))
     second = structs.replace(first, identity=first.identity._replace(name="b"), position=2, status=ABANDONED)
     cursor = opened([first, second])
-    assert not cursor.abandoned(f"{G}/x")
+    assert cursor.following(f"{G}/x") is EntryStatus.OK
     cursor.use(first)
-    assert cursor.abandoned(f"{G}/x") and not cursor.abandoned(f"{G}/y")
+    assert cursor.following(f"{G}/x") is EntryStatus.ABANDONED and cursor.following(f"{G}/y") is None
 
 
 def test_a_scope_that_is_over_leaves_nothing_behind() -> None:

@@ -20,6 +20,14 @@ from tests.rules.toy_agents import Course, Node, Program, apply, finish
 
 TIMES = float(os.environ.get("JOURNAL_SCHEDULES", "1"))
 
+WAYS = [
+    ResolutionKind.ACCEPT,
+    ResolutionKind.INSERT,
+    ResolutionKind.DROP,
+    ResolutionKind.RERUN,
+    ResolutionKind.FROM_CHECKPOINT,
+]
+
 
 def step(name: str, *key: str) -> Node:
     return ("step", name, *key)
@@ -270,7 +278,7 @@ def test_after_a_hold_every_way_out_that_applies_leads_on(name: str) -> None:
     for seed in seeds(60):
         course = schedule(name, seed, edit=True)
         if course.end == "held":
-            for kind in ResolutionKind:
+            for kind in WAYS:
                 _leads_on(
                     course, kind, random.Random(f"{name}/{seed}/{kind}"), (name, seed, course.edits, kind)
                 )
@@ -292,9 +300,9 @@ def _leads_on(held: Course, kind: ResolutionKind, chance: random.Random, what: o
         after = course.memory.mismatch
         assert after is not None
         assert after != before, (what, before)
-        kind = chance.choice(list(ResolutionKind))
+        kind = chance.choice(WAYS)
         while not _applies(course.memory, kind):
-            kind = chance.choice(list(ResolutionKind))
+            kind = chance.choice(WAYS)
     raise AssertionError((what, "held again and again", course.memory.mismatch))
 
 

@@ -59,6 +59,8 @@ def resuming(run: Run) -> Decision:
     return transitions.resume(structs.replace(run, asked="pause") if run.state is RUNNING else run, NOW_US)
 
 
+SETTLED = Resolution(kind=ResolutionKind.DONE, position=4, payload=b"1", after=5)
+
 ACTIONS: dict[str, Callable[[Run], Decision]] = {
     "claimed": lambda run: transitions.claim(run, 12, NOW_US, takeover=None),
     "taken_over": lambda run: transitions.claim(run, 12, NOW_US, takeover=CRASH_ALONE),
@@ -76,6 +78,7 @@ ACTIONS: dict[str, Callable[[Run], Decision]] = {
     "cancelled": lambda run: transitions.cancel(run, NOW_US),
     "expired": lambda run: transitions.expire(structs.replace(run, deadline_at_us=NOW_US), NOW_US),
     "retried": lambda run: transitions.retry(run, NOW_US),
+    "settled": lambda run: transitions.settle_effect(run, NOW_US, resolution=SETTLED),
     "needs_code": lambda run: transitions.needs_code(run, NOW_US),
     "code_found": lambda run: transitions.code_found(run, NOW_US),
 }
@@ -88,6 +91,7 @@ FITTING: dict[tuple[RunState, str], Reason] = {
     (WAITING, "resumed"): Reason.PAUSED,
     (WAITING, "retried"): Reason.POISON,
     (WAITING, "code_found"): Reason.NEEDS_CODE,
+    (WAITING, "settled"): Reason.EFFECT_UNKNOWN,
 }
 
 
@@ -467,7 +471,8 @@ def test_pausing_a_paused_run_changes_nothing():
 @pytest.mark.parametrize("reason", sorted(HELD_REASONS))
 def test_a_held_run_is_neither_paused_nor_resumed_but_retried(reason: Reason):
     for act in (transitions.pause, transitions.resume):
-        with pytest.raises(InvalidTransition, match="holdfast retry r-1"):
+        way_out = "holdfast approve r-1" if reason is Reason.EFFECT_UNKNOWN else "holdfast retry r-1"
+        with pytest.raises(InvalidTransition, match=way_out):
             act(waiting(reason), NOW_US)
 
 

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from holdfast import Context, Every, FatalError, RetryPolicy, StepFailed, TransientError, agent
+from holdfast import Context, Done, Every, FatalError, NotDone, RetryPolicy, StepFailed, TransientError, agent
 from holdfast.errors import WaitTimedOut
 from holdfast.model import Note
 
@@ -50,6 +50,10 @@ class Stage(Protocol):
     def mark(self, tag: str) -> str: ...
     def entered(self, life: Life) -> None: ...
     def started(self, life: Life, tag: str) -> None: ...
+    def begun(self, life: Life, tag: str) -> None: ...
+    def happened(self, life: Life, tag: str) -> str: ...
+    def undone(self, run: str, tag: str) -> None: ...
+    def found(self, run: str, tag: str) -> str | None: ...
     def saw(self, life: Life, tag: str, what: str) -> None: ...
     def supposed(self, life: Life, tag: str, what: str, *, recorded: str | None = None) -> None: ...
     def awoke(self, life: Life, tag: str) -> None: ...
@@ -88,6 +92,29 @@ async def work_or_fail(tag: str, seconds: float, odds: float) -> str:
     if not stage.get().calm and stage.get().chance.random() < odds:
         raise TransientError(result)
     return result
+
+
+async def act_once(tag: str, seconds: float, odds: float) -> str:
+    """Something that must not happen twice: it happens in the middle, unless the body fails before."""
+    scene, me = stage.get(), life.get()
+    scene.started(me, tag)
+    scene.begun(me, tag)
+    await asyncio.sleep(seconds * scene.chance.random())
+    if not scene.calm and scene.chance.random() < odds:
+        scene.undone(me.run, tag)
+        raise TransientError("nothing was done")
+    what = scene.happened(me, tag)
+    await asyncio.sleep(seconds * scene.chance.random())
+    return what
+
+
+async def look_for(tag: str, seconds: float, odds: float) -> Done[str] | NotDone:
+    """Whether it happened; now and then nobody answers."""
+    await asyncio.sleep(seconds * stage.get().chance.random())
+    if not stage.get().calm and stage.get().chance.random() < odds:
+        raise TransientError("no answer")
+    what = stage.get().found(life.get().run, tag)
+    return Done(what) if what is not None else NotDone()
 
 
 async def refuse(tag: str, seconds: float) -> str:
@@ -159,6 +186,10 @@ async def _perform(ctx: Context, me: Life, line: Line) -> str:
             what = await ctx.step(work, tag, line.seconds)
         case "named":
             what = await ctx.step(work, tag, line.seconds, name=tag, key="k", timeout="10m")
+        case "effect":
+            what = await ctx.step(act_once, tag, line.seconds, 0.1, effect="once", name=tag)
+        case "verified":
+            what = await ctx.step(act_once, tag, line.seconds, 0.1, effect="once", verify=look_for, name=tag)
         case "once":
             what = await ctx.once(tag, work, tag, line.seconds)
         case "flaky" | "fatal":

@@ -70,6 +70,10 @@ class Told:
     rerun_token: int = 0  # attempts up to this one are from before an operator's retry
     begun: Counter[tuple[int, str]] = field(default_factory=Counter)  # (token, tag) → executions
     recorded: Counter[int] = field(default_factory=Counter)  # token → executions that left an entry
+    effects: Counter[str] = field(
+        default_factory=Counter
+    )  # tag → bodies begun that must not begin twice blindly
+    words: Counter[str] = field(default_factory=Counter)  # tag → verdicts that nothing was done
     lives: dict[int, Life] = field(default_factory=dict)  # token → the attempt's own view
 
 
@@ -167,6 +171,9 @@ class Laws:
         if kind.startswith("run."):
             self._fold_move(told, kind[4:], json.loads(event[11]))
             return
+        if kind == "effect.settled":
+            self._law(told.reason == "effect_unknown", told, f"a verdict while {told.state} ({told.reason})")
+            return
         self._law(told.state == "running" or kind == "checkpoint.corrupt", told, f"{kind} while {told.state}")
         if position is not None:
             self._law(event[10] == token, told, f"an entry of attempt {event[10]} while the token is {token}")
@@ -209,7 +216,7 @@ class Laws:
         if status in ("ok", "failed"):
             for found in MARK.finditer(payload.decode()):
                 told.marks[found.group()] = position
-        if kind in ("step", "once") and status != "unseen":
+        if kind in ("step", "once") and status not in ("unseen", "intended"):
             told.recorded[token] += 1
         if signal is not None:
             newest = told.signals.get(name, 0)
@@ -273,6 +280,18 @@ class Laws:
             if mark.startswith(f"<{tag}|") and told.entries[position][4] != "retried":
                 by = told.entries[position][10]
                 self._law(by > life.token, told, f"{tag} executes in attempt {life.token}, recorded by {by}")
+
+    def begun(self, life: Life, tag: str) -> None:
+        """The body of an effect begins: the first time, or because somebody said that nothing was done. Its intent is
+        recorded, and by this attempt."""
+        told = self.by_id[life.run]
+        told.effects[tag] += 1
+        self._law(
+            told.effects[tag] <= 1 + told.words[tag], told,
+            f"{tag} begins {told.effects[tag]} times, and {told.words[tag]} times nothing was done",
+        )  # fmt: skip
+        intents = [one for one in told.entries.values() if one[7] == tag and one[4] == "intended"]
+        self._law(any(one[10] == life.token for one in intents), told, f"{tag} begins without an intent")
 
     def saw(self, life: Life, tag: str, what: str) -> None:
         """Code saw an outcome: it is in the store, and the same in every attempt."""

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, Self
 
 import holdfast.controller
 import holdfast.heart
+from holdfast import Done, NotDone
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import RunView
 from holdfast.clock import Pace
@@ -249,12 +250,14 @@ class World:
         self.chance = random.Random(f"{seed} chance")
         self.faults = random.Random(f"{seed} faults")
         self.weather = Weather.of(random.Random(f"{seed} weather"))
+        self._roles = random.Random(f"{seed} roles")
         self.calm = False
         self.closing = False
         self.trace = hashlib.sha256()
         self.story: list[str] | None = None
         self.counts: dict[str, int] = {}
         self.plays: dict[str, list[Line]] = {}
+        self.effects: dict[tuple[str, str], str] = {}
         self._laws: Laws | None = None
         self._timetable: timetable.TimetableLaws | None = None
         self._kept = asyncio.Event()
@@ -282,6 +285,25 @@ class World:
     def started(self, life: Life, tag: str) -> None:
         self.note(f"{life.run} executes {tag} in attempt {life.token}")
         self._holds(lambda: self.laws.started(life, tag))
+
+    def begun(self, life: Life, tag: str) -> None:
+        self._holds(lambda: self.laws.begun(life, tag))
+
+    def happened(self, life: Life, tag: str) -> str:
+        """An effect: the world remembers the first."""
+        self.note(f"{life.run} does {tag} in attempt {life.token}")
+        return self.effects.setdefault((life.run, tag), self.mark(tag))
+
+    def undone(self, run: str, tag: str) -> None:
+        """Somebody is about to say that nothing was done: the body may begin once more."""
+        self.laws.by_id[run].words[tag] += 1
+
+    def found(self, run: str, tag: str) -> str | None:
+        """What an effect left; whoever finds nothing says so."""
+        what = self.effects.get((run, tag))
+        if what is None:
+            self.undone(run, tag)
+        return what
 
     def saw(self, life: Life, tag: str, what: str) -> None:
         self.note(f"{life.run} sees {what} in attempt {life.token}")
@@ -440,6 +462,9 @@ class World:
             await asyncio.sleep(chance.uniform(0, 10))
             agent = chance.choice([agents.play, agents.play, agents.hurried])
             setup, plan = write_play(chance, groups=self.seed >= GROUPS_FROM)
+            for line in (*setup, *plan):  # a chance of its own: the other lines are those of the seed
+                if self.seed >= GROUPS_FROM and line.kind in ("step", "named") and self._roles.random() < 0.6:
+                    line.kind, line.seconds = self._roles.choice(["effect", "verified"]), 8.0
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
             priority, delay = chance.randint(-5, 5), chance.choice([0, 0, 20])
@@ -461,6 +486,7 @@ class World:
             handle.resume,
             handle.retry,
             handle.retry,
+            lambda: self.settle(handle),
             *[self.news(handle)] * 5,
         ]
         self.count("deeds")
@@ -482,6 +508,15 @@ class World:
         """Send a signal, once however often it is tried."""
         mark = self.mark("news")
         return lambda: handle.signal("news", mark, dedup=mark)
+
+    async def settle(self, handle: RunHandle[list[str]]) -> None:
+        """Say what became of the effect that the run is held for."""
+        failure = (await handle.detail()).failure
+        for effect in await handle.effects():
+            if failure is not None and effect.n in failure.entries and effect.state == "unknown":
+                what = self.found(handle.id, effect.name)
+                self.count("verdicts")
+                await handle.settle_effect(effect.n, Done(what) if what is not None else NotDone())
 
     async def surely(self, deed: Callable[[], Awaitable[Any]]) -> Any:
         """Do it until the store answers."""
@@ -604,6 +639,8 @@ class World:
             deed = handle.retry
         elif run.reason in ("paused", "parked"):
             deed = handle.resume
+        elif run.reason == "effect_unknown":
+            deed = lambda: self.settle(handle)
         elif run.reason == "signal":
             deed = self.news(handle)
         if deed is None:
@@ -729,7 +766,7 @@ LINES: Final = (
 
 GROUPS: Final = ("map", "map with failures", "hasty map", "race", "branches")
 GROUPS_FROM: Final = 500
-"""Plays of earlier seeds have no groups in them, so that those which failed once still are what they were."""
+"""Plays of earlier seeds have no groups and no effects, so that those which failed once still are what they were."""
 
 
 def write_play(chance: random.Random, *, groups: bool) -> tuple[list[Line], list[Line]]:

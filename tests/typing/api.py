@@ -124,6 +124,25 @@ async def steps_are_typed_after_their_function(ctx: Context) -> None:
     await ctx.step(count, Path("x"), "a")  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+def verdict(url: str) -> holdfast.Done[bytes] | holdfast.NotDone:
+    return holdfast.NotDone()
+
+
+async def verdict_later(url: str) -> holdfast.Done[bytes] | holdfast.GivenUp:
+    return holdfast.Done(b"")
+
+
+async def effects_are_typed(ctx: Context) -> None:
+    assert_type(await ctx.step(fetch, "https://a", effect="once", verify=verdict), bytes)
+    assert_type(await ctx.step(fetch, "https://a", effect="once", verify=verdict_later, silence="5m"), bytes)
+    await ctx.step(fetch, "https://a", effect="once", verify=shorten)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step(fetch, "https://a", effect="twice")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    holdfast.step_context.record(1)
+    assert_type(holdfast.step_context.cursor(State), State | None)
+    assert_type(holdfast.step_context.cursor(int, 0), int)
+    assert_type(holdfast.step_context.idempotency_key, str)
+
+
 async def state_is_typed(ctx: Context) -> None:
     state = ctx.restore(State)
     assert_type(state, State)

@@ -105,6 +105,8 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             )
         case Reason.POISON:
             return Explanation("it took its worker down too often", (_retry(quoted, "try once more"),))
+        case Reason.EFFECT_UNKNOWN:
+            return _effect_unknown(detail, quoted)
         case Reason.CHECKPOINT_LOST:
             why = "no stored checkpoint is good, and the journal does not reach back to the start"
             return Explanation(why, (_retry(quoted, "look again, after the store was restored"),))
@@ -113,6 +115,30 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return Explanation(f"no worker has version {view.version!r} of agent {view.agent!r}", (serve,))
         case _:
             return Explanation(f"it waits ({view.reason})" if view.reason else "it waits")
+
+
+def _effect_unknown(detail: Detail, quoted: str) -> Explanation:
+    """The effect that the run is held for, and how many more are in doubt."""
+    entries = detail.failure.entries if detail.failure else ()
+    held = next((one for one in detail.effects if one.n in entries), None)
+    number = held.n if held else "ENTRY"
+    name = f"{held.name!r} (entry {held.n})" if held else "a step"
+    why = f"nobody knows whether {name} happened: find out, then say so"
+    if held is not None and held.outcome is not None:
+        why += f"; before it was superseded, entry {held.outcome} recorded {words.one_line(str(held.result), 60)}"
+    more = sum(one.state == "unknown" for one in detail.effects) - 1
+    if more > 0:
+        why += f" ({more} more effect{'s' if more > 1 else ''} in doubt)"
+    approve = f"holdfast approve {quoted} {number}"
+    return Explanation(
+        why,
+        (
+            WayOut(f"{approve} --done JSON", "it happened, and this is its result"),
+            WayOut(f"{approve} --rerun", "it did not happen: the step runs again"),
+            WayOut(f"{approve} --fail", "neither: the step fails"),
+            _retry(quoted, "ask `verify` again, if the step has one"),
+        ),
+    )
 
 
 def _waits_for_signal(detail: Detail, now: datetime, quoted: str) -> Explanation:

@@ -36,13 +36,20 @@ async def glances(client: Client, run_id: str, show: Show) -> None:
         await asyncio.sleep(GLANCE_S)
 
 
+async def stream(handle: RunHandle[object], show: Show) -> None:
+    """Show the text that the run's steps stream, until its end."""
+    async for piece in handle.output():
+        show.output(piece)
+
+
 @click.command()
 @run_argument
 @click.option(
     "--after", type=click.IntRange(min=0), default=None, help="Begin after this event number. [default: all]"
 )
+@click.option("--output", is_flag=True, help="Show the text that steps stream, too.")
 @common
-def watch(run_id: str, after: int | None, store: str | None, as_json: bool) -> int:
+def watch(run_id: str, after: int | None, output: bool, store: str | None, as_json: bool) -> int:
     """Follow a run live, to its end; leaves with the code of its outcome.
 
     Every event once, in order, across restarts of everything. Ctrl-C ends the watching, not the run.
@@ -51,13 +58,16 @@ def watch(run_id: str, after: int | None, store: str | None, as_json: bool) -> i
     async def follow(client: Client, handle: RunHandle[object]) -> int:
         picture = await picture_of(client, handle.id)
         show = choose_show(picture, as_json=as_json, stderr=False, now_us=SystemClock().wall_us)
-        glancing = asyncio.create_task(glances(client, handle.id, show))
+        beside = [asyncio.create_task(glances(client, handle.id, show))]
+        if output:
+            beside.append(asyncio.create_task(stream(handle, show)))
         try:
             with show.shown():
                 async for event in handle.watch(after or 0):
                     show.event(event)
         finally:
-            glancing.cancel()
+            for task in beside:
+                task.cancel()
         return exit_of_state((await handle.status()).state)
 
     return on_run(store, run_id, follow)

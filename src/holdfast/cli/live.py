@@ -14,11 +14,12 @@ import click
 from holdfast.cli.lines import event_line, log_text
 from holdfast.cli.views import event_json, print_line
 from holdfast.client import Json
-from holdfast.client.view import event_payload
+from holdfast.client.view import OutputView, event_payload
 from holdfast.model import Event, Progress, Run
 from holdfast.rules import progress as progress_rule
 
 LOG_LINES: Final = 5
+OUTPUT_CHARS: Final = 1000
 REFRESHES_A_SECOND: Final = 8
 
 
@@ -31,6 +32,10 @@ class Show(Protocol):
 
     def event(self, event: Event) -> None:
         """One event, in order."""
+        ...
+
+    def output(self, piece: OutputView) -> None:
+        """Text that a step streams."""
         ...
 
     def glance(self, run: Run) -> None:
@@ -51,6 +56,16 @@ class JsonShow:
     def event(self, event: Event) -> None:
         print_line(event_json(event))
 
+    def output(self, piece: OutputView) -> None:
+        told = {
+            "step": piece.step,
+            "key": piece.key,
+            "scope": piece.scope,
+            "start": piece.start,
+            "text": piece.text,
+        }
+        print_line({"n": None, "at": piece.at, "type": "output", "data": told})
+
     def glance(self, run: Run) -> None:
         """Nothing: programs read events."""
 
@@ -70,6 +85,12 @@ class PlainShow:
     def event(self, event: Event) -> None:
         click.echo(event_line(event), err=self._stderr)
 
+    def output(self, piece: OutputView) -> None:
+        for line in piece.text.splitlines():
+            click.echo(
+                f"{piece.at.strftime('%H:%M:%S')}  {'output':<16} {piece.step}: {line}", err=self._stderr
+            )
+
     def glance(self, run: Run) -> None:
         """Nothing: the events say it."""
 
@@ -83,6 +104,9 @@ class QuietShow(JsonShow):
     def event(self, event: Event) -> None:
         """Nothing."""
 
+    def output(self, piece: OutputView) -> None:
+        """Nothing."""
+
 
 @dataclass(slots=True)
 class Picture:
@@ -94,6 +118,7 @@ class Picture:
     step_since_us: int = 0
     recorded: int = 0
     logs: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    output: str = ""
 
     def apply(self, event: Event) -> None:
         """Take an event in."""
@@ -109,6 +134,10 @@ class Picture:
                 self.recorded += 1
             case _:
                 pass
+
+    def stream(self, piece: OutputView) -> None:
+        """Take streamed text in: the picture has its last line."""
+        self.output = ((self.output if piece.start else "") + piece.text)[-OUTPUT_CHARS:]
 
     def glance(self, run: Run, now_us: int) -> None:
         """Take the run's row in."""

@@ -28,6 +28,7 @@ from holdfast.model import Failure, RunState
 from holdfast.rules import tags
 
 PLAIN_WIDTH = 240
+CURSORS_SHOWN = 5
 """Wide enough that a pipe gets one line a row."""
 
 STYLES = {
@@ -187,7 +188,7 @@ def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_inp
     head.append_text(state_text(view.state, view.reason))
     parts: list[RenderableType] = [
         head,
-        Padding(_facts(view, why, now, run_input), (0, 0, 0, 2), expand=False),
+        Padding(_facts(view, detail, why, now, run_input), (0, 0, 0, 2), expand=False),
     ]
     if detail.mismatch is not None:
         parts += ["", _both_sides(detail)]
@@ -198,7 +199,7 @@ def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_inp
     return Group(*parts)
 
 
-def _facts(view: RunView, why: Explanation, now: datetime, run_input: object) -> Table:
+def _facts(view: RunView, detail: Detail, why: Explanation, now: datetime, run_input: object) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
@@ -211,6 +212,13 @@ def _facts(view: RunView, why: Explanation, now: datetime, run_input: object) ->
         grid.add_row("progress", progress_line(view.progress))
     if view.step is not None:
         grid.add_row("step", view.step)
+    for cursor in detail.cursors[:CURSORS_SHOWN]:
+        which = f"{cursor.name}[{cursor.key}]" if cursor.key is not None else cursor.name
+        place = words.one_line(json.dumps(cursor.cursor, ensure_ascii=False), 100)
+        grid.add_row("cursor", f"{which}: {place}, {words.age(cursor.at, now)} ago")
+    for effect in detail.effects:
+        which = f"{effect.name}[{effect.key}]" if effect.key is not None else effect.name
+        grid.add_row("effect", f"entry {effect.n}, {which}: {effect.state.replace('_', ' ')}")
     grid.add_row("recorded", recorded(view))
     if view.checkpoint is not None:
         name = f" {view.checkpoint.name!r}" if view.checkpoint.name else ""

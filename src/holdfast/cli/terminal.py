@@ -15,7 +15,7 @@ from holdfast.cli import words
 from holdfast.cli.lines import event_line
 from holdfast.cli.live import REFRESHES_A_SECOND, Picture, worth_a_line
 from holdfast.cli.render import STYLES, bar, console, state_text
-from holdfast.client.view import progress_view
+from holdfast.client.view import OutputView, progress_view
 from holdfast.model import Event, Run
 
 STEP_SHOWN_AFTER_S = 1.0
@@ -45,6 +45,9 @@ class TerminalShow:
             style = STYLES.get(event.type.partition(".")[2], "yellow" if event.type == "warning" else "dim")
             self._console.print(Text(event_line(event), style=style))
 
+    def output(self, piece: OutputView) -> None:
+        self._picture.stream(piece)
+
     def glance(self, run: Run) -> None:
         self._picture.glance(run, self._now_us())
 
@@ -60,6 +63,8 @@ class TerminalShow:
             Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis")
             for line in list(self._picture.logs)
         ]
+        if (streamed := self._picture.output.strip()) != "":
+            parts.append(Text(f"  {streamed.splitlines()[-1]}", no_wrap=True, overflow="ellipsis"))
         return Group(*parts)
 
     def _head(self, now_us: int) -> RenderableType:

@@ -7,9 +7,12 @@ from holdfast.client.handle import RunHandle
 from holdfast.client.schedules import FireView, Schedule, Schedules, ScheduleView
 from holdfast.client.view import (
     CheckpointView,
+    CursorView,
     Detail,
+    EffectView,
     ErrorView,
     Json,
+    OutputView,
     ProgressView,
     ResourcesView,
     RunView,
@@ -21,10 +24,13 @@ from holdfast.client.view import (
 __all__ = [
     "CheckpointView",
     "Client",
+    "CursorView",
     "Detail",
+    "EffectView",
     "ErrorView",
     "FireView",
     "Json",
+    "OutputView",
     "ProgressView",
     "ResourcesView",
     "RunHandle",

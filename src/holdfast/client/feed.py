@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
+from holdfast.client.view import OutputView, output_view
 from holdfast.errors import StoreUnavailable
 from holdfast.model import Event
 from holdfast.store.protocol import Store
@@ -45,6 +46,20 @@ async def watch(store: Store, run_id: str, after: int = 0) -> AsyncIterator[Even
         if run.state.final:
             return
         await pause.until_news(quiet=not events)
+
+
+async def output(store: Store, run_id: str, after: int = 0) -> AsyncIterator[OutputView]:
+    """Streamed text with `n > after`, as it comes; ends when the run is final. Raises as `watch` does."""
+    pause = Pause(store)
+    while True:
+        run = await patiently(lambda: store.get_run(run_id))
+        found = await patiently(partial(store.read_output, run_id, after))
+        for piece in found:
+            after = piece.n
+            yield output_view(piece)
+        if run.state.final:
+            return
+        await pause.until_news(quiet=not found)
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:

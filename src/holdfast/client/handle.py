@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from holdfast import codec
 from holdfast.client import feed
 from holdfast.client.view import (
+    CursorView,
     Detail,
+    EffectView,
     Json,
+    OutputView,
     RunView,
     StepView,
     StoredCheckpoint,
     at_or_none,
+    cursor_view,
     decode_json,
+    effect_views,
     newest,
     run_view,
     step_views,
     stored_checkpoint,
 )
-from holdfast.errors import Refused, RunCancelled, RunFailed, UsageError
+from holdfast.errors import PayloadTooLarge, Refused, RunCancelled, RunFailed, UsageError
 from holdfast.model import (
     SETUP,
     Decision,
@@ -39,9 +44,10 @@ from holdfast.model import (
     Signal,
     WorkerRecord,
 )
-from holdfast.rules import journal, transitions
+from holdfast.rules import effects, journal, transitions
 from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Decide, Store
+from holdfast.verdicts import GivenUp, NotDone, Verdict
 
 R = TypeVar("R", covariant=True)
 
@@ -79,6 +85,7 @@ class RunHandle(Generic[R]):
         """What a person needs beside `status` to know why nothing moves. Raises RunNotFound."""
         run = await self._store.get_run(self.id)
         position = run.mismatch.entry if run.mismatch else None
+        unknown = run.reason is Reason.EFFECT_UNKNOWN
         return Detail(
             failure=run.failure,
             mismatch=run.mismatch,
@@ -86,7 +93,19 @@ class RunHandle(Generic[R]):
             wait_name=run.wait_name,
             due_at=at_or_none(run.available_at_us),
             asked=run.asked,
+            effects=tuple(await self.effects()) if unknown else (),
+            cursors=() if run.state.final else tuple(await self.cursors()),
         )
+
+    async def effects(self) -> list[EffectView]:
+        """The steps with `effect="once"`, oldest first, and what is known of each. Raises RunNotFound."""
+        run = await self._store.get_run(self.id)
+        running = run.token if run.state is RunState.RUNNING else None
+        return effect_views(await self._store.read_entries(self.id, payloads=True), running)
+
+    async def cursors(self) -> list[CursorView]:
+        """Where the long steps are that are not over (or failed, and wait for a retry). Raises RunNotFound."""
+        return [cursor_view(one) for one in await self._store.read_cursors(self.id)]
 
     async def steps(self) -> list[StepView]:
         """Every recorded outcome in order, tries and superseded ones included. Raises RunNotFound."""
@@ -133,6 +152,11 @@ class RunHandle(Generic[R]):
         """Events with `n > after`, gapless and in order, across restarts of everything; ends after the final one."""
         return feed.watch(self._store, self.id, after)
 
+    def output(self, after: int = 0) -> AsyncIterator[OutputView]:
+        """The text that steps stream (`step_context.emit`), while they do: pieces with `n > after`, until the run is
+        over. Best effort: a stretch of it is kept while the run is executed, and nothing afterwards."""
+        return feed.output(self._store, self.id, after)
+
     # --- steering -------------------------------------------------------------------------------------------
 
     async def cancel(self) -> RunView:
@@ -170,17 +194,21 @@ class RunHandle(Generic[R]):
         Alone: the failure's entries are superseded and their steps execute again. `accept`: that entry answers the
         call at hand. `insert`: the call at hand executes, the recorded entries stay. `drop`: that entry is
         superseded. `rerun`: it is, and the call at hand executes in its place. `from_checkpoint`: everything recorded
-        since the newest good checkpoint is superseded. Raises Refused when the run is in no such state.
+        since the newest good checkpoint is superseded. Effects among what is superseded are unknown again: nothing of
+        them is repeated before `verify` or a person says so. Raises Refused when the run is in no such state.
         """
         way = _chosen(accept=accept, insert=insert, drop=drop, rerun=rerun, from_checkpoint=from_checkpoint)
         seen = await self._store.get_run(self.id)
         entries = [entry for entry in await self._store.read_entries(self.id) if not entry.superseded]
+        resolution: Resolution | None = None
         if way is None:
-            superseded, resolution = _failed_entries(seen, entries), None
+            gone = _failed_entries(seen, entries)
+            superseded, resolution = effects.superseding(None, entries, gone, seen.position)
         elif way.kind is ResolutionKind.FROM_CHECKPOINT:
             base = await self._base_segment()
-            superseded = tuple(entry.position for entry in entries if _in_tail(entry, base))
+            gone = tuple(entry.position for entry in entries if _in_tail(entry, base))
             resolution = Resolution(kind=way.kind, after=seen.position)
+            superseded, resolution = effects.superseding(resolution, entries, gone, seen.position)
         else:
             resolution = _resolution(seen, way, entries)
             superseded = journal.superseded_by(resolution, entries)
@@ -189,6 +217,21 @@ class RunHandle(Generic[R]):
     async def tag(self, tags: Mapping[str, str | None]) -> dict[str, str]:
         """Set tags, or remove those whose value is None; return what the run has then. Raises RunNotFound."""
         return await self._store.tag_run(self.id, tags)
+
+    async def settle_effect(self, entry: int, verdict: Verdict) -> RunView:
+        """Say what became of an unknown effect, named by its intent: `Done(value)`, `NotDone()` (its body runs
+        again) or `GivenUp(message)` (its step fails). The run goes on when it is held for this one.
+
+        Raises Refused when the run is not held for an effect or this one is not unknown, NotSerializable.
+        """
+        kind, payload = _verdict(verdict)
+        seen = await self._store.get_run(self.id)
+        entries = await self._store.read_entries(self.id)
+        try:
+            resolution = effects.settle(kind, entry, payload, entries, seen.position)
+        except Refused as error:
+            raise Refused(f"run {self.id}: {error}") from error
+        return await self._update(partial(_settle, seen=seen, resolution=resolution))
 
     async def delete(self) -> None:
         """Delete the run and all that belongs to it. Raises Refused when it is not final."""
@@ -226,6 +269,31 @@ class _Way:
 
 _OUTCOMES = frozenset({EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED})
 
+MAX_VERDICT_BYTES: Final = 64 * 1024
+"""A verdict is read at every claim of the run, and typed by a person."""
+
+
+def _verdict(verdict: Verdict) -> tuple[ResolutionKind, bytes]:
+    if isinstance(verdict, NotDone):
+        return ResolutionKind.NOT_DONE, b""
+    if isinstance(verdict, GivenUp):
+        failure = Failure(kind=FailureKind.FATAL, type="GivenUp", message=verdict.message)
+        return ResolutionKind.GIVEN_UP, codec.encode(failure, what="the failure of the effect")
+    payload = codec.encode(verdict.value, what="the result of the effect")
+    if len(payload) > MAX_VERDICT_BYTES:
+        raise PayloadTooLarge(
+            f"the result of the effect is {len(payload)} bytes of JSON, over {MAX_VERDICT_BYTES}: put it into a file, "
+            "and its path here"
+        )
+    return ResolutionKind.DONE, payload
+
+
+def _settle(run: Run, now_us: int, *, seen: Run, resolution: Resolution) -> Decision:
+    """Decide under the write lock, provided that the run is still the one whose entries were read."""
+    if (run.token, run.position, run.state) != (seen.token, seen.position, seen.state):
+        raise Refused(f"run {run.id} moved meanwhile (now {run.state}): look at it again")
+    return transitions.settle_effect(run, now_us, resolution=resolution)
+
 
 def _chosen(
     *, accept: int | None, insert: bool, drop: int | None, rerun: int | None, from_checkpoint: bool
@@ -260,7 +328,9 @@ def _resolution(run: Run, way: _Way, entries: list[Entry]) -> Resolution:
             f"run {run.id} is {run.state}{f' ({run.reason})' if run.reason else ''}, not held for a mismatch:"
             f" --{way.kind} answers a mismatch only; `holdfast retry {run.id}` alone tries again"
         )
-    entry = next((one for one in entries if one.position == way.position and one.status in _OUTCOMES), None)
+    unknown = {one.intent.position for one in effects.effects_of(entries, None) if one.outcome is None}
+    named = (one for one in entries if one.position == way.position)
+    entry = next((one for one in named if one.status in _OUTCOMES or one.position in unknown), None)
     if way.position is not None and entry is None:
         raise Refused(
             f"run {run.id} has no live entry {way.position}: `holdfast steps {run.id}` numbers them"

@@ -20,14 +20,17 @@ from holdfast.model import (
     Event,
     Failure,
     Mismatch,
+    Output,
     Progress,
     Reason,
     Run,
     RunState,
     Sample,
+    StepCursor,
     WorkerRecord,
 )
 from holdfast.rules import progress as progress_rule
+from holdfast.rules.effects import EffectState, effects_of
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """What JSON can say."""
@@ -114,7 +117,7 @@ class RunView:
     tags: dict[str, str]
 
 
-StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded"]
+StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded", "intended"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,44 @@ class StoredCheckpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EffectView:
+    """A step with `effect="once"`. `n` is its newest intent, which a verdict names. `result` is that of its newest
+    outcome, `outcome`, which may be superseded: then the effect is unknown again."""
+
+    n: int
+    name: str
+    key: str | None
+    scope: str
+    state: EffectState
+    outcome: int | None
+    result: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CursorView:
+    """Where a long step was when it last said so."""
+
+    name: str
+    key: str | None
+    scope: str
+    cursor: Json
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputView:
+    """Text that a step streams. `n` rises, with gaps; `start` is how many characters of the try came before."""
+
+    n: int
+    at: datetime
+    step: str
+    key: str | None
+    scope: str
+    start: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
     """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
     the signal waited for, and when the run is due."""
@@ -154,6 +195,8 @@ class Detail:
     wait_name: str | None
     due_at: datetime | None
     asked: str | None
+    effects: tuple[EffectView, ...] = ()
+    cursors: tuple[CursorView, ...] = ()
 
 
 def at(us: int) -> datetime:
@@ -294,6 +337,51 @@ def step_status(entry: Entry) -> StepStatus:
             return "retried"
         case EntryStatus.ABANDONED | EntryStatus.UNSEEN:
             return "abandoned"
+        case EntryStatus.INTENDED:
+            return "intended"
+
+
+def effect_views(entries: Sequence[Entry], running: int | None) -> list[EffectView]:
+    """The effects among the entries. `running` is the token of the attempt that runs now."""
+    return [
+        EffectView(
+            n=one.intent.position,
+            name=one.intent.identity.name,
+            key=one.intent.identity.key,
+            scope=one.intent.identity.scope,
+            state=one.state,
+            outcome=None if one.outcome is None else one.outcome.position,
+            result=None
+            if one.outcome is None or not one.outcome.payload
+            else decode_json(one.outcome.payload),
+        )
+        for one in effects_of(entries, running)
+    ]
+
+
+def cursor_view(cursor: StepCursor) -> CursorView:
+    """A recorded cursor."""
+    identity = cursor.identity
+    return CursorView(
+        name=identity.name,
+        key=identity.key,
+        scope=identity.scope,
+        cursor=decode_json(cursor.cursor),
+        at=at(cursor.at_us),
+    )
+
+
+def output_view(output: Output) -> OutputView:
+    """A piece of streamed text."""
+    return OutputView(
+        n=output.n,
+        at=at(output.at_us),
+        step=output.step,
+        key=output.key,
+        scope=output.scope,
+        start=output.start,
+        text=output.text,
+    )
 
 
 def decode_json(payload: bytes) -> Json:

@@ -37,6 +37,7 @@ from holdfast.model.journal import (
     Resolution,
     ResolutionKind,
     Signal,
+    StepCursor,
 )
 from holdfast.model.runs import (
     FINAL_STATES,
@@ -64,6 +65,7 @@ from holdfast.model.schedules import (
     ScheduleRecord,
     Trigger,
 )
+from holdfast.model.steps import CursorOver, NewCursor, NewOutput, Output
 from holdfast.model.workers import Ask, Level, NewWorker, QueueRecord, Sample, Served, WorkerRecord
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "Committed",
     "Created",
     "Cron",
+    "CursorOver",
     "Decision",
     "Entry",
     "EntryKind",
@@ -100,12 +103,15 @@ __all__ = [
     "Level",
     "Mismatch",
     "NewCheckpoint",
+    "NewCursor",
+    "NewOutput",
     "NewRun",
     "NewSchedule",
     "NewWorker",
     "Note",
     "Outcome",
     "Overlap",
+    "Output",
     "Park",
     "Progress",
     "QueueRecord",
@@ -123,6 +129,7 @@ __all__ = [
     "ScheduleRecord",
     "Served",
     "Signal",
+    "StepCursor",
     "Succeeded",
     "Trigger",
     "WorkerRecord",

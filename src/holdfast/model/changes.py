@@ -83,7 +83,7 @@ Outcome = Succeeded | Failed | Retry | Park | Release | Hold
 
 
 class Beside(Struct, frozen=True):
-    """Something that becomes durable in the transaction of an entry, whole with it or not at all: the base class."""
+    """Something that becomes durable in the transaction of a Change, whole with it or not at all: the base class."""
 
 
 class Change(Struct, frozen=True, kw_only=True, gc=False):

@@ -16,6 +16,7 @@ class FailureKind(StrEnum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
     MISMATCH = "mismatch"
+    UNKNOWN = "unknown"  # an effect may or may not have happened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ class EntryStatus(StrEnum):
     """How a recorded call ended.
 
     `RETRIED` is a failed try of a call that is not over: it counts tries and answers nothing.
+    `INTENDED` precedes the body of a step with `effect="once"`: what became of it is unknown until an outcome follows,
+    or a `RETRIED`, which says that nothing was done.
     `UNSEEN` marks that the outcome before it, of the same identity, was never delivered.
     """
 
@@ -51,6 +53,7 @@ class EntryStatus(StrEnum):
     FAILED = "failed"
     ABANDONED = "abandoned"
     RETRIED = "retried"
+    INTENDED = "intended"
     UNSEEN = "unseen"
 
 
@@ -76,13 +79,17 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class ResolutionKind(StrEnum):
-    """The ways out of a mismatch."""
+    """The ways out of a mismatch, and what a person said became of an effect."""
 
     ACCEPT = "accept"
     INSERT = "insert"
     DROP = "drop"
     RERUN = "rerun"
     FROM_CHECKPOINT = "from_checkpoint"
+    REOPEN = "reopen"  # a retry superseded outcomes of effects: they may have happened
+    DONE = "done"
+    NOT_DONE = "not_done"
+    GIVEN_UP = "given_up"
 
 
 class Call(Struct, frozen=True, kw_only=True, gc=False):
@@ -94,12 +101,15 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """An operator's answer to a mismatch, an entry of its own in the events of the run.
+    """An operator's answer to a mismatch or to an unknown effect.
 
     `accept`: the entry at `position` answers `call`, in the place of the entry `before`. `insert`: `call` executes
     before the entry at `position`, which stays. `drop`: the entry at `position` is superseded. `rerun`: it is
     superseded and `call` executes in its place. `recorded` is the identity of the entry at `position` (not of
     `insert`), `before` the entry that was recorded next. `rules.journal.resolve` makes one.
+
+    `reopened` are the intents whose outcomes were superseded. `done`, `not_done` and `given_up` say what became of the
+    effect whose intent is at `position`; `payload` is the JSON of its value, or of the Failure.
     """
 
     kind: ResolutionKind
@@ -108,6 +118,8 @@ class Resolution:
     after: int = 0  # the run's position when it was given: it speaks of entries up to here
     recorded: Identity | None = None
     before: int | None = None
+    reopened: tuple[int, ...] = ()
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,13 +161,24 @@ class Signal:
     at_us: int
 
 
+class StepCursor(Struct, frozen=True, kw_only=True, gc=False):
+    """Where the body of a long step is: JSON, for its next try to go on from. `position` is the run's at that time."""
+
+    identity: Identity
+    args_hash: bytes
+    cursor: bytes
+    position: int = 0
+    at_us: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
     """All that an attempt needs to go on: the newest good checkpoint, the setup, the tail, and what is in the inbox.
 
     `entries` are the live ones (not superseded, of the setup or of `segment >= base`), in order of position, tries
     (`RETRIED`) and marks (`UNSEEN`) included. `corrupt` lists the checkpoints passed over because they are bad.
-    `lost` says that checkpoints exist, none is good, and the journal no longer reaches back to the start.
+    `lost` says that checkpoints exist, none is good, and the journal no longer reaches back to the start. `cursors` are
+    the places in long steps that are not over.
     """
 
     checkpoint: Checkpoint | None
@@ -163,6 +186,7 @@ class Journal:
     resolutions: tuple[Resolution, ...] = ()
     corrupt: tuple[int, ...] = ()
     lost: bool = False
+    cursors: tuple[StepCursor, ...] = ()
 
     @property
     def base_segment(self) -> int:

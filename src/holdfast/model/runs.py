@@ -45,12 +45,15 @@ class Reason(StrEnum):
     MISMATCH = "mismatch"  # waiting: the code does not fit what is recorded
     CHECKPOINT_LOST = "checkpoint_lost"  # waiting: no good checkpoint is left
     NEEDS_CODE = "needs_code"  # waiting: no worker has its version of the agent
+    EFFECT_UNKNOWN = "effect_unknown"  # waiting: nobody knows whether an effect happened; a person decides
     THROTTLED = "throttled"  # running: slowed down because the machine is under pressure
     STUCK = "stuck"  # running: a sync step outlived its timeout and cannot be killed
 
 
-HELD_REASONS: Final = frozenset({Reason.POISON, Reason.MISMATCH, Reason.CHECKPOINT_LOST})
-"""Waits that only an operator's `retry` ends."""
+HELD_REASONS: Final = frozenset(
+    {Reason.POISON, Reason.MISMATCH, Reason.CHECKPOINT_LOST, Reason.EFFECT_UNKNOWN}
+)
+"""Waits that only an operator ends: by a `retry`, or by saying what became of the effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ Laws (DESIGN 3.2):
 3. A call executes only when nothing is left for it: in its scope, and in the scopes around it apart from the group
    it is in; and in a group only when every recorded sibling has been opened again.
 4. At `restore` the setup, at a checkpoint call the segments so far, at a scope's end its subtree, and at the return
-   of the agent everything must be answered. Not when the agent raises.
+   of the agent everything must be answered. Not when the agent raises. An intent without an outcome is left, too.
 5. Whether a checkpoint was saved never changes an identity: the segment counts checkpoint *calls*.
 
 A scope is a path: "" is the root; a group opened in scope P as G with a branch K is "P/G/K" (without the leading
@@ -22,8 +22,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from msgspec import structs
-
 from holdfast.errors import Refused, UsageError
 from holdfast.model import (
     SETUP,
@@ -37,6 +35,7 @@ from holdfast.model import (
     Resolution,
     ResolutionKind,
 )
+from holdfast.rules.line import Element, arrange
 
 WARN_ENTRIES: Final = 1_000
 """A setup or a tail longer than this earns a warning: every resume reads it."""
@@ -64,24 +63,19 @@ class Blocked:
     entry: int
 
 
-Answer = Recorded | Execute | Blocked | Mismatch
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The call is an effect that may have happened: its newest intent, a person's word about it, if any, and how often
+    its body was begun since anything was known."""
+
+    intent: Entry
+    verdict: Resolution | None
+    begun: int
+
+
+Answer = Recorded | Execute | Blocked | Mismatch | Unknown
 
 _EXECUTE: Final = Execute()
-
-
-Place = tuple[int, ...]
-"""Where something stands among the outcomes; places compare. The entry at position p stands at (1, p, 1), in the
-setup at (0, p, 1): whatever is added to the setup later comes before all segments. What is put before the place
-(*rest, 1) stands at (*rest, 0, p, 1), so anything can be put before anything, in the order of its recording."""
-
-
-@dataclass(slots=True)
-class _Element:
-    """A recorded outcome in its place."""
-
-    entry: Entry
-    place: Place
-    answered: bool = False
 
 
 class Cursor:
@@ -89,13 +83,17 @@ class Cursor:
 
     __slots__ = (
         "_answers",
+        "_begun",
         "_by_identity",
+        "_doubts",
         "_keys",
         "_left",
         "_occurrences",
         "_opened",
+        "_orphans",
         "_places",
         "_tries",
+        "_verdicts",
         "_waiting",
         "base",
         "segment",
@@ -108,11 +106,13 @@ class Cursor:
         self._keys: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._opened: set[str] = set()
         self._answers: dict[str, int] = defaultdict(int)
-        line = _arrange(journal.entries, journal.resolutions)
+        line = arrange(journal.entries, journal.resolutions)
         self._tries, self._places = line.tries, line.places
+        self._doubts, self._orphans, self._verdicts = line.doubts, line.orphans, line.verdicts
+        self._begun = line.begun
         elements = sorted((e for e in line.outcomes.values() if self._live(e)), key=lambda e: e.place)
         self._by_identity = {element.entry.identity: element for element in elements}
-        self._left: dict[str, deque[_Element]] = defaultdict(deque)
+        self._left: dict[str, deque[Element]] = defaultdict(deque)
         self._waiting = len(elements)
         for element in elements:
             for scope in around(element.entry.identity.scope):
@@ -148,15 +148,22 @@ class Cursor:
 
     def answer(self, call: Call) -> Answer:
         """Say what becomes of a call at hand. A recorded outcome stays unanswered until `use`."""
-        if not self._waiting:
+        if not self._waiting and not self._doubts:
             return _EXECUTE
         mine = self._by_identity.get(call.identity)
         following = self._next(call.identity.scope)
+        doubt = self._doubts.get(call.identity)
         if mine is not None and not mine.answered:
-            return self._recorded(call, mine, following)
-        if following is not None and not self._may_precede(call.identity, following):
+            answer = self._recorded(call, mine, following)
+            if not isinstance(answer, Recorded) or mine.entry.status is not EntryStatus.INTENDED:
+                return answer
+            doubt = mine.entry
+        elif following is not None and not self._may_precede(call.identity, following):
             return _mismatch(call, following.entry, f"the code calls {call.identity}")
-        return self._may_execute(call)
+        answer = self._may_execute(call)
+        if doubt is None or not isinstance(answer, Execute):
+            return answer
+        return Unknown(doubt, self._verdicts.get(doubt.position), self._begun.get(call.identity, 1))
 
     def holds(self, identity: Identity) -> bool:
         """Whether an outcome of this call waits for it. A race whose winner is recorded is not entered again."""
@@ -166,6 +173,24 @@ class Cursor:
     def tries(self, identity: Identity) -> int:
         """How many failed tries of a call that is not over are recorded."""
         return self._tries.get(identity, 0)
+
+    def take_up(self, identity: Identity) -> None:
+        """The unknown effect is looked into: from now on it is live."""
+        mine = self._by_identity.get(identity)
+        if mine is not None:
+            self._answer(mine)
+        self._doubts.pop(identity, None)
+
+    def unaccounted(self) -> Entry | None:
+        """The intent of an effect in a tail that was superseded, of which nobody has said what became of it: a call
+        that is recorded nowhere may be the same one under another name."""
+        left = (entry for entry in self._doubts.values() if entry.position in self._orphans)
+        return next((entry for entry in left if entry.position not in self._verdicts), None)
+
+    def nonce(self, identity: Identity) -> int:
+        """What tells a call that a way out put here from the one that had this identity before."""
+        place = self._places.get(identity)
+        return 0 if place is None else place[-2]
 
     def use(self, entry: Entry) -> None:
         """The recorded outcome was delivered."""
@@ -192,6 +217,8 @@ class Cursor:
         if following is not None and following.entry.identity.segment <= self.segment:
             return _mismatch(None, following.entry, f"the code takes checkpoint call {self.segment + 1}")
         self._enter_segment(self.segment + 1)
+        if self._doubts:  # the code is past their places
+            self._doubts = {i: entry for i, entry in self._doubts.items() if i.segment >= self.segment}
         return None
 
     def finish(self) -> Mismatch | None:
@@ -217,10 +244,10 @@ class Cursor:
         """The branches of the group in which outcomes are left, in the order of the first one of each."""
         return tuple(dict.fromkeys(_branch(e.entry.identity.scope, group) for e in self._elements(group)))
 
-    def abandoned(self, scope: str) -> bool:
-        """Whether the next outcome that is left in the scope is one that the code cancelled."""
+    def following(self, scope: str) -> EntryStatus | None:
+        """How the next outcome that is left in the scope ended; INTENDED: nobody knows."""
         following = self._next(scope)
-        return following is not None and following.entry.status is EntryStatus.ABANDONED
+        return None if following is None else following.entry.status
 
     def open_branch(self, scope: str) -> None:
         """A branch begins."""
@@ -242,7 +269,7 @@ class Cursor:
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _live(self, element: _Element) -> bool:
+    def _live(self, element: Element) -> bool:
         segment = element.entry.identity.segment
         return segment == SETUP or segment >= self.base
 
@@ -258,21 +285,21 @@ class Cursor:
         for kept in (self._occurrences, self._keys, self._answers, self._left):
             kept.pop(scope, None)
 
-    def _elements(self, scope: str) -> Iterable[_Element]:
+    def _elements(self, scope: str) -> Iterable[Element]:
         return (element for element in self._left.get(scope, ()) if not element.answered)
 
-    def _next(self, scope: str) -> _Element | None:
+    def _next(self, scope: str) -> Element | None:
         queue = self._left.get(scope)
         while queue and queue[0].answered:
             queue.popleft()
         return queue[0] if queue else None
 
-    def _answer(self, element: _Element) -> None:
+    def _answer(self, element: Element) -> None:
         if not element.answered:
             element.answered = True
             self._waiting -= 1
 
-    def _recorded(self, call: Call, mine: _Element, following: _Element | None) -> Answer:
+    def _recorded(self, call: Call, mine: Element, following: Element | None) -> Answer:
         if following is not mine:
             assert following is not None  # `mine` is in the queue of its own scope
             return _mismatch(call, following.entry, f"the code calls {call.identity}")
@@ -280,7 +307,7 @@ class Cursor:
             return _mismatch(call, mine.entry, f"the code calls {call.identity} with other arguments")
         return Recorded(mine.entry)
 
-    def _may_precede(self, identity: Identity, following: _Element) -> bool:
+    def _may_precede(self, identity: Identity, following: Element) -> bool:
         """Whether a resolution lets the call execute although this element is left."""
         place = self._places.get(identity)
         return place is not None and following.place > place
@@ -314,7 +341,7 @@ def superseded_by_retry(entries: Sequence[Entry], failed: Iterable[int]) -> tupl
     These are: each such failure with its recorded tries; everything that follows it in its scope and the scopes
     around it (cleanup runs again); and, in the other branches of the groups it is in, a last entry that is a failure
     or abandoned. Of a last entry that only went unseen, the mark goes and the outcome stays. `ctx.once` is outside
-    all order: only a failure of it that is named goes.
+    all order: only a failure of it that is named goes. Which intents stay nevertheless, `rules.effects` says.
     """
     live = [entry for entry in entries if not entry.superseded]
     calls = [entry for entry in live if entry.kind is not EntryKind.ONCE]
@@ -399,7 +426,7 @@ def _branch(scope: str, group: str) -> str:
 
 
 def _is_mark(entry: Entry) -> bool:
-    return entry.status in (EntryStatus.RETRIED, EntryStatus.UNSEEN)
+    return entry.status in (EntryStatus.RETRIED, EntryStatus.UNSEEN, EntryStatus.INTENDED)
 
 
 def _parallel(one: str, other: str) -> bool:
@@ -428,102 +455,6 @@ def _undone(calls: Sequence[Entry], failure: Entry) -> Iterable[int]:
         later = (other for other in kept if other.identity != entry.identity or not _is_mark(other))
         if entry.status in unhappy and not any(_follows(other, entry) for other in later):
             yield entry.position
-
-
-class _Line:
-    """The outcomes of a journal, each in its place, as recordings and resolutions followed each other in time.
-
-    `tries` counts the failed tries per identity; `places` says where calls may execute although entries follow.
-    """
-
-    __slots__ = ("_newest", "outcomes", "places", "tries")
-
-    def __init__(self) -> None:
-        self.outcomes: dict[int, _Element] = {}
-        self.tries: dict[Identity, int] = {}
-        self.places: dict[Identity, Place] = {}
-        self._newest: dict[Identity, _Element] = {}
-
-    def add(self, entry: Entry) -> None:
-        identity = entry.identity
-        if entry.status is EntryStatus.RETRIED:
-            self.tries[identity] = self.tries.get(identity, 0) + 1
-        elif entry.kind is EntryKind.ONCE:
-            return  # outside scopes and their order
-        elif entry.status is EntryStatus.UNSEEN:
-            seen = self._newest.get(identity)  # none, when the outcome was superseded by an operator
-            if seen is not None:
-                seen.entry = structs.replace(seen.entry, status=EntryStatus.ABANDONED)
-        else:
-            among = self.places.pop(identity, None)
-            rest = among[1:-2] if among is not None else ()
-            place = (int(identity.segment != SETUP), *rest, entry.position, 1)
-            self.outcomes[entry.position] = self._newest[identity] = _Element(entry, place)
-
-    def resolve(self, resolution: Resolution) -> None:
-        """Work one resolution in: what is recorded takes the identities that the code now gives it."""
-        kind, position, call = resolution.kind, resolution.position, resolution.call
-        if kind is ResolutionKind.FROM_CHECKPOINT:
-            self.places = {i: place for i, place in self.places.items() if i.segment == SETUP}
-        elif kind is ResolutionKind.ACCEPT and position in self.outcomes and call is not None:
-            self._accept(self.outcomes[position], call, resolution.before)
-        elif kind is ResolutionKind.INSERT and position is not None and call is not None:
-            place = self._place(position, call.identity)
-            self._shift(call.identity, +1)
-            self.places[call.identity] = (*place[:-1], 0, resolution.after, 1)
-        elif resolution.recorded is not None and position is not None:
-            place = self._place(position, resolution.recorded)
-            self.places.pop(resolution.recorded, None)
-            self._shift(resolution.recorded, -1)
-            if kind is ResolutionKind.RERUN and call is not None:
-                self._shift(call.identity, +1)
-                self.places[call.identity] = (*place[:-1], 0, resolution.after, 1)
-
-    def _accept(self, target: _Element, call: Call, before: int | None) -> None:
-        entry = target.entry
-        del self.outcomes[entry.position]
-        self._shift(entry.identity, -1)
-        self._shift(call.identity, +1)
-        if before in self.outcomes:
-            target.place = (*self.outcomes[before].place[:-1], 0, entry.position, 1)
-        target.entry = structs.replace(entry, identity=call.identity, args_hash=call.args_hash)
-        self.outcomes[entry.position] = self._newest[call.identity] = target
-
-    def _place(self, position: int, identity: Identity) -> Place:
-        """The place of an entry, also of one that is superseded by now."""
-        if position in self.outcomes:
-            return self.outcomes[position].place
-        if identity in self.places:
-            return (*self.places[identity][:-2], position, 1)
-        return (int(identity.segment != SETUP), position, 1)
-
-    def _shift(self, identity: Identity, by: int) -> None:
-        """Move the occurrences of the calls of that name from this one on, for one more came or this one went."""
-        for element in self.outcomes.values():
-            element.entry = structs.replace(
-                element.entry, identity=_shifted(element.entry.identity, identity, by)
-            )
-        self.tries = {_shifted(i, identity, by): count for i, count in self.tries.items()}
-        self.places = {_shifted(i, identity, by): place for i, place in self.places.items()}
-        self._newest = {element.entry.identity: element for element in self.outcomes.values()}
-
-
-def _arrange(entries: Iterable[Entry], resolutions: Sequence[Resolution]) -> _Line:
-    line, given = _Line(), deque(resolutions)
-    for entry in entries:
-        while given and given[0].after < entry.position:
-            line.resolve(given.popleft())
-        line.add(entry)
-    for resolution in given:
-        line.resolve(resolution)
-    return line
-
-
-def _shifted(mine: Identity, identity: Identity, by: int) -> Identity:
-    first = identity.occurrence if by > 0 else identity.occurrence + 1
-    if identity.key is None and mine[:4] == identity[:4] and mine.occurrence >= first:
-        return mine._replace(occurrence=mine.occurrence + by)
-    return mine
 
 
 def _mismatch(call: Call | None, entry: Entry, does: str) -> Mismatch:

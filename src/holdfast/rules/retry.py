@@ -219,12 +219,17 @@ def _entries(error: BaseException) -> tuple[int, ...]:
 def next_delay_s(policy: RetryPolicy, failure: Failure, tries: int, chance: float) -> float | None:
     """Seconds until the next try, or None: give up. `tries` counts the failed ones, this one included;
     `chance` is uniform in [0, 1)."""
-    if failure.kind not in _TRIED_AGAIN or tries >= policy.attempts:
+    if not worth_another(failure) or tries >= policy.attempts:
         return None
     delay_s = _ceiling_s(policy, tries) * chance
     if failure.retry_after_s is None:
         return delay_s
     return max(delay_s, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
+
+
+def worth_another(failure: Failure) -> bool:
+    """Whether a failure of this kind is one that trying again may cure."""
+    return failure.kind in _TRIED_AGAIN
 
 
 def _ceiling_s(policy: RetryPolicy, tries: int) -> float:
@@ -242,7 +247,7 @@ def exhausted(step: str, failure: Failure, tries: int) -> Failure:
 
     A failure that trying again cannot cure exhausts nothing, and is returned as it is.
     """
-    if failure.kind not in _TRIED_AGAIN:
+    if not worth_another(failure):
         return failure
     times = "once, and no further try is allowed" if tries == 1 else f"{tries} times, every try allowed"
     return Failure(

@@ -6,7 +6,8 @@ Laws of this file:
 2. Final states are left by an operator's retry only; `succeeded` never.
 3. The token never falls. It rises at every claim and at every move out of `running` that the attempt did not make.
 4. `worker` is set while the run is `running`, and never otherwise.
-5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them.
+5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them,
+   and so does a long step that recorded another place: `position` then is not `claimed_position`.
 6. A pause that was asked is never lost: the attempt that ends for another reason leaves the run paused.
 7. Every change of state writes one note, `run.<state>`; a decision that changes no state writes none.
 """
@@ -55,7 +56,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "retried_later": "the attempt failed; another follows after the backoff",
     "parked": "it sleeps, waits for a signal, or its `holdfast run` was interrupted",
     "released": "its worker shuts down: claimable at once, nothing counted",
-    "held": "code and journal disagree, or no good checkpoint is left",
+    "held": "code and journal disagree, no good checkpoint is left, or an effect may have happened",
     "paused": "an operator paused it (a running one at its next safe point)",
     "pause_asked": "an operator asks it to pause",
     "resumed": "an operator resumes it, or takes a pause back",
@@ -63,6 +64,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "cancelled": "an operator cancels it: nothing is recorded after that",
     "expired": "its deadline passed",
     "retried": "an operator retries it, every counter at zero",
+    "settled": "an operator says what became of an effect; queued, when it is the one that the run is held for",
     "needs_code": "no live worker has its version of the agent",
     "code_found": "a worker has its version again",
 }
@@ -97,6 +99,7 @@ TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
     (WAITING, "cancelled"): frozenset({CANCELLED}),
     (WAITING, "expired"): frozenset({FAILED}),
     (WAITING, "retried"): frozenset({QUEUED}),
+    (WAITING, "settled"): frozenset({WAITING, QUEUED}),
     (WAITING, "needs_code"): frozenset({WAITING}),
     (WAITING, "code_found"): frozenset({QUEUED}),
     (FAILED, "retried"): frozenset({QUEUED}),
@@ -361,6 +364,20 @@ def retry(
     return replace(decision, supersede=supersede, resolution=resolution, claimable=True)
 
 
+def settle_effect(run: Run, now_us: int, *, resolution: Resolution) -> Decision:
+    """A person says what became of an effect. The run goes on when it is held for this one."""
+    _check(run, "settled")
+    if run.reason is not Reason.EFFECT_UNKNOWN:
+        raise _refused(run, "settled", _way_out(run))
+    told = {"effect": resolution.position, "verdict": resolution.kind}
+    note = Note("effect.settled", msgspec.json.encode(told))
+    if run.failure is not None and resolution.position not in run.failure.entries:
+        return Decision(run=run, notes=(note,), resolution=resolution)
+    cleared = replace(run, failure=None)
+    decision = _back_to_queue(cleared, now_us, "settled", by="operator")
+    return replace(decision, notes=(note, *decision.notes), resolution=resolution, claimable=True)
+
+
 def signal(run: Run, name: str, n: int, now_us: int) -> Decision:
     """Signal `n`, of this name, is in the inbox. A run that waits for the name is claimable at once."""
     _check(run, "signalled")
@@ -484,6 +501,7 @@ _SPOKEN: Final = {
     "taken_over": "taken over",
     "needs_code": "marked as needs_code",
     "code_found": "queued for found code",
+    "settled": "told what became of an effect",
 }
 
 
@@ -517,6 +535,9 @@ def _way_out_of_wait(run: Run) -> str:
             return (
                 f"start a worker that has version {run.version} of {run.agent}, or: holdfast retry {run.id}"
             )
+        case Reason.EFFECT_UNKNOWN:
+            entry = run.failure.entries[0] if run.failure and run.failure.entries else "ENTRY"
+            return f"say what happened: holdfast approve {run.id} {entry} --done JSON | --rerun | --fail"
         case _:
             return f"it is held for you: holdfast retry {run.id}"
 

@@ -31,6 +31,7 @@ from holdfast.model import (
     NewRun,
     NewSchedule,
     NewWorker,
+    Output,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -40,6 +41,7 @@ from holdfast.model import (
     ScheduleRecord,
     Served,
     Signal,
+    StepCursor,
     WorkerRecord,
 )
 
@@ -172,8 +174,9 @@ class Attempts(Protocol):
         Fenced (law 2) and independent: a refused Change leaves the others untouched. Changes of one run are applied
         in order. Refused too: a Change that consumes a signal that is not in the inbox, or records a second outcome
         of `once` under one key. Within a Change the events are: its notes, its entries, its checkpoint and progress,
-        those of its outcome. A payload over 64 MiB raises PayloadTooLarge, before anything is written. A failure of
-        the whole transaction raises StoreError, and nothing of it is recorded.
+        those of its outcome. What comes `beside` no entry is fenced like notes. A payload over 64 MiB raises
+        PayloadTooLarge, before anything is written. A failure of the whole transaction raises StoreError, and nothing
+        of it is recorded.
         """
         ...
 
@@ -236,6 +239,26 @@ class Rehearsals(Protocol):
         """The journal as the next attempt would get it; `whole`: without a checkpoint, every live entry since the run
         began. Changes nothing: a checkpoint that is found corrupt is passed over, and not marked. Raises RunNotFound,
         StoreCorrupt."""
+        ...
+
+
+class Steps(Protocol):
+    """What lives only as long as a step: the places of long ones, and the text they stream."""
+
+    async def read_cursors(self, run_id: str) -> list[StepCursor]:
+        """The recorded places of the calls that are not over, oldest first. Raises RunNotFound.
+
+        A place is replaced by the next of its call, and forgotten with the outcome (apart from a failure, which may be
+        tried again), or when the run succeeds or is cancelled. Of a run the newest 1,000 are kept. A place that moved
+        is progress, as an entry is: no crash before it counts.
+        """
+        ...
+
+    async def read_output(self, run_id: str, after: int) -> list[Output]:
+        """The streamed text that is still kept with `n > after`, in order. Raises RunNotFound.
+
+        The newest 256 pieces of a run are kept while it is `running`, and none afterwards. `n` is never used twice.
+        """
         ...
 
 
@@ -345,5 +368,5 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Schedules, Hints, Protocol):
+class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Schedules, Steps, Hints, Protocol):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

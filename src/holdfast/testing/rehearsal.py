@@ -24,6 +24,8 @@ from holdfast.model import (
     Identity,
     Journal,
     NewCheckpoint,
+    NewCursor,
+    NewOutput,
     Note,
     Outcome,
     Progress,
@@ -147,6 +149,13 @@ class _Port:
     def note(self, note: Note) -> None: ...
 
     def report(self, progress: Progress) -> None: ...
+
+    def mark(self, cursor: NewCursor) -> None: ...
+
+    def emit(self, output: NewOutput) -> None: ...
+
+    async def flush(self) -> Committed:
+        return await self.stop("would write what waits")
 
     def opened(self, step: str | None, started_at_us: int = 0) -> None: ...
 

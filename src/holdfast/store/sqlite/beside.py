@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from holdfast.model import Beside
+from holdfast.model import Beside, CursorOver, NewCursor, NewOutput
+from holdfast.store.sqlite import steps
 from holdfast.store.sqlite.connection import Connection
 
 Write = Callable[[Connection, int, int, Any, int], None]
 """`write(connection, run_key, position, thing, now_us)`: `position` is that of the Change's last entry. Raises Refused
 when it cannot be; then nothing of the Change is recorded."""
 
-WRITERS: Final[Mapping[type[Beside], Write]] = {}
+WRITERS: Final[Mapping[type[Beside], Write]] = {
+    NewCursor: steps.put_cursor,
+    CursorOver: steps.forget_cursor,
+    NewOutput: steps.put_output,
+}
 
 
 def write(connection: Connection, run: int, position: int, thing: Beside, now_us: int) -> None:
     """Write one of them inside the caller's transaction."""
-    WRITERS[type(thing)](connection, run, position, thing, now_us)
+    WRITERS[type(thing)](connection, run, position, cast("Any", thing), now_us)

@@ -276,7 +276,8 @@ class _Batch:
 
     def _apply_rest(self, change: Change, done: Committed) -> Committed:
         position = done.position - len(change.entries)
-        if change.position != position and not change.entries:
+        fenced = change.checkpoint is not None or change.outcome is not None
+        if fenced and change.position != position and not change.entries:
             raise Refused(f"the run is at position {position}, the Change at {change.position}")
         for at, entry in enumerate(change.entries, position + 1):
             if entry.signal is not None:

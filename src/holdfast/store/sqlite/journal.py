@@ -10,7 +10,7 @@ from typing import Final
 
 from holdfast.model import Checkpoint, Entry, Journal, Note, Resolution, Run
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import payloads, rows
+from holdfast.store.sqlite import payloads, rows, steps
 from holdfast.store.sqlite.connection import Connection, Row
 
 _SQL = statements("holdfast.store.sqlite", "sql", "journal.sql")
@@ -29,7 +29,7 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
 
     Raises StoreCorrupt when an entry of it fails its checksum.
     """
-    if not (run.position or run.checkpoint_n):  # a run that has only begun costs no reads
+    if not (run.position or run.checkpoint_n or run.attempts):  # a run that has only begun costs no reads
         return Journal(checkpoint=None, entries=()), ()
     checkpoint, event_no, corrupt, unmarked = _newest_good(connection, run)
     notes: list[Note] = []
@@ -77,6 +77,7 @@ def _journal(
         resolutions=_resolutions(connection, run),
         corrupt=corrupt,
         lost=lost,
+        cursors=steps.cursors(connection, run.key),
     )
 
 

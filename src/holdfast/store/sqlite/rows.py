@@ -38,6 +38,7 @@ ENTRY_EVENTS: Final[Mapping[EntryStatus, str]] = {
     EntryStatus.ABANDONED: "step.abandoned",
     EntryStatus.RETRIED: "step.retried",
     EntryStatus.UNSEEN: "step.unseen",
+    EntryStatus.INTENDED: "step.intended",
 }
 """An entry is its event: what the feed calls it."""
 

@@ -27,6 +27,7 @@ from holdfast.model import (
     NewRun,
     NewSchedule,
     NewWorker,
+    Output,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -36,11 +37,12 @@ from holdfast.model import (
     ScheduleRecord,
     Served,
     Signal,
+    StepCursor,
     WorkerRecord,
 )
 from holdfast.rules import firing
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import claim, decisions, reading, runs, schedules, sweep, tags, workers
+from holdfast.store.sqlite import claim, decisions, reading, runs, schedules, steps, sweep, tags, workers
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -198,6 +200,14 @@ class SQLiteStore:
 
     async def load_journal(self, run_id: str, *, whole: bool = False) -> Journal:
         return await self._engine.read(lambda connection: reading.journal_of(connection, run_id, whole))
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    async def read_cursors(self, run_id: str) -> list[StepCursor]:
+        return await self._engine.read(lambda connection: steps.cursors_of(connection, run_id))
+
+    async def read_output(self, run_id: str, after: int) -> list[Output]:
+        return await self._engine.read(lambda connection: steps.output_of(connection, run_id, after))
 
     # --- workers and queues ---------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ _PARTS = (
     "handles",
     "tags",
     "schedules",
+    "steps",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -48,6 +49,7 @@ from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
+from holdfast.testing.conformance.steps import StepPromises  # noqa: E402
 from holdfast.testing.conformance.tags import TagPromises  # noqa: E402
 from holdfast.testing.conformance.workers import WorkerPromises  # noqa: E402
 
@@ -65,6 +67,7 @@ class StoreConformance(
     HandlePromises,
     TagPromises,
     SchedulePromises,
+    StepPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
