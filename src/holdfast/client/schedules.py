@@ -9,7 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Final, Literal, TypeVar
 
 from holdfast import codec
-from holdfast.agents import Agent, AnyAgent
+from holdfast.agents import AnyAgent
 from holdfast.client.view import Json, at, at_or_none, decode_json
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
@@ -70,7 +70,7 @@ class Schedule:
 
     def asked(self) -> NewSchedule:
         """What the store is asked for, all of it checked."""
-        if not isinstance(self.agent, Agent):
+        if not hasattr(self.agent, "fn"):
             raise UsageError(
                 f"schedule {self.name!r}: {self.agent!r} is no agent: put @agent on the function"
             )

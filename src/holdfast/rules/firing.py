@@ -11,7 +11,7 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import Final, assert_never
 
@@ -71,14 +71,12 @@ def decide(
     `zone` is the trigger's, `waiting` the queued fires, oldest first, `active` the schedule's unfinished runs, oldest
     first. Paused schedules are not looked at.
     """
-    met = _Met(schedule)
-    on_time = _meet_times(met, zone, now_us)
-    left = _made_up(met, waiting, now_us)
-    ready = sorted([*left, *on_time], key=lambda fire: fire.cause is FireCause.BACKFILL)
+    met = _meet_times(schedule, zone, now_us)
+    left, given_up = _made_up(schedule.new.catch_up, waiting, now_us)
     turns = _Turns(schedule.new.overlap, list(active), now_us)
-    for fire in ready:
+    for fire in sorted([*left, *met.ready], key=lambda fire: fire.cause is FireCause.BACKFILL):
         turns.take(fire)
-    fires = (*met.missed, *turns.fires)
+    fires = (*met.missed, *given_up, *turns.fires)
     after = met.schedule
     return Firing(
         replace(
@@ -102,26 +100,25 @@ def wake_us(schedule: ScheduleRecord) -> int | None:
     )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Met:
-    """The schedule as it becomes while due times are met, and the fires that come too late."""
+    """The schedule after its due times were met, their fires, and those that are missed."""
 
     schedule: ScheduleRecord
-    missed: list[Fire] = field(default_factory=list)
+    ready: Sequence[Fire] = ()
+    missed: Sequence[Fire] = ()
 
 
-def _meet_times(met: _Met, zone: tzinfo, now_us: int) -> list[Fire]:
-    """The fires of the times that passed and are not missed; those that are go to `met`."""
-    schedule = met.schedule
+def _meet_times(schedule: ScheduleRecord, zone: tzinfo, now_us: int) -> _Met:
+    """Meet the times that passed."""
     trigger, catch_up = schedule.new.trigger, schedule.new.catch_up
     wakes_us = wake_us(schedule)
     if isinstance(trigger, After) or schedule.next_due_us is None or wakes_us is None or wakes_us > now_us:
-        return []
+        return _Met(schedule)
     most = catch_up.most if catch_up.kind is CatchUpKind.ALL else 1
     passed = timing.dues(trigger, zone, schedule.next_due_us, now_us, most + 1 + MISSED_TOLD)
-    times = list(passed.times_us) or [
-        schedule.next_due_us
-    ]  # the zone's rules changed since it was worked out
+    # None: the zone's rules changed since the next time was worked out.
+    times = list(passed.times_us) or [schedule.next_due_us]
     if len(times) > 1 and _late_us(schedule, times[-1], now_us) < 0:
         times.pop()  # its own jitter is not over
     newest_us = times[-1]
@@ -131,10 +128,12 @@ def _meet_times(met: _Met, zone: tzinfo, now_us: int) -> list[Fire]:
         chosen.append(newest_us)
     going = set(chosen)
     late = [due_us for due_us in times if due_us not in going]
-    met.missed += _missed(schedule, late, now_us, more=passed.earlier or len(late) > MISSED_TOLD)
     following_us = timing.next_due(trigger, zone, newest_us)
-    met.schedule = replace(schedule, next_due_us=following_us, last_due_us=newest_us)
-    return [_by_time(schedule, due_us) for due_us in chosen]
+    return _Met(
+        replace(schedule, next_due_us=following_us, last_due_us=newest_us),
+        ready=[_by_time(schedule, due_us) for due_us in chosen],
+        missed=_missed(schedule, late, now_us, more=passed.earlier or len(late) > MISSED_TOLD),
+    )
 
 
 def _late_us(schedule: ScheduleRecord, due_us: int, now_us: int) -> int:
@@ -187,9 +186,8 @@ def _told(schedule: ScheduleRecord) -> str:
     return timing.stamp(schedule.next_due_us)
 
 
-def _made_up(met: _Met, waiting: Sequence[Fire], now_us: int) -> list[Fire]:
-    """The fires that wait, apart from those that came during a pause and are not made up for: they go to `met`."""
-    policy = met.schedule.new.catch_up
+def _made_up(policy: CatchUp, waiting: Sequence[Fire], now_us: int) -> tuple[list[Fire], list[Fire]]:
+    """The fires that wait, and apart from them those that came during a pause and are not made up for."""
     held = [fire for fire in waiting if fire.held]
     kept: set[str] = set()
     match policy.kind:
@@ -202,12 +200,12 @@ def _made_up(met: _Met, waiting: Sequence[Fire], now_us: int) -> list[Fire]:
         case _:
             assert_never(policy.kind)
     why = f"the schedule was paused, and catch_up is {str(policy.kind)!r}"
-    met.missed += [
+    given_up = [
         replace(fire, status=FireStatus.MISSED, run=None, at_us=now_us, why=why)
         for fire in held
         if fire.mark not in kept
     ]
-    return [fire for fire in waiting if not fire.held or fire.mark in kept]
+    return [fire for fire in waiting if not fire.held or fire.mark in kept], given_up
 
 
 class _Turns:
