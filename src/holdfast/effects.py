@@ -48,7 +48,7 @@ class Effects:
 
     async def before(self, call: OpenCall, body: Body, policy: RetryPolicy, scene: Scene) -> Entry | None:
         """Before the body runs: its outcome, when it is found out that there is one; else the intent is durable."""
-        if call.doubt is None and (orphan := self._recording.unaccounted) is not None:
+        if call.doubt is None and (orphan := self._recording.doubts.unaccounted) is not None:
             await self._recording.intend(call)
             why = (
                 f"the tail since the checkpoint was superseded, and the effect of entry {orphan.position}, "
@@ -165,7 +165,12 @@ class Effects:
         failure = Failure(
             kind=FailureKind.UNKNOWN, type="EffectUnknown", message=message, cause=cause, entries=(entry,)
         )
-        await self._recording.hold_effect(call, failure)
+        try:
+            await self._recording.doubts.hold(call.identity, failure)
+        except asyncio.CancelledError:
+            self._recording.end.check()
+            self._recording.abandon(call)
+            raise
 
 
 def given_up(message: str) -> Failure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from msgspec import structs
@@ -56,8 +55,11 @@ class Execution:
 
     def _scene(self, call: OpenCall) -> Scene:
         recording = self._recording
-        cursor = recording.cursor_of(call)
-        key = partial(recording.idempotency_key, call)
+        cursor = recording.doubts.place_of(call.identity, call.args_hash)
+
+        def key() -> str:
+            return recording.doubts.idempotency_key(call.identity, call.intent)
+
         return Scene(self._port, call.identity, call.args_hash, call.tries, cursor, key)
 
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
@@ -142,7 +144,7 @@ class Execution:
         self._branches.in_flight -= 1  # between two tries nothing is: others may end the attempt meanwhile
         try:
             await asyncio.sleep(delay_s)
-            if self._recording.asked is not None:
+            if self._recording.doubts.asked is not None:
                 await self._recording.safe_point()
         except asyncio.CancelledError:
             self._recording.end.check()

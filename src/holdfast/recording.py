@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import threading
 from collections.abc import Awaitable, Coroutine, Generator
@@ -19,6 +18,7 @@ import msgspec
 from holdfast import codec
 from holdfast.agents import Every
 from holdfast.branches import Branches
+from holdfast.doubts import Doubts
 from holdfast.ending import EndOfAttempt, Lost
 from holdfast.errors import (
     LeaseLost,
@@ -35,16 +35,12 @@ from holdfast.model import (
     EntryKind,
     EntryStatus,
     Failure,
-    Hold,
     Identity,
     Mismatch,
     NewCheckpoint,
     Note,
-    Outcome,
-    Reason,
 )
 from holdfast.port import Port
-from holdfast.rules import effects
 from holdfast.rules.journal import (
     MAX_ENTRIES,
     WARN_ENTRIES,
@@ -153,8 +149,7 @@ class Recording:
         self.scopes = Scopes(cursor, self.end, self.branches, port.run.created_at_us)
         self._times = self.scopes.times
         self._open: dict[str, OpenCall] = {}
-        self._held: dict[Identity, Hold] = {}
-        self._cursors = effects.usable(port.journal.cursors, port.journal.resolutions)
+        self.doubts = Doubts(port, cursor, self.end, self.branches)
         self._counts = _count(port.journal.entries)
         self._saved_segment = cursor.base
         self._saved_at_us = port.now_us()
@@ -278,7 +273,7 @@ class Recording:
             call.doubt, call.intent = answer, answer.intent
             self._cursor.take_up(call.identity)
         call.started_at_us = self._port.now_us()
-        if self._port.asked is not None or self._held or self._port.slow_down_s:
+        if self.doubts.asked is not None or self._port.slow_down_s:
             try:
                 await self.safe_point()
             except asyncio.CancelledError:
@@ -336,15 +331,10 @@ class Recording:
             found = self._cursor.answer(call.call)
         return found
 
-    @property
-    def asked(self) -> Outcome | None:
-        """How the attempt shall end at its next safe point: a branch has to ask a person, or the worker wishes it."""
-        return next(iter(self._held.values()), None) or self._port.asked
-
     async def safe_point(self) -> None:
         """Between two steps nothing is half done: a pause, a drain or a park ends the attempt here, once nothing is in
         flight in any branch; and a machine under pressure is given a rest."""
-        while (asked := self.asked) is not None:  # a pause may be taken back meanwhile
+        while (asked := self.doubts.asked) is not None:  # a pause may be taken back meanwhile
             if not (self.branches.several and self.branches.in_flight):
                 raise self.end.unwinding(asked)
             await self.branches.movement(_PATIENCE_S)
@@ -359,16 +349,13 @@ class Recording:
 
     # --- effects --------------------------------------------------------------------------------------------
 
-    @property
-    def unaccounted(self) -> Entry | None:
-        """The intent of an effect in a superseded tail of which nobody has said what became of it."""
-        return self._cursor.unaccounted()
-
     async def intend(self, call: OpenCall) -> None:
         """Make durable that the body is about to begin: from here on nobody begins it blindly again."""
         if self.end.decided is not None:
             self.end.check()
-        payload = msgspec.json.encode({"idempotency_key": self.idempotency_key(call)})
+        payload = msgspec.json.encode(
+            {"idempotency_key": self.doubts.idempotency_key(call.identity, call.intent)}
+        )
         answer = self._submit(self._entry(call, EntryStatus.INTENDED, payload))
         call.intent = msgspec.structs.replace(
             call.intent or self._entry(call, EntryStatus.INTENDED, payload), position=self._port.position
@@ -379,40 +366,6 @@ class Recording:
             self.end.check()
             self.abandon(call)
             raise
-
-    async def hold_effect(self, call: OpenCall, failure: Failure) -> NoReturn:
-        """Nobody knows what became of the effect: the run is held for a person, once nothing is in flight in any branch
-        (or the code cancels the call)."""
-        held = self._held[call.identity] = Hold(reason=Reason.EFFECT_UNKNOWN, failure=failure)
-        self.branches.in_flight -= 1
-        self.branches.tell()
-        try:
-            while self.branches.several and self.branches.in_flight:
-                await self.branches.movement(_PATIENCE_S)
-                self.end.check()
-            raise self.end.unwinding(held)
-        except asyncio.CancelledError:
-            self.end.check()
-            self.abandon(call)
-            raise
-        finally:
-            self.branches.in_flight += 1
-            del self._held[call.identity]
-
-    def idempotency_key(self, call: OpenCall) -> str:
-        """Text that names this call among all calls of all runs, the same for every try."""
-        if call.intent is not None:  # recorded: it stays, whatever the call is named by now
-            return str(msgspec.json.decode(call.intent.payload)["idempotency_key"])
-        run = self._port.run
-        named = [run.key, run.id, run.created_at_us, *call.identity, self._cursor.nonce(call.identity)]
-        return f"hf-{hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:40]}"
-
-    def cursor_of(self, call: OpenCall) -> bytes | None:
-        """Where an earlier try of the call was, unless it had other arguments."""
-        found = self._cursors.get(call.identity) if self._cursors else None
-        if found is None or (found.args_hash and call.args_hash and found.args_hash != call.args_hash):
-            return None
-        return found.cursor
 
     # --- recording ------------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class Waits:
         try:
             moved = await branches.movement(LOADED_SLEEP_S if left_s is None else min(left_s, LOADED_SLEEP_S))
             recording.end.check()
-            if recording.asked is not None:
+            if recording.doubts.asked is not None:
                 await recording.safe_point()
             still = None if moved else branches.stillness()
             if still is not None and self._worth_unloading(still):
