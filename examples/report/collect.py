@@ -18,7 +18,7 @@ CATEGORY_LENGTH = 60  # characters: a longer text is no category
 
 def collect(job: Job, source: Source, cursor: Cursor | None) -> Part:
     """Read on from the cursor; what was read is durable when this returns."""
-    chunk = sources.read(source, cursor, job.chunk_bytes)
+    chunk = sources.read(source, cursor, job.chunk_bytes, job.memory_mb)
     job.parts.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="collect-", dir=job.parts) as scratch,

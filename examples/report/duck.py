@@ -16,13 +16,14 @@ from pathlib import Path
 import duckdb
 
 from examples.stage import durable
+from holdfast import FatalError
 
 MACROS = Path(__file__).with_name("macros.sql").read_text(encoding="utf-8")
 
 
 @contextmanager
 def opened(memory_mb: int, scratch: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database under a memory limit."""
+    """A database under a memory limit. Raises FatalError where even spilling does not keep within it."""
     with tempfile.TemporaryDirectory(prefix="duck-", dir=scratch, ignore_cleanup_errors=True) as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": 1,
@@ -34,6 +35,11 @@ def opened(memory_mb: int, scratch: Path | None = None) -> Iterator[duckdb.DuckD
         db = duckdb.connect(":memory:", config=settings)
         try:
             yield db
+        except duckdb.OutOfMemoryException as error:
+            raise FatalError(
+                f"DuckDB cannot do this within {memory_mb} MB ({str(error).splitlines()[0]}); "
+                "give the run more: memory_mb"
+            ) from error
         finally:
             db.close()
 

@@ -11,6 +11,7 @@ from datetime import date, datetime
 import pytest
 
 from examples.report import analyse, duck, trend
+from holdfast import FatalError
 
 
 def noisy(values: list[float], seed: int = 1, noise: float = 1.0) -> list[float]:
@@ -108,3 +109,18 @@ def test_sums_do_not_depend_on_the_order_of_rows() -> None:
 @pytest.mark.parametrize(("largest", "rows"), [(1.0, 1), (1e9, 3_000_000), (1e20, 10**9), (1e-5, 10)])
 def test_a_sum_never_runs_over_its_digits(largest: float, rows: int) -> None:
     assert math.log10(max(largest, 1)) + math.log10(rows) + analyse.scale_for(largest, rows) < 38
+
+
+def test_what_does_not_fit_under_the_limit_says_which_limit() -> None:
+    with (
+        pytest.raises(FatalError, match=r"within 16 MB .* give the run more: memory_mb"),
+        duck.opened(16) as db,
+    ):
+        db.execute("SELECT list(i) FROM range(20_000_000) t(i)").fetchall()
+
+
+def test_a_sort_larger_than_the_limit_goes_to_the_disk() -> None:
+    with duck.opened(24) as db:
+        db.execute("CREATE VIEW rows AS SELECT hash(i)::VARCHAR AS x FROM range(1_000_000) t(i)")
+        found = db.execute("SELECT x FROM rows ORDER BY x OFFSET 999_999").fetchall()
+    assert len(found) == 1

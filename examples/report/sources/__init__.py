@@ -23,7 +23,7 @@ SUFFIXES: Final[dict[str, Format]] = {
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
 }
-READERS: Final[dict[Format, Callable[[Source, Cursor, int], Chunk]]] = {
+READERS: Final[dict[Format, Callable[[Source, Cursor, int, int], Chunk]]] = {
     "csv": csv_file.read,
     "parquet": parquet_file.read,
     "sqlite": sqlite_file.read,
@@ -68,8 +68,11 @@ def inspect(number: int, named: str) -> Source:
     )
 
 
-def read(source: Source, cursor: Cursor | None, limit_bytes: int) -> Chunk:
-    """Read about so much from the cursor on. Raises Unreadable when the source is not as it was."""
+def read(source: Source, cursor: Cursor | None, limit_bytes: int, memory_mb: int = 200) -> Chunk:
+    """Read about so much from the cursor on, where DuckDB does it within its limit.
+
+    Raises Unreadable when the source is not as it was.
+    """
     if source.format != "git":
         status = Path(source.path).stat()
         if (status.st_size, status.st_mtime_ns) != (source.size, source.modified_ns):
@@ -78,7 +81,7 @@ def read(source: Source, cursor: Cursor | None, limit_bytes: int) -> Chunk:
                 "half of the new. Put it back, or start a new run"
             )
     first_line = 2 if source.format == "csv" else 1
-    return READERS[source.format](source, cursor or Cursor(source.begin, first_line), limit_bytes)
+    return READERS[source.format](source, cursor or Cursor(source.begin, first_line), limit_bytes, memory_mb)
 
 
 def tidy_names(columns: list[str]) -> tuple[str, ...]:

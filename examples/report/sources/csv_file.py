@@ -42,7 +42,7 @@ class Lines:
             yield text
 
 
-def read(source: Source, cursor: Cursor, limit_bytes: int) -> Chunk:
+def read(source: Source, cursor: Cursor, limit_bytes: int, memory_mb: int) -> Chunk:
     """Whole rows, until so many bytes are passed. A row with quotes may have several lines."""
     chunk, width = Chunk(), len(source.columns)
     until = cursor.position + limit_bytes

@@ -39,7 +39,7 @@ def inspect(number: int, path: Path) -> Source:
     return Source(number, name, "git", str(path), commits, 0, head, COLUMNS)
 
 
-def read(source: Source, cursor: Cursor, limit_bytes: int) -> Chunk:
+def read(source: Source, cursor: Cursor, limit_bytes: int, memory_mb: int) -> Chunk:
     """So many commits, newest first."""
     wanted = max(1, limit_bytes // BYTES_A_COMMIT)
     said = git(

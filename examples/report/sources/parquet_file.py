@@ -19,11 +19,11 @@ def columns(path: Path) -> list[str]:
         ]
 
 
-def read(source: Source, cursor: Cursor, limit_bytes: int) -> Chunk:
+def read(source: Source, cursor: Cursor, limit_bytes: int, memory_mb: int) -> Chunk:
     """So many rows from a number on."""
     chunk, wanted = Chunk(), max(1, limit_bytes // (BYTES_A_CELL * len(source.columns)))
     until = cursor.position + wanted
-    with duck.opened(memory_mb=64) as db:
+    with duck.opened(memory_mb) as db:
         names = [
             row[0] for row in db.execute(f"DESCRIBE FROM read_parquet({duck.text(source.path)})").fetchall()
         ]

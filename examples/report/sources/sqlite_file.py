@@ -52,7 +52,7 @@ def has_rowid(db: apsw.Connection, table: str) -> bool:
     return True
 
 
-def read(source: Source, cursor: Cursor, limit_bytes: int) -> Chunk:
+def read(source: Source, cursor: Cursor, limit_bytes: int, memory_mb: int) -> Chunk:
     """So many rows behind a rowid."""
     chunk, wanted = Chunk(), max(1, limit_bytes // (BYTES_A_CELL * len(source.columns)))
     db = connect(source.path)
