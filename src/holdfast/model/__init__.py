@@ -7,6 +7,15 @@ Those that every step or every claim makes are msgspec Structs, made several tim
 
 from __future__ import annotations
 
+from holdfast.model.approvals import (
+    TOLD_FROM_OUTSIDE,
+    Answer,
+    ApprovalOutcome,
+    ApprovalRecord,
+    ApprovalStatus,
+    CloseApproval,
+    NewApproval,
+)
 from holdfast.model.changes import (
     Beside,
     Change,
@@ -44,6 +53,7 @@ from holdfast.model.runs import (
     Claim,
     Created,
     NewRun,
+    NewSignal,
     Reason,
     Run,
     RunFilter,
@@ -67,8 +77,13 @@ from holdfast.model.schedules import (
 from holdfast.model.workers import Ask, Level, NewWorker, QueueRecord, Sample, Served, WorkerRecord
 
 __all__ = [
+    "Answer",
+    "ApprovalOutcome",
+    "ApprovalRecord",
+    "ApprovalStatus",
     "Beside",
     "After",
+    "CloseApproval",
     "Ask",
     "Call",
     "CatchUp",
@@ -99,9 +114,11 @@ __all__ = [
     "Journal",
     "Level",
     "Mismatch",
+    "NewApproval",
     "NewCheckpoint",
     "NewRun",
     "NewSchedule",
+    "NewSignal",
     "NewWorker",
     "Note",
     "Outcome",
@@ -125,5 +142,6 @@ __all__ = [
     "Signal",
     "Succeeded",
     "Trigger",
+    "TOLD_FROM_OUTSIDE",
     "WorkerRecord",
 ]
