@@ -33,6 +33,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "resume": Command("steer", "Let paused runs go on"),
         "cancel": Command("steer", "Cancel runs: nothing more of them is recorded"),
         "signal": Command("steer", "Send a named signal to a run"),
+        "approve": Command("approve", "Answer what a run asks"),
         "retry": Command("steer", "Let failed or held runs go on"),
         "tag": Command("steer", "Set and remove tags of a run"),
         "delete": Command("steer", "Delete finished runs and all that belongs to them"),
