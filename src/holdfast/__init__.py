@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent
+    from holdfast.approvals import Approval
     from holdfast.bodies import step_context
     from holdfast.client import Client, RunHandle, Schedule
     from holdfast.context import Context
     from holdfast.controller import Controller
     from holdfast.embedded import run
     from holdfast.errors import (
+        ApprovalExpired,
         CheckpointError,
         FatalError,
         HoldfastError,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Agent": "agents",
+    "Approval": "approvals",
+    "ApprovalExpired": "errors",
     "CheckpointError": "errors",
     "Client": "client",
     "Context": "context",
@@ -66,6 +70,8 @@ _HOME = {
 
 __all__ = [
     "Agent",
+    "Approval",
+    "ApprovalExpired",
     "CheckpointError",
     "Client",
     "Context",

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Final
 
 from holdfast.model import Park, Reason
 from holdfast.rules.waits import any_of
+
+_TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL)
+"""Of several waits that one is told which needs a person most."""
 
 
 class Branches:
@@ -91,11 +95,11 @@ def together(parks: Iterable[Park]) -> Park:
     if len(waits) == 1:
         return waits[0]
     times = [park.until_us for park in waits if park.until_us is not None]
-    signals = [park for park in waits if park.reason is Reason.SIGNAL]
+    signals = [park for park in waits if park.reason is not Reason.SLEEP]
     if not signals:
         return Park(reason=Reason.SLEEP, until_us=min(times))
     return Park(
-        reason=Reason.SIGNAL,
+        reason=min((park.reason for park in signals), key=_TOLD_FIRST.index),
         until_us=min(times, default=None),
         wait_name=any_of(park.wait_name or "" for park in signals),
         inbox_seen=min(park.inbox_seen for park in signals),

@@ -13,13 +13,14 @@ import difflib
 import math
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from holdfast import codec
 from holdfast.agents import Agent
+from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.calls import Body, Spec, spec_of
 from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
@@ -60,7 +61,17 @@ class StepOptions(TypedDict, total=False):
 class Context:
     """The one object agent code holds. Made by the attempt; its first argument to the agent."""
 
-    __slots__ = ("_agent", "_chance", "_execution", "_groups", "_port", "_recording", "_restored", "_waits")
+    __slots__ = (
+        "_agent",
+        "_approvals",
+        "_chance",
+        "_execution",
+        "_groups",
+        "_port",
+        "_recording",
+        "_restored",
+        "_waits",
+    )
 
     def __init__(
         self, port: Port, agent: Agent[Any, Any], recording: Recording, execution: Execution
@@ -71,6 +82,7 @@ class Context:
         self._execution = execution
         self._groups = Groups(recording)
         self._waits = Waits(port, recording)
+        self._approvals = Approvals(port, recording, self._waits)
         self._restored = False
         self._chance: dict[str, tuple[tuple[int, str, int], random.Random]] = {}
 
@@ -347,6 +359,64 @@ class Context:
         timer = None if until is None else self._recording.identify(EntryKind.TIMER, f"{signal}:timeout", key)
         call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
         return call.start(self._waits.wait_for(call, timer, until or 0, kind))
+
+    @overload
+    def approval(
+        self,
+        question: str,
+        *,
+        expires: Duration | None = None,
+        default: Literal["approve", "reject"] | None = None,
+        escalate: Duration | None = None,
+        escalate_to: str | None = None,
+        context: object = None,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, Approval[Literal["approve", "reject"]]]: ...
+
+    @overload
+    def approval(
+        self,
+        question: str,
+        options: Sequence[Choice],
+        *,
+        expires: Duration | None = None,
+        default: Choice | None = None,
+        escalate: Duration | None = None,
+        escalate_to: str | None = None,
+        context: object = None,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, Approval[Choice]]: ...
+
+    def approval(
+        self,
+        question: str,
+        options: Sequence[str] = APPROVE_OR_REJECT,
+        *,
+        expires: Duration | None = None,
+        default: str | None = None,
+        escalate: Duration | None = None,
+        escalate_to: str | None = None,
+        context: object = None,
+        key: str | None = None,
+    ) -> Coroutine[Any, Any, Approval[Any]]:
+        """Ask a person, and wait for the option that they choose; the run is unloaded meanwhile.
+
+        `context` is shown beside the question: JSON, at most 64 KiB. An answer binds to the question, its options and
+        its context: changed code that asks something else does not get it. After `expires` the `default` counts, and
+        without one ApprovalExpired is raised; that is recorded, too. After `escalate` the question is shown as overdue,
+        to `escalate_to`. Both are counted from the asking on.
+        """
+        asked = question_of(
+            question,
+            options,
+            context,
+            default=default,
+            expires=expires,
+            escalate=escalate,
+            escalate_to=escalate_to,
+        )
+        asking, call = self._approvals.open(asked, key)
+        return call.start(self._approvals.approval(call, asking, asked))
 
     # --- progress -------------------------------------------------------------------------------------------
 

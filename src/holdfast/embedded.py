@@ -201,5 +201,7 @@ def _go_on(run: Run, now_us: int) -> Decision:
 
 def _waits(run: Run) -> str:
     names = " or ".join(repr(name) for name in waits.names(run.wait_name))
-    for_what = f"the signal {names}" if names else f"someone ({run.reason or run.state})"
+    for_what = (
+        f"the signal {names}" if run.reason is Reason.SIGNAL else f"someone ({run.reason or run.state})"
+    )
     return f"run {run.id} waits for {for_what}: `holdfast show {run.id}` says how to go on"

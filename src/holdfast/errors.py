@@ -35,6 +35,10 @@ class ScheduleNotFound(NotFound):
     """No schedule has this name."""
 
 
+class ApprovalNotFound(NotFound):
+    """The run asks no such question."""
+
+
 class Refused(HoldfastError):
     """The thing exists, but what was asked does not fit its present state."""
 
@@ -149,6 +153,13 @@ class WaitTimedOut(HoldfastError, TimeoutError):
     def __init__(self, message: str, *, entry: int) -> None:
         super().__init__(message)
         self.entry = entry
+
+
+class ApprovalExpired(WaitTimedOut):
+    """`ctx.approval(..., expires=)` ended without an answer. Recorded, so a replay raises it again.
+
+    `entry` is the position of the entry that asked; a retry of a run that ended by it asks anew.
+    """
 
 
 class TransientError(Exception):

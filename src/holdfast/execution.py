@@ -64,14 +64,11 @@ class Execution:
 
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         """Answer a step from the journal, or execute it with its retries and record how it ended."""
-        call.begun = True
-        try:
+        with self._recording.entered(call):
             entry = await self._recording.answered(call)
             if entry is None:
                 return await self._try_until_over(call, body, policy)
             return self._concluded(call, body, entry)
-        finally:
-            self._recording.close(call)
 
     def _concluded(self, call: OpenCall, body: Body, entry: Entry) -> object:
         """Deliver a recorded outcome: return it, or raise StepFailed."""

@@ -63,7 +63,8 @@ class Port(Protocol):
     ) -> Awaitable[Committed]:
         """Make an entry, or a checkpoint, or both durable; in order of submission, whether awaited or not.
 
-        `beside` comes into being with the entry. The awaitable raises LeaseLost when the attempt is fenced out.
+        `beside` comes into being with the entry, or alone. The awaitable raises LeaseLost when the attempt is fenced
+        out.
         """
         ...
 

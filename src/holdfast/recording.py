@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
@@ -73,6 +73,13 @@ _LONG_SETUP: Final = ("the setup (everything above ctx.restore)", "move work bel
 _LONG_TAIL: Final = ("the tail since the last saved checkpoint", "call ctx.checkpoint more often")
 
 
+class Withdrawal(NamedTuple):
+    """What stands beside the entry of a call that the code cancelled, and the event that tells of it."""
+
+    thing: Beside
+    told: Note
+
+
 class OpenCall:
     """A call between its synchronous part and the delivery of its outcome."""
 
@@ -90,6 +97,7 @@ class OpenCall:
         "replayed",
         "started_at_us",
         "tries",
+        "withdraws",
     )
 
     def __init__(self, kind: EntryKind, identity: Identity, args_hash: bytes) -> None:
@@ -106,6 +114,7 @@ class OpenCall:
         self.position = 0
         self.at_us = 0
         self.tries = 0
+        self.withdraws: Withdrawal | None = None  # what the code leaves behind when it cancels the call
 
     @property
     def name(self) -> str:
@@ -175,10 +184,10 @@ class Recording:
         self._open[scope] = call
         return call
 
-    def identify(self, kind: EntryKind, name: str, key: str | None) -> OpenCall:
+    def identify(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes = b"") -> OpenCall:
         """Take the identity of a part of the call that is opened next."""
         self.end.check()
-        return OpenCall(kind, self._identity(scope_of_call(self.thread), name, key), b"")
+        return OpenCall(kind, self._identity(scope_of_call(self.thread), name, key), args_hash)
 
     def _identity(self, scope: str, name: str, key: str | None) -> Identity:
         check_words("name", name)
@@ -193,12 +202,8 @@ class Recording:
         try:
             yield
         finally:
-            self.close(call)
-
-    def close(self, call: OpenCall) -> None:
-        """The call is over: another one may be opened in its scope."""
-        if self._open.get(call.identity.scope) is call:
-            del self._open[call.identity.scope]
+            if self._open.get(call.identity.scope) is call:
+                del self._open[call.identity.scope]
 
     def at_root(self, what: str) -> None:
         """Make sure that `what` is called at the root and with no call open."""
@@ -407,8 +412,16 @@ class Recording:
     def abandon(self, call: OpenCall) -> None:
         """Record that the code cancelled the call. Not awaited: it travels ahead of everything later."""
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
-            self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"))
+            beside = () if call.withdraws is None else (call.withdraws.thing,)
+            if call.withdraws is not None:
+                self._port.note(call.withdraws.told)
+            self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"), beside)
             self._cursor.recorded(call.identity)
+
+    def leave(self, withdrawn: Withdrawal) -> None:
+        """Leave something behind after the entry that was submitted last. Not awaited."""
+        self._port.note(withdrawn.told)
+        self._port.submit(None, None, (withdrawn.thing,))
 
     async def tried(self, call: OpenCall, failure: Failure) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""

@@ -90,7 +90,7 @@ class Scopes:
         """The time of the last outcome delivered in this scope or the ones around it; before any, the run's."""
         while scope and scope not in self.times:
             scope = scope.rpartition("/")[0]
-        return self.times.get(scope, self._created_at_us)
+        return max(self.times.get(scope, 0), self._created_at_us)  # a clock may have been set back
 
     def moment(self, scope: str) -> tuple[int, str, int]:
         """The identity of this moment: it seeds chance."""

@@ -10,7 +10,7 @@ from typing import Final, TypeVar, cast
 
 from holdfast import codec
 from holdfast.errors import WaitTimedOut
-from holdfast.model import Entry, EntryStatus, Failure, FailureKind, Park, Reason
+from holdfast.model import Entry, EntryStatus, Failure, FailureKind, Park, Reason, Signal
 from holdfast.port import Port
 from holdfast.recording import OpenCall, Recording
 
@@ -71,29 +71,32 @@ class Waits:
             raise
 
     async def _receive(self, call: OpenCall, until_us: int | None) -> Entry:
+        try:
+            signal = await self.next_signal(call, call.name, until_us, Reason.SIGNAL)
+        except asyncio.CancelledError:
+            self._recording.end.check()
+            self._recording.abandon(call)
+            raise
+        if signal is not None:
+            return await self._recording.record(call, EntryStatus.OK, signal.payload, signal=signal.n)
+        late = Failure(
+            kind=FailureKind.TIMED_OUT, type="WaitTimedOut", message=f"no signal {call.name!r} in time"
+        )
+        return await self._recording.record(call, EntryStatus.FAILED, codec.encode(late, what="a failure"))
+
+    async def next_signal(
+        self, call: OpenCall, name: str, until_us: int | None, reason: Reason
+    ) -> Signal | None:
+        """The oldest signal of this name in the inbox, waited for until then at most; None when none came. It is
+        consumed by the entry that says so."""
         while True:
-            try:
-                newest, signals = await self._recording.guarded(self._port.inbox())
-                signal = next((signal for signal in signals if signal.name == call.name), None)
-                left_us = None if until_us is None else until_us - self._port.now_us()
-                if signal is None and (left_us is None or left_us > 0):
-                    park = Park(
-                        reason=Reason.SIGNAL, until_us=until_us, wait_name=call.name, inbox_seen=newest
-                    )
-                    await self._stand(call, park, None if left_us is None else left_us / 1e6)
-                    continue
-            except asyncio.CancelledError:
-                self._recording.end.check()
-                self._recording.abandon(call)
-                raise
-            if signal is not None:
-                return await self._recording.record(call, EntryStatus.OK, signal.payload, signal=signal.n)
-            late = Failure(
-                kind=FailureKind.TIMED_OUT, type="WaitTimedOut", message=f"no signal {call.name!r} in time"
-            )
-            return await self._recording.record(
-                call, EntryStatus.FAILED, codec.encode(late, what="a failure")
-            )
+            newest, signals = await self._recording.guarded(self._port.inbox())
+            signal = next((signal for signal in signals if signal.name == name), None)
+            left_us = None if until_us is None else until_us - self._port.now_us()
+            if signal is not None or (left_us is not None and left_us <= 0):
+                return signal
+            park = Park(reason=reason, until_us=until_us, wait_name=name, inbox_seen=newest)
+            await self._stand(call, park, None if left_us is None else left_us / 1e6)
 
     async def _stand(self, call: OpenCall, park: Park, left_s: float | None) -> None:
         """Wait for a moment, or end the attempt when no code of the run can move before the wait is over."""

@@ -23,6 +23,7 @@ from holdfast.errors import (
     StoreUnavailable,
 )
 from holdfast.model import (
+    TOLD_FROM_OUTSIDE,
     Beside,
     Change,
     Claim,
@@ -134,7 +135,7 @@ class Writer:
         return True
 
     def follow(self, run: Run) -> None:
-        """An attempt at the run begins. While it lasts, every event of the run is one of its Changes."""
+        """An attempt at the run begins. While it lasts, its events are those of its Changes, or `TOLD_FROM_OUTSIDE`."""
         self._followed[run.key] = _Followed(run.id, run.token, run.event_no)
 
     def unfollow(self, run: Run) -> None:
@@ -213,6 +214,13 @@ class Writer:
         if followed is not None and followed.token == change.token and isinstance(answer, Committed):
             followed.event_no = answer.event_no
 
+    async def _has_more(self, followed: _Followed, run: Run) -> bool:
+        """Whether the run has events of its attempt that we were not told of."""
+        if run.event_no == followed.event_no:
+            return False
+        news = await self._store.read_events(run.id, followed.event_no, MAX_BATCH)
+        return len(news) == MAX_BATCH or any(event.type not in TOLD_FROM_OUTSIDE for event in news)
+
     async def _recorded(self, changes: Sequence[Change]) -> dict[int, Committed]:
         """Those of the Changes that are in the store, by index, though the answer was an error."""
         found: dict[int, Committed] = {}
@@ -222,7 +230,7 @@ class Writer:
                 continue
             try:
                 run = await self._store.get_run(followed.id)
-                if run.token != followed.token or run.event_no == followed.event_no:
+                if run.token != followed.token or not await self._has_more(followed, run):
                     continue  # fenced out, which the next try says; or nothing of it is there
                 times = {entry.position: entry.at_us for entry in await self._store.read_entries(run.id)}
             except RunNotFound:
@@ -309,7 +317,7 @@ class WriterPort:
         self, entry: Entry | None, checkpoint: NewCheckpoint | None = None, beside: tuple[Beside, ...] = ()
     ) -> asyncio.Future[Committed]:
         if entry is None:
-            return self._writer.submit(self._change((), checkpoint, None))
+            return self._writer.submit(self._change((), checkpoint, None, beside))
         self.opened(None)  # its outcome follows: it is not announced as open any more
         if self._marked and entry.status in _OVER and entry.identity in self._marked:
             beside += (self._forget(entry.identity),)

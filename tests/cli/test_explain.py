@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast.cli.explain import explain, sides
-from holdfast.client import Detail, EffectView, RunView, WorkerView
+from holdfast.client import ApprovalView, Detail, EffectView, RunView, WorkerView
 from holdfast.model import (
+    ApprovalStatus,
     Call,
     Entry,
     EntryKind,
@@ -41,6 +42,13 @@ def told(
     return "\n".join([explanation.why, *(f"{way.command} # {way.meaning}" for way in explanation.ways)])
 
 
+ASKED = ApprovalView(
+    run="r 1", agent="a", n=4, question="Sure?", options=("yes", "not yet"), context=None,
+    status=ApprovalStatus.OPEN, overdue=False, escalate_to=None, hash="00", asked_at=NOW, escalate_at=None,
+    expires_at=None, choice=None, by=None, comment="", answered_at=None,
+)  # fmt: skip
+ASKS = replace(NOTHING, wait_name="holdfast:approval/4", questions=(ASKED,))
+ASKS_TWO = replace(NOTHING, wait_name="go\nholdfast:approval/4", questions=(ASKED, replace(ASKED, n=5)))
 LATER = replace(NOTHING, due_at=NOW + timedelta(minutes=5))
 EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
 
@@ -68,6 +76,17 @@ EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
         ),
         (RunState.WAITING, Reason.SIGNAL, VIEW, replace(LATER, wait_name="go"), "time-out in 5m"),
         (RunState.WAITING, Reason.SIGNAL, VIEW, replace(NOTHING, due_at=NOW), "any worker goes on"),
+        (
+            RunState.WAITING,
+            Reason.APPROVAL,
+            VIEW,
+            ASKS,
+            "it asks: Sure?\nholdfast approve 'r 1' yes --question 4",
+        ),
+        (RunState.WAITING, Reason.APPROVAL, VIEW, ASKS, "holdfast approve 'r 1' 'not yet' --question 4"),
+        (RunState.WAITING, Reason.APPROVAL, VIEW, ASKS_TWO, "it asks 2 questions\n"),
+        (RunState.WAITING, Reason.APPROVAL, VIEW, ASKS_TWO, "holdfast signal 'r 1' go --data"),
+        (RunState.WAITING, Reason.APPROVAL, VIEW, replace(ASKS, due_at=NOW), "any worker goes on"),
         (RunState.WAITING, Reason.PAUSED, VIEW, NOTHING, "holdfast resume 'r 1'"),
         (RunState.WAITING, Reason.PARKED, VIEW, NOTHING, "holdfast run … --id 'r 1'"),
         (RunState.WAITING, Reason.POISON, VIEW, NOTHING, "holdfast retry 'r 1'"),

@@ -45,6 +45,7 @@ CALLABLES = [
     holdfast.Context.step,
     holdfast.Context.checkpoint,
     holdfast.Context.wait_for,
+    holdfast.Context.approval,
 ]
 
 

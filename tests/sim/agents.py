@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from holdfast import Context, Done, Every, FatalError, NotDone, RetryPolicy, StepFailed, TransientError, agent
-from holdfast.errors import WaitTimedOut
+from holdfast.errors import ApprovalExpired, WaitTimedOut
 from holdfast.model import Note
 
 MARK: Final = re.compile(r"<([^|<>]+)\|(\d+)>")
@@ -208,6 +208,13 @@ async def _perform(ctx: Context, me: Life, line: Line) -> str:
             return await _impatient(ctx, me, line)
         case "map" | "map with failures" | "hasty map" | "race" | "branches":
             return await perform_group(ctx, me, line)
+        case "approval":
+            answer = await ctx.approval(
+                f"{tag}?", ["yes", "no"], key=tag, escalate="20s", context={"at": tag}
+            )
+            what = answer.comment
+        case "brief":
+            return await _brief(ctx, me, line)
         case "chance":
             what = f"{ctx.uuid()} {ctx.random.random()} {ctx.now().isoformat()}"
             scene.supposed(me, tag, what)
@@ -260,6 +267,17 @@ async def _hasty(ctx: Context, me: Life, line: Line) -> str:
         return f"gave up {line.tag}"
     stage.get().saw(me, line.tag, what)
     return what
+
+
+async def _brief(ctx: Context, me: Life, line: Line) -> str:
+    """A question that expires."""
+    try:
+        answer = await ctx.approval(f"{line.tag}?", ["yes", "no"], key=line.tag, expires=line.seconds + 1)
+    except ApprovalExpired:
+        stage.get().supposed(me, line.tag, "no answer", recorded="failed")
+        return f"no answer {line.tag}"
+    stage.get().saw(me, line.tag, answer.comment)
+    return answer.comment
 
 
 async def _impatient(ctx: Context, me: Life, line: Line) -> str:

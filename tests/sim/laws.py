@@ -30,6 +30,9 @@ _ROWS: Final = (
 )
 _WORKERS: Final = "SELECT key, lease_until_us, retired, lock_path FROM workers"
 _UNREAD: Final = "SELECT count(*) FROM signals WHERE run = ? AND name = ? AND consumed IS NULL"
+_UNHEARD: Final = (
+    "SELECT count(*) FROM signals WHERE run = ? AND name GLOB 'holdfast:approval/*' AND consumed IS NULL"
+)
 _NEWS: Final = (
     "SELECT n, type, position, kind, status, segment, scope, name, key, occurrence, token, payload, signal FROM events"
     " WHERE run = ? AND n > ? ORDER BY n"
@@ -63,7 +66,10 @@ class Told:
     outcomes: dict[tuple[Any, ...], int] = field(default_factory=dict)  # identity → position, the live ones
     marks: dict[str, int] = field(default_factory=dict)  # mark → position, the live ones
     entries: dict[int, tuple[Any, ...]] = field(default_factory=dict)  # position → the row
-    lines: set[str] = field(default_factory=set)  # marks of log lines
+    lines: set[str] = field(default_factory=set)
+    questions: dict[int, set[str]] = field(
+        default_factory=dict
+    )  # number → what happened to it  # marks of log lines
     signals: dict[str, int] = field(default_factory=dict)  # name → the newest consumed
     pinned: dict[str, str] = field(default_factory=dict)  # tag → what code saw, in every attempt
     superseded: int = 0
@@ -125,6 +131,8 @@ class Laws:
             progress = told.progress
             for event in self._db.rows(_NEWS, (key, told.event_no)):
                 self._fold(told, event, token, operation)
+                if event[3] == "approval" and event[12] is not None:
+                    self._check_answer(key, told, event)
             if told.progress != progress:
                 # `once` stands outside the journal's order: a replay that has only such lines left is not silent.
                 behind = sum(one[3] == "once" for one in told.entries.values())
@@ -152,7 +160,7 @@ class Laws:
         if state == "running":
             self._law(reason in _SET_WHILE_RUNNING, told, f"running for the reason {reason}")
         else:
-            if reason == "signal" and row[12] is None:
+            if reason in ("signal", "approval") and row[12] is None:
                 unread: int = self._db.value(_UNREAD, (row[0], row[13]))
                 self._law(
                     unread == 0, told, f"it waits for {row[13]!r}, which is in its inbox {unread} times"
@@ -173,6 +181,8 @@ class Laws:
             return
         if kind == "effect.settled":
             self._law(told.reason == "effect_unknown", told, f"a verdict while {told.state} ({told.reason})")
+        if kind.startswith("approval."):
+            self._fold_question(told, kind[9:], json.loads(event[11]))
             return
         self._law(told.state == "running" or kind == "checkpoint.corrupt", told, f"{kind} while {told.state}")
         if position is not None:
@@ -201,6 +211,35 @@ class Laws:
         told.state, told.reason = state, why.get("reason")
         if state == "running":
             told.attempts += 1
+
+    def _fold_question(self, told: Told, what: str, why: dict[str, Any]) -> None:
+        """A question is asked before anything happens to it, answered once, overdue once, and over after its end."""
+        n = why["n"]
+        before = told.questions.get(n, set())
+        self._law(told.state not in FINAL, told, f"question {n} is {what} while {told.state}")
+        if what == "asked":
+            self._law(
+                not before & {"answered", "expired"}, told, f"question {n} is asked again after its end"
+            )
+            before.discard("withdrawn")
+        else:
+            self._law("asked" in before, told, f"question {n} is {what} before it was asked")
+            self._law(what not in before, told, f"question {n} is {what} twice")
+        if what == "answered":
+            self._law(not before & {"expired", "withdrawn"}, told, f"question {n} is answered after its end")
+        told.questions[n] = before | {what}
+
+    def _check_answer(self, key: int, told: Told, event: tuple[Any, ...]) -> None:
+        """What a run records of a question is what the store decided about it."""
+        name = self._db.value("SELECT name FROM signals WHERE run = ? AND n = ?", (key, event[12]))
+        asked = "SELECT status, choice, comment FROM approvals WHERE run = ? AND n = ?"
+        ((status, choice, comment),) = self._db.rows(asked, (key, int(name.rpartition("/")[2])))
+        if event[4] == "failed":
+            self._law(status == "expired", told, f"no answer is recorded, and the question is {status}")
+            return
+        said = json.loads(event[11])
+        self._law(status == "answered", told, f"an answer is recorded, and the question is {status}")
+        self._law((said["choice"], said["comment"]) == (choice, comment), told, f"{said} is not {comment}")
 
     def _fold_entry(self, told: Told, event: tuple[Any, ...]) -> None:
         _, _, position, kind, status, segment, scope, name, key, occurrence, token, payload, signal = event
@@ -345,6 +384,11 @@ class Laws:
     def check_result(self, run_id: str, tags: list[str], result: list[str]) -> None:
         """The result of a play is its lines, each once, in order, as they were seen."""
         told = self.by_id[run_id]
+        (key,) = (key for key, one in self.runs.items() if one is told)
+        left: int = self._db.value("SELECT count(*) FROM approvals WHERE run = ? AND status = 'open'", (key,))
+        self._law(left == 0, told, f"it is done, and asks {left} questions still")
+        unread: int = self._db.value(_UNHEARD, (key,))
+        self._law(unread == 0 or told.superseded > 0, told, f"{unread} answers were given and never heard")
         self._law(len(result) == len(tags), told, f"{len(result)} results of {len(tags)} lines")
         for tag, what in zip(tags, result, strict=True):
             marks = [found.group() for found in MARK.finditer(what)]

@@ -49,5 +49,16 @@ def test_a_seed_has_one_trace_in_every_process() -> None:
 def test_faults_of_every_kind_befall_the_seeds() -> None:
     reports = [simulate(seed) for seed in range(12)]
     kinds = {what for report in reports for what in report.counts}
-    expected = {"crash", "stop", "block", "drain", "bad store", "slow store", "jump", "store errors", "deeds"}
+    expected = {
+        "crash",
+        "stop",
+        "block",
+        "drain",
+        "bad store",
+        "slow store",
+        "jump",
+        "store errors",
+        "deeds",
+        "answers",
+    }
     assert expected <= kinds

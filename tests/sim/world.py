@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -19,7 +20,7 @@ import holdfast.controller
 import holdfast.heart
 from holdfast import Done, NotDone
 from holdfast.client import Client, RunHandle
-from holdfast.client.view import RunView
+from holdfast.client.view import ApprovalView, RunView
 from holdfast.clock import Pace
 from holdfast.controller import Controller
 from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
@@ -43,8 +44,8 @@ LIVENESS_S: Final = 5_400.0
 SETTLED_US: Final = 60_000_000
 """Within this a schedule is met when nothing fails: two looks, and a slow store."""
 WRITES: Final = frozenset({
-    "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "register_worker", "retire_worker",
-    "mark_draining", "sweep", "limit_queue", "prune",
+    "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "answer_approval", "register_worker",
+    "retire_worker", "mark_draining", "sweep", "limit_queue", "prune",
 }) | timetable.OPERATIONS  # fmt: skip
 
 
@@ -488,6 +489,7 @@ class World:
             handle.retry,
             lambda: self.settle(handle),
             *[self.news(handle)] * 5,
+            *[self.answer(handle)] * 3,
         ]
         self.count("deeds")
         try:
@@ -517,6 +519,27 @@ class World:
                 what = self.found(handle.id, effect.name)
                 self.count("verdicts")
                 await handle.settle_effect(effect.n, Done(what) if what is not None else NotDone())
+
+    def answer(self, handle: RunHandle[list[str]]) -> Callable[[], Awaitable[Any]]:
+        """Answer a question of the run, also one that is over. What was taken is what was said."""
+        comment, drawn = self.mark("answer"), self.faults.random()
+
+        async def give() -> None:
+            asked = await handle.approvals()
+            if not asked:
+                return
+            view = asked[int(drawn * len(asked))]
+            choice = "yes" if drawn * 7 % 1 < 0.5 else "no"
+            answered = await handle.approve(choice, question=view, by="someone", comment=comment)
+            self.count("answers")
+            self._holds(lambda: self._is_answered(answered, choice))
+
+        return give
+
+    @staticmethod
+    def _is_answered(view: ApprovalView, choice: str) -> None:
+        if view.choice != choice:
+            raise LawBroken(f"question {view.n} of {view.run} took {choice!r}, and has {view.choice!r}")
 
     async def surely(self, deed: Callable[[], Awaitable[Any]]) -> Any:
         """Do it until the store answers."""
@@ -633,6 +656,11 @@ class World:
             return run.failure.type == "DeadlinePassed"
         return run.state.final
 
+    async def _answer_all(self, handle: RunHandle[list[str]]) -> None:
+        for view in await handle.approvals():
+            if view.status == "open":
+                await handle.approve("yes", question=view, by="helper", comment=self.mark("answer"))
+
     async def _help(self, run: Run, handle: RunHandle[list[str]]) -> None:
         deed: Callable[[], Awaitable[Any]] | None = None
         if run.state is RunState.FAILED or run.reason == "poison":
@@ -643,6 +671,8 @@ class World:
             deed = lambda: self.settle(handle)
         elif run.reason == "signal":
             deed = self.news(handle)
+        elif run.reason == "approval":
+            deed = partial(self._answer_all, handle)
         if deed is None:
             return
         try:
@@ -760,7 +790,7 @@ def _told(answer: object) -> str:
 
 LINES: Final = (
     "step", "step", "step", "named", "once", "flaky", "fatal", "fragile", "hasty", "hasty", "sleep", "signal",
-    "impatient", "chance", "stumble", "checkpoint", "checkpoint", "checkpoint",
+    "impatient", "chance", "stumble", "checkpoint", "checkpoint", "checkpoint", "approval", "approval", "brief",
 )  # fmt: skip
 
 

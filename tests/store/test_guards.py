@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from holdfast.clock import SystemClock
-from holdfast.model import Committed, Failed, Failure, FailureKind, RunState
+from holdfast.model import Answer, Committed, Failed, Failure, FailureKind, NewApproval, RunState
 from holdfast.rules import transitions
 from holdfast.store.sqlite import SQLiteStore
 from tests.store.shapes import change, claimed, new_run
@@ -18,11 +18,17 @@ from tests.store.shapes import change, claimed, new_run
 
 @pytest.fixture
 async def path(tmp_path: Path) -> AsyncIterator[Path]:
-    """A store with run 1 running (one entry), run 2 queued, run 3 failed."""
+    """A store with run 1 running (two entries that ask, the first one answered), run 2 queued, run 3 failed."""
     path = tmp_path / "runs.db"
     async with SQLiteStore(path, clock=SystemClock()) as store:
         running, ends = await claimed(store, "running", "ends")
-        assert isinstance((await store.commit([change(running)]))[0], Committed)
+        asked = NewApproval(question_hash=b"h", segment=0, question="Sure?", options=("yes", "no"))
+        asking = structs.replace(change(running), beside=(asked,))
+        assert isinstance((await store.commit([asking]))[0], Committed)
+        await store.answer_approval("running", 1, Answer(question_hash=b"h", choice="yes", by="ann"))
+        other = structs.replace(asked, question_hash=b"i")
+        again = structs.replace(asking, position=1, beside=(other,))
+        assert isinstance((await store.commit([again]))[0], Committed)
         failure = Failure(kind=FailureKind.FATAL, type="E", message="m")
         await store.commit([structs.replace(change(ends), entries=(), outcome=Failed(failure=failure))])
         await store.create_run(new_run("queued"))
@@ -90,6 +96,17 @@ async def path(tmp_path: Path) -> AsyncIterator[Path]:
         ("INSERT INTO events (run, n, at_us, type) VALUES (1, 99, 0, 'x')", "CHECK"),
         ("INSERT INTO events (run, n, at_us, type, payload) VALUES (77, 1, 0, 'x', x'')", "FOREIGN KEY"),
         ("DELETE FROM workers", "FOREIGN KEY"),
+        ("UPDATE approvals SET question = 'Another?'", "question never changes"),
+        ("UPDATE approvals SET options = x'5b5d'", "question never changes"),
+        ("UPDATE approvals SET choice = 'no' WHERE status = 'answered'", "answer never changes"),
+        (
+            "UPDATE approvals SET status = 'open', choice = NULL WHERE status = 'answered'",
+            "answer never changes",
+        ),
+        ("UPDATE approvals SET status = 'answered' WHERE status = 'open'", "CHECK"),
+        ("UPDATE approvals SET choice = 'yes' WHERE status = 'open'", "CHECK"),
+        ("UPDATE approvals SET status = 'asleep' WHERE status = 'open'", "CHECK"),
+        ("UPDATE approvals SET closed_by = 3 WHERE status = 'open'", "CHECK"),
     ],
 )
 async def test_raw_sql_that_breaks_a_law_is_refused(path: Path, sql: str, why: str) -> None:
@@ -121,6 +138,15 @@ async def test_deleting_a_final_run_takes_everything_of_it_along(path: Path) -> 
         key = (await store.get_run("ends")).key
         await store.delete_run("ends")
     raw = apsw.Connection(str(path))
-    for table in ("events", "run_payloads", "checkpoints", "signals", "resolutions", "progress", "blobs"):
+    for table in (
+        "events",
+        "run_payloads",
+        "checkpoints",
+        "signals",
+        "resolutions",
+        "progress",
+        "blobs",
+        "approvals",
+    ):
         assert raw.execute(f"SELECT count(*) FROM {table} WHERE run = ?", (key,)).fetchall() == [(0,)]
     raw.close()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_type
+from typing import Literal, assert_type
 
 import holdfast
-from holdfast import Client, Context, Every, RetryPolicy, RunHandle, Worker, agent, open_store
+from holdfast import Approval, Client, Context, Every, RetryPolicy, RunHandle, Worker, agent, open_store
 from holdfast.testing import Replay, Trial, assert_survives_crashes, replay, simulate
 
 
@@ -154,6 +154,21 @@ async def waits_are_typed(ctx: Context) -> None:
     assert_type(await ctx.sleep("5m"), None)
     assert_type(await ctx.wait_for("decision", State, timeout="1h"), State)
     assert_type(await ctx.wait_for("decision"), object)
+
+
+Verdict = Literal["ship", "wait"]
+VERDICTS: tuple[Verdict, ...] = ("ship", "wait")
+
+
+async def approvals_are_typed_after_their_options(ctx: Context, client: Client) -> None:
+    assert_type(await ctx.approval("Sure?"), Approval[Literal["approve", "reject"]])
+    assert_type(await ctx.approval("Sure?", ["yes", "no"], expires="2d", default="no"), Approval[str])
+    answer = await ctx.approval("Ship?", VERDICTS, escalate="4h", escalate_to="ann", context={"n": 1})
+    assert_type(answer.choice, Verdict)
+    assert_type(answer.by, str | None)
+    await client.start(alone, id="r", signal=("go", {"n": 1}), dedup="k")
+    await ctx.approval("Sure?", default="maybe", expires=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await ctx.approval("Sure?", [1, 2])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 
 
 # --- concurrency ----------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "resume": Command("steer", "Let paused runs go on"),
         "cancel": Command("steer", "Cancel runs: nothing more of them is recorded"),
         "signal": Command("steer", "Send a named signal to a run"),
-        "approve": Command("effects", "Say what became of an effect in doubt"),
+        "approve": Command("approve", "Answer what a run asks, or say what became of an effect"),
         "retry": Command("steer", "Let failed or held runs go on"),
         "tag": Command("steer", "Set and remove tags of a run"),
         "delete": Command("steer", "Delete finished runs and all that belongs to them"),

@@ -9,7 +9,7 @@ import click
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
-from holdfast.cli.options import common, on_run, run_argument
+from holdfast.cli.options import on_run
 from holdfast.cli.views import print_document
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
@@ -17,31 +17,6 @@ from holdfast.errors import UsageError
 from holdfast.verdicts import Done, GivenUp, NotDone, Verdict
 
 GIVEN_UP = GivenUp().message
-
-
-@click.command()
-@run_argument
-@click.argument("entry", type=click.IntRange(min=1))
-@click.option("--done", metavar="JSON|@FILE", help="It happened; this is what the step returns.")
-@click.option("--rerun", is_flag=True, help="It did not happen, and cannot any more: its body runs again.")
-@click.option(
-    "--fail", is_flag=False, flag_value=GIVEN_UP, metavar="[MESSAGE]", help="Neither: its step fails."
-)
-@common
-def approve(
-    run_id: str,
-    entry: int,
-    done: str | None,
-    rerun: bool,
-    fail: str | None,
-    store: str | None,
-    as_json: bool,
-) -> int:
-    """Say what became of an effect: a run is held when nobody knows whether one happened.
-
-    ENTRY is the number of its intent; `holdfast show ID` names it, and the command to answer with.
-    """
-    return settle_effect(store, run_id, entry, verdict_of(done, rerun, fail), as_json)
 
 
 def verdict_of(done: str | None, rerun: bool, fail: str | None) -> Verdict:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from holdfast.cli import words
-from holdfast.client import Detail, RunView
+from holdfast.client import ApprovalView, Detail, RunView
 from holdfast.model import EntryStatus, Mismatch, Reason, RunState
 from holdfast.rules import waits
 
@@ -91,6 +92,8 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             )
         case Reason.SIGNAL:
             return _waits_for_signal(detail, now, quoted)
+        case Reason.APPROVAL:
+            return _waits_for_answer(detail, now, quoted)
         case Reason.PAUSED:
             return Explanation("an operator paused it", (_resume(quoted),))
         case Reason.PARKED:
@@ -142,13 +145,44 @@ def _effect_unknown(detail: Detail, quoted: str) -> Explanation:
 
 
 def _waits_for_signal(detail: Detail, now: datetime, quoted: str) -> Explanation:
-    names = waits.names(detail.wait_name)
+    names = _theirs(detail)
     signal = "the signal " + " or ".join(repr(name) for name in names)
     if detail.due_at is not None and detail.due_at <= now:
         return Explanation(f"{signal} is there, or its time is up: any worker goes on with it")
     until = f", or until a time-out {words.until(detail.due_at, now)}" if detail.due_at else ""
-    ways = [WayOut(f"holdfast signal {quoted} {shlex.quote(name)} --data JSON", "send it") for name in names]
-    return Explanation(f"it waits for {signal}{until}", tuple(ways))
+    return Explanation(f"it waits for {signal}{until}", _send(names, quoted))
+
+
+def _theirs(detail: Detail) -> list[str]:
+    """The signals waited for that a person can send."""
+    return [name for name in waits.names(detail.wait_name) if not name.startswith(waits.OURS)]
+
+
+def _send(names: list[str], quoted: str) -> tuple[WayOut, ...]:
+    return tuple(
+        WayOut(f"holdfast signal {quoted} {shlex.quote(name)} --data JSON", "send it") for name in names
+    )
+
+
+def _waits_for_answer(detail: Detail, now: datetime, quoted: str) -> Explanation:
+    if detail.due_at is not None and detail.due_at <= now:
+        return Explanation("it has an answer, or its time is up: any worker goes on with it")
+    ways = (*answers(detail.questions), *_send(_theirs(detail), quoted))
+    if len(detail.questions) == 1:
+        return Explanation(f"it asks: {detail.questions[0].question}", ways)
+    return Explanation(f"it asks {words.number(len(detail.questions), 'question')}", ways)
+
+
+def answers(questions: Sequence[ApprovalView]) -> tuple[WayOut, ...]:
+    """The commands that answer these questions."""
+    return tuple(
+        WayOut(
+            f"holdfast approve {shlex.quote(one.run)} {shlex.quote(option)} --question {one.n}",
+            "answer so" if len(questions) == 1 else f"answer {words.one_line(one.question, 60)!r} so",
+        )
+        for one in questions
+        for option in one.options
+    )
 
 
 def _ways_out_of(mismatch: Mismatch | None, quoted: str) -> tuple[WayOut, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,6 +19,8 @@ def event_line(event: Event) -> str:
     told = event_payload(event)
     family = event.type.partition(".")[0]
     text = _TEXTS.get(family, _other)(told)
+    if event.type == "approval.asked":
+        text += f"  → holdfast approve {shlex.quote(event.run)} CHOICE --question {told.get('n')}"
     return f"{at(event.at_us).strftime('%H:%M:%S')}  {event.type:<16} {text}".rstrip()
 
 
@@ -71,6 +74,19 @@ def _progress(told: Told) -> str:
     return "  ".join(str(part) for part in (text, told.get("phase"), told.get("description")) if part)
 
 
+def _approval(told: Told) -> str:
+    text = f"{told.get('n', '')} {words.one_line(str(told.get('question') or ''), 80)!r}"
+    if isinstance(options := told.get("options"), list):
+        text += f" ({', '.join(map(str, options))})"
+    if (choice := told.get("choice")) is not None:
+        text += f": {choice!r} by {told.get('by')}"
+    if (to := told.get("to")) is not None:
+        text += f" to {to}"
+    if (default := told.get("default")) is not None:
+        text += f": {default!r} by default"
+    return text
+
+
 def _message(told: Told) -> str:
     return str(told.get("message") or _other(told))
 
@@ -87,6 +103,7 @@ def error_text(error: Told) -> str:
 _TEXTS: Final[Mapping[str, Callable[[Told], str]]] = {
     "run": _run,
     "step": _step,
+    "approval": _approval,
     "checkpoint": _checkpoint,
     "progress": _progress,
     "log": log_text,

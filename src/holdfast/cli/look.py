@@ -8,10 +8,12 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
+from holdfast.cli.needs import needs_of
 from holdfast.cli.options import common, filters, on_run, on_store, run_argument
 from holdfast.cli.views import print_document
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
+from holdfast.errors import UsageError
 from holdfast.model import RunState
 from holdfast.rules.tags import parsed
 
@@ -21,6 +23,9 @@ from holdfast.rules.tags import parsed
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many."
 )
+@click.option(
+    "--needs-me", is_flag=True, help="What only a person can move: questions first, each with its command."
+)
 @common
 def ls(
     agent: str | None,
@@ -29,10 +34,17 @@ def ls(
     tags: tuple[str, ...],
     text: str | None,
     limit: int,
+    needs_me: bool,
     store: str | None,
     as_json: bool,
 ) -> int:
     """List runs, newest first: state and reason, progress, age."""
+    if needs_me:
+        if agent or states or queue or tags or text:
+            raise UsageError(
+                "--needs-me lists what waits for people in all runs: leave the other choices out"
+            )
+        return on_store(store, lambda client: _needs(client, limit, as_json))
 
     async def list_them(client: Client) -> int:
         chosen = [RunState(state) for state in states]
@@ -51,6 +63,19 @@ def ls(
         return Exit.SUCCEEDED
 
     return on_store(store, list_them)
+
+
+async def _needs(client: Client, limit: int, as_json: bool) -> int:
+    found = await needs_of(client, limit)
+    if as_json:
+        print_document(found)
+    elif not found:
+        click.echo("nothing waits for a person", err=True)
+    else:
+        from holdfast.cli.render import console, needs_table
+
+        console().print(needs_table(found, at(await client.store.now())))
+    return Exit.SUCCEEDED
 
 
 @click.command()

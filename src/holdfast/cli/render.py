@@ -15,7 +15,9 @@ from rich.text import Text
 
 from holdfast.cli import words
 from holdfast.cli.explain import Explanation, sides
+from holdfast.cli.needs import Need
 from holdfast.client import (
+    ApprovalView,
     Detail,
     FireView,
     ProgressView,
@@ -194,9 +196,51 @@ def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_inp
         parts += ["", _both_sides(detail)]
     elif detail.failure is not None and view.state is not RunState.SUCCEEDED:
         parts += ["", failure_text(detail.failure)]
+    for question in detail.questions:
+        parts += ["", question_text(question, now)]
     if why.ways:
         parts += ["", ways_out(why)]
     return Group(*parts)
+
+
+def question_text(view: ApprovalView, now: datetime) -> RenderableType:
+    """A question as it is put to a person: its words, what it is about, and how long there is time."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    if view.context is not None:
+        grid.add_row("about", json.dumps(view.context, ensure_ascii=False, indent=2))
+    grid.add_row("answers", ", ".join(view.options))
+    grid.add_row("asked", f"{words.age(view.asked_at, now)} ago")
+    if view.expires_at is not None:
+        grid.add_row("expires", words.until(view.expires_at, now))
+    if view.overdue or view.escalate_to is not None:
+        grid.add_row("overdue" if view.overdue else "escalates", _escalation(view, now))
+    head = Text.assemble((f"{view.n}  ", "dim"), (view.question, "bold yellow"))
+    return Group(head, Padding(grid, (0, 0, 0, 2), expand=False))
+
+
+def _escalation(view: ApprovalView, now: datetime) -> str:
+    to = f"to {view.escalate_to}" if view.escalate_to is not None else ""
+    when = "" if view.overdue or view.escalate_at is None else words.until(view.escalate_at, now)
+    return " ".join(part for part in (when, to) if part) or "yes"
+
+
+def needs_table(needs: Sequence[Need], now: datetime) -> Table:
+    """The table of `ls --needs-me`."""
+    table = _table("ID", "AGENT", "WHY", "WHAT", "SINCE", "EXPIRES", "COMMAND")
+    for need in needs:
+        table.add_row(
+            Text(need.run, style="bold"),
+            need.agent,
+            Text("overdue", style="bold red") if need.overdue else need.kind,
+            words.one_line(need.what, 60)
+            + (f" (for {need.escalate_to})" if need.overdue and need.escalate_to else ""),
+            words.age(need.since, now),
+            "" if need.expires_at is None else words.until(need.expires_at, now),
+            need.command,
+        )
+    return table
 
 
 def _facts(view: RunView, detail: Detail, why: Explanation, now: datetime, run_input: object) -> Table:

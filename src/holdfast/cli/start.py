@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from holdfast import codec
@@ -11,6 +13,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.views import print_document
 from holdfast.client import Client
+from holdfast.client.client import new_signal
 from holdfast.rules.tags import parsed
 
 
@@ -28,6 +31,11 @@ from holdfast.rules.tags import parsed
 @click.option("--queue", metavar="NAME", help="[default: the agent's]")
 @click.option("--delay", type=DURATION, default=0.0, help="Start later: 90s, 15m, 4h. [default: now]")
 @click.option("--tag", "tags", metavar="NAME[=VALUE]", multiple=True, help="To find it by; repeatable.")
+@click.option(
+    "--signal", "signal_name", metavar="NAME", help="Send it this signal with the start; needs --id."
+)
+@click.option("--data", metavar="JSON|@FILE", default="null", help="What the signal carries. [default: null]")
+@click.option("--dedup", metavar="KEY", help="Sent again with the same key, the signal counts once.")
 @common
 def start(
     agent: str,
@@ -37,16 +45,29 @@ def start(
     queue: str | None,
     delay: float,
     tags: tuple[str, ...],
+    signal_name: str | None,
+    data: str,
+    dedup: str | None,
     store: str | None,
     as_json: bool,
 ) -> int:
     """Queue a run of an agent for any worker that serves it, and print its id."""
     loaded = load_agent(agent)
     payload = codec.normalise_input(loaded.fn, json_text(given, "--input"))
+    signal = (
+        None if signal_name is None else new_signal(signal_name, json.loads(json_text(data, "--data")), dedup)
+    )
 
     async def create(client: Client) -> int:
         created = await client.create(
-            loaded, payload, id=run_id, priority=priority, queue=queue, delay=delay, tags=parsed(tags)
+            loaded,
+            payload,
+            id=run_id,
+            priority=priority,
+            queue=queue,
+            delay=delay,
+            tags=parsed(tags),
+            signal=signal,
         )
         if as_json:
             handle = await client.get(created.run.id)

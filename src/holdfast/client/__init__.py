@@ -6,6 +6,7 @@ from holdfast.client.client import Client
 from holdfast.client.handle import RunHandle
 from holdfast.client.schedules import FireView, Schedule, Schedules, ScheduleView
 from holdfast.client.view import (
+    ApprovalView,
     CheckpointView,
     CursorView,
     Detail,
@@ -22,6 +23,7 @@ from holdfast.client.view import (
 )
 
 __all__ = [
+    "ApprovalView",
     "CheckpointView",
     "Client",
     "CursorView",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,11 +13,12 @@ from holdfast import codec
 from holdfast.agents import Agent
 from holdfast.client.handle import RunHandle
 from holdfast.client.schedules import Schedules
-from holdfast.client.view import RunView, decode_json, run_view
+from holdfast.client.view import ApprovalView, RunView, approval_view, decode_json, run_view
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
-from holdfast.model import Created, NewRun, RunFilter, RunState
+from holdfast.model import Created, NewRun, NewSignal, RunFilter, RunState
 from holdfast.rules.tags import checked
+from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Store
 
 R = TypeVar("R")
@@ -44,6 +46,8 @@ class Client:
         queue: str | None = None,
         delay: Duration = 0,
         tags: Mapping[str, str] | None = None,
+        signal: tuple[str, object] | None = None,
+        dedup: str | None = None,
     ) -> RunHandle[R]:
         """Queue a run of `agent` and return at once; it is durable then. Typed after the agent.
 
@@ -51,10 +55,14 @@ class Client:
         under the same id raises Conflict; arguments that do not fit raise InvalidInput. A smaller `priority` goes
         first. Without `id` the run is called after its agent, with a random ending. `tags` are what lists are
         searched by; a run that was there keeps its own.
+
+        `signal=(name, data)` is sent with the start, in one transaction: to the new run, or to the one that is there.
+        It counts once by `dedup`; without one, once for its name and data. It needs an `id`.
         """
         payload = codec.input_json(agent.fn, args)
+        first = None if signal is None else new_signal(*signal, dedup)
         created = await self.create(
-            agent, payload, id=id, priority=priority, queue=queue, delay=delay, tags=tags
+            agent, payload, id=id, priority=priority, queue=queue, delay=delay, tags=tags, signal=first
         )
         return self.handle(agent, created.run.id)
 
@@ -69,11 +77,16 @@ class Client:
         delay: Duration = 0,
         claimable: bool = True,
         tags: Mapping[str, str] | None = None,
+        signal: NewSignal | None = None,
     ) -> Created:
         """As `start`, from input that is JSON already, as `codec.normalise_input` gives it.
 
         `claimable=False` leaves the run to whoever claims it by id (`holdfast run` does).
         """
+        if signal is not None and id is None:
+            raise UsageError(
+                "a signal with the start needs the run's id: by it the next sender finds the same run"
+            )
         new = _new_run(
             agent,
             payload,
@@ -83,6 +96,7 @@ class Client:
             delay=delay,
             claimable=claimable,
             tags=tags,
+            signal=signal,
         )
         created = await self.store.create_run(new)
         if created.existed and id is None:  # met by chance: not ours
@@ -170,6 +184,14 @@ class Client:
         )
         return await self.views(chosen)
 
+    async def approvals(self, *, limit: int = 100) -> list[ApprovalView]:
+        """The open questions of all runs, at most `limit`: the overdue ones first, then as they were asked.
+
+        `(await client.get(view.run)).approve(choice, question=view)` answers one.
+        """
+        now_us = await self.store.now()
+        return [approval_view(one, now_us) for one in await self.store.list_open_approvals(limit)]
+
     async def views(self, chosen: RunFilter) -> list[RunView]:
         """The runs that a filter chooses, as `runs` gives them."""
         runs = await self.store.list_runs(chosen)
@@ -198,6 +220,7 @@ def _new_run(
     delay: Duration,
     claimable: bool = True,
     tags: Mapping[str, str] | None,
+    signal: NewSignal | None = None,
 ) -> NewRun:
     return NewRun(
         id=checked_id(id) if id is not None else new_id(agent.name),
@@ -210,7 +233,15 @@ def _new_run(
         deadline_us=agent.deadline_us,
         claimable=claimable,
         tags=checked(tags or {}),
+        signal=signal,
     )
+
+
+def new_signal(name: str, data: object, dedup: str | None) -> NewSignal:
+    """A signal to be sent with a start. Raises UsageError, NotSerializable."""
+    payload = codec.encode(data, what=f"the data of signal {name!r}")
+    once = f"start:{check_signal(name)}:{hashlib.sha256(payload).hexdigest()}"
+    return NewSignal(name=name, payload=payload, dedup=once if dedup is None else dedup)
 
 
 def new_id(agent_name: str) -> str:

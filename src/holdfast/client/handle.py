@@ -9,7 +9,9 @@ from typing import Final, Generic, TypeVar
 
 from holdfast import codec
 from holdfast.client import feed
+from holdfast.client.inbox import meant, whoever
 from holdfast.client.view import (
+    ApprovalView,
     CursorView,
     Detail,
     EffectView,
@@ -18,6 +20,7 @@ from holdfast.client.view import (
     RunView,
     StepView,
     StoredCheckpoint,
+    approval_view,
     at_or_none,
     cursor_view,
     decode_json,
@@ -30,6 +33,8 @@ from holdfast.client.view import (
 from holdfast.errors import PayloadTooLarge, Refused, RunCancelled, RunFailed, UsageError
 from holdfast.model import (
     SETUP,
+    Answer,
+    ApprovalStatus,
     Decision,
     Entry,
     EntryStatus,
@@ -95,6 +100,7 @@ class RunHandle(Generic[R]):
             asked=run.asked,
             effects=tuple(await self.effects()) if unknown else (),
             cursors=() if run.state.final else tuple(await self.cursors()),
+            questions=tuple(one for one in await self.approvals() if one.status is ApprovalStatus.OPEN),
         )
 
     async def effects(self) -> list[EffectView]:
@@ -110,6 +116,11 @@ class RunHandle(Generic[R]):
     async def steps(self) -> list[StepView]:
         """Every recorded outcome in order, tries and superseded ones included. Raises RunNotFound."""
         return step_views(await self._store.read_entries(self.id))
+
+    async def approvals(self) -> list[ApprovalView]:
+        """Every question that the run has asked people, in order. Raises RunNotFound."""
+        now_us = await self._store.now()
+        return [approval_view(one, now_us) for one in await self._store.list_approvals(self.id)]
 
     async def checkpoints(self) -> list[StoredCheckpoint]:
         """The stored checkpoints, oldest first, each verified. Raises RunNotFound."""
@@ -179,6 +190,28 @@ class RunHandle(Generic[R]):
         return await self._store.add_signal(
             self.id, check_signal(name), codec.encode(data, what=f"the data of signal {name!r}"), dedup
         )
+
+    async def approve(
+        self,
+        choice: str,
+        *,
+        question: ApprovalView | int | None = None,
+        by: str | None = None,
+        comment: str = "",
+    ) -> ApprovalView:
+        """Answer a question of the run: the one that was seen, or number `question`, or the only open one.
+
+        Idempotent: the same choice again answers with what is there. `by` is the user of this process unless given.
+        Raises ApprovalNotFound, UsageError (no such option), and Refused: the question changed, is over, has another
+        answer, or several are open.
+        """
+        if not isinstance(question, ApprovalView):
+            question = meant(self.id, await self.approvals(), question)
+        given = Answer(
+            question_hash=bytes.fromhex(question.hash), choice=choice, by=by or whoever(), comment=comment
+        )
+        answered = await self._store.answer_approval(self.id, question.n, given)
+        return approval_view(answered, await self._store.now())
 
     async def retry(
         self,

@@ -14,6 +14,8 @@ import msgspec
 
 from holdfast.model import (
     SETUP,
+    ApprovalRecord,
+    ApprovalStatus,
     Checkpoint,
     Entry,
     EntryStatus,
@@ -30,6 +32,7 @@ from holdfast.model import (
     WorkerRecord,
 )
 from holdfast.rules import progress as progress_rule
+from holdfast.rules.approvals import over
 from holdfast.rules.effects import EffectState, effects_of
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -185,9 +188,35 @@ class OutputView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalView:
+    """A question of a run. `n` is its number, that of the entry that asked; `hash` names its exact words.
+
+    `overdue`: its `escalate=` time has passed. `choice`, `by`, `comment` and `answered_at` are its answer.
+    """
+
+    run: str
+    agent: str
+    n: int
+    question: str
+    options: tuple[str, ...]
+    context: Json
+    status: ApprovalStatus
+    overdue: bool
+    escalate_to: str | None
+    hash: str
+    asked_at: datetime
+    escalate_at: datetime | None
+    expires_at: datetime | None
+    choice: str | None
+    by: str | None
+    comment: str
+    answered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
     """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
-    the signal waited for, and when the run is due."""
+    the signal waited for, when the run is due, and what it asks people."""
 
     failure: Failure | None
     mismatch: Mismatch | None
@@ -197,6 +226,7 @@ class Detail:
     asked: str | None
     effects: tuple[EffectView, ...] = ()
     cursors: tuple[CursorView, ...] = ()
+    questions: tuple[ApprovalView, ...] = ()
 
 
 def at(us: int) -> datetime:
@@ -280,6 +310,30 @@ def stored_checkpoint(checkpoint: Checkpoint) -> StoredCheckpoint:
         at=at(checkpoint.at_us),
         bytes=checkpoint.size_bytes,
         good=checkpoint.good,
+    )
+
+
+def approval_view(record: ApprovalRecord, now_us: int) -> ApprovalView:
+    """A question as people see it at this moment: one whose time is up is expired, whether the run knows it or not."""
+    late = record.status is ApprovalStatus.OPEN and over(record, now_us)
+    return ApprovalView(
+        run=record.run,
+        agent=record.agent,
+        n=record.n,
+        question=record.question,
+        options=record.options,
+        context=decode_json(record.context),
+        status=ApprovalStatus.EXPIRED if late else record.status,
+        overdue=record.escalated and record.status is ApprovalStatus.OPEN,
+        escalate_to=record.escalate_to,
+        hash=record.question_hash.hex(),
+        asked_at=at(record.asked_at_us),
+        escalate_at=at_or_none(record.escalate_at_us),
+        expires_at=at_or_none(record.expires_at_us),
+        choice=record.choice,
+        by=record.answered_by,
+        comment=record.comment,
+        answered_at=at_or_none(record.answered_at_us),
     )
 
 

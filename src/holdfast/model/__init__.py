@@ -7,6 +7,15 @@ Those that every step or every claim makes are msgspec Structs, made several tim
 
 from __future__ import annotations
 
+from holdfast.model.approvals import (
+    TOLD_FROM_OUTSIDE,
+    Answer,
+    ApprovalOutcome,
+    ApprovalRecord,
+    ApprovalStatus,
+    CloseApproval,
+    NewApproval,
+)
 from holdfast.model.changes import (
     Beside,
     Change,
@@ -45,6 +54,7 @@ from holdfast.model.runs import (
     Claim,
     Created,
     NewRun,
+    NewSignal,
     Reason,
     Run,
     RunFilter,
@@ -69,8 +79,13 @@ from holdfast.model.steps import CursorOver, NewCursor, NewOutput, Output
 from holdfast.model.workers import Ask, Level, NewWorker, QueueRecord, Sample, Served, WorkerRecord
 
 __all__ = [
+    "Answer",
+    "ApprovalOutcome",
+    "ApprovalRecord",
+    "ApprovalStatus",
     "Beside",
     "After",
+    "CloseApproval",
     "Ask",
     "Call",
     "CatchUp",
@@ -102,11 +117,13 @@ __all__ = [
     "Journal",
     "Level",
     "Mismatch",
+    "NewApproval",
     "NewCheckpoint",
     "NewCursor",
     "NewOutput",
     "NewRun",
     "NewSchedule",
+    "NewSignal",
     "NewWorker",
     "Note",
     "Outcome",
@@ -132,5 +149,6 @@ __all__ = [
     "StepCursor",
     "Succeeded",
     "Trigger",
+    "TOLD_FROM_OUTSIDE",
     "WorkerRecord",
 ]

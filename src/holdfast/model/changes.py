@@ -53,7 +53,8 @@ class Park:
 
     For `sleep`, `until_us` is the wake time. For `signal`, `wait_name` is the signal and `inbox_seen` the highest
     inbox number that the attempt knows: when a newer signal is there, the run is claimable at once, so that no wake
-    is lost; `until_us` then is the time-out, if any. `paused` and `parked` wait for a person.
+    is lost; `until_us` then is the time-out, if any. `approval` is the same for the signal of an answer. `paused` and
+    `parked` wait for a person.
     """
 
     reason: Reason

@@ -31,13 +31,14 @@ class Identity(NamedTuple):
 
 
 class EntryKind(StrEnum):
-    """What kind of call an entry answers: `group` is a map or a race as a whole."""
+    """What kind of call an entry answers: `group` is a map or a race as a whole, `approval` asking or its answer."""
 
     STEP = "step"
     TIMER = "timer"
     SIGNAL = "signal"
     ONCE = "once"
     GROUP = "group"
+    APPROVAL = "approval"
 
 
 class EntryStatus(StrEnum):

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     CRASHED = "crashed"  # queued/running: its worker went down
     SLEEP = "sleep"  # waiting: until a time
     SIGNAL = "signal"  # waiting: for a signal
+    APPROVAL = "approval"  # waiting: for a person's answer to a question
     PAUSED = "paused"  # waiting: an operator paused it
     PARKED = "parked"  # waiting: its `holdfast run` was interrupted; `run --id` goes on
     POISON = "poison"  # waiting: it took its worker down too often
@@ -57,10 +58,20 @@ HELD_REASONS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewSignal:
+    """A signal to be sent with the start of a run. Sent again with the same `dedup`, it counts once."""
+
+    name: str
+    payload: bytes
+    dedup: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """A run as it is asked for. `input` is a JSON object whose keys are the agent's parameters.
 
     `claimable=False` leaves the run to a claim by id (`holdfast run`, which executes it in its own process).
+    `signal` is sent to it in the transaction that creates it, and to the run that is there already.
     """
 
     id: str
@@ -73,6 +84,7 @@ class NewRun:
     deadline_us: int | None = None  # a duration, counted from the creation of the run
     claimable: bool = True
     tags: tuple[tuple[str, str], ...] = ()
+    signal: NewSignal | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True, gc=False):
@@ -149,6 +161,7 @@ class RunFilter:
 
     agent: str | None = None
     states: frozenset[RunState] = frozenset()
+    reasons: frozenset[Reason] = frozenset()
     queue: str | None = None
     id_prefix: str | None = None
     limit: int = 100

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from holdfast.model import (
+    Answer,
+    ApprovalRecord,
     Ask,
     Change,
     Checkpoint,
@@ -91,7 +93,8 @@ class Runs(Protocol):
         """Create a run as `queued` with its event and tags, or return the one that has this id.
 
         Idempotent by id: the same agent and the same input answer the existing run with `existed=True`; another
-        agent or input raises Conflict.
+        agent or input raises Conflict. `new.signal` is sent in the same transaction, also to the run that existed, once
+        by its `dedup`; a new one to a final run raises Refused.
         """
         ...
 
@@ -212,6 +215,32 @@ class Inbox(Protocol):
         ...
 
 
+class Approvals(Protocol):
+    """Questions to people. They are asked beside an entry (`NewApproval`), and closed by one (`CloseApproval`).
+
+    A run that becomes final withdraws its open questions, and opens them again when it is retried. Superseding the
+    entry that asked withdraws the question; superseding the one that went on without an answer opens it again. The
+    same question of the same call, asked again after its answer was given, has that answer.
+    """
+
+    async def answer_approval(self, run_id: str, n: int, answer: Answer) -> ApprovalRecord:
+        """Answer question `n` by `rules.approvals.answer`; the run gets the signal `holdfast:approval/n` and the
+        event `approval.answered` in the same transaction. Idempotent: the same choice again changes nothing.
+
+        Raises RunNotFound, ApprovalNotFound, UsageError (no such option), Refused (the question changed, is over, or
+        has another answer).
+        """
+        ...
+
+    async def list_approvals(self, run_id: str) -> list[ApprovalRecord]:
+        """Every question of the run, in the order of asking. Raises RunNotFound."""
+        ...
+
+    async def list_open_approvals(self, limit: int) -> list[ApprovalRecord]:
+        """The questions of all runs that can be answered now: escalated ones first, then as they were asked."""
+        ...
+
+
 class Feed(Protocol):
     """What happened in a run: events, entries, checkpoints."""
 
@@ -292,7 +321,7 @@ class Workers(Protocol):
     async def sweep(self, limit: int) -> int:
         """Do for at most `limit` runs what no worker can do for itself, by pure rules: fail those past their
         deadline, mark those whose version no live worker serves as `needs_code` (unless there is no live worker at
-        all) and queue them again when one does,
+        all) and queue them again when one does, mark questions whose `escalate_at_us` has come, each once,
         forget dead generations without runs. Returns how many rows changed."""
         ...
 
@@ -368,5 +397,7 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Schedules, Steps, Hints, Protocol):
+class Store(
+    Lifecycle, Runs, Attempts, Inbox, Approvals, Feed, Rehearsals, Workers, Schedules, Steps, Hints, Protocol
+):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

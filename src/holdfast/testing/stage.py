@@ -27,7 +27,7 @@ from holdfast.client import Client, RunHandle, RunView, StepView
 from holdfast.clock import Pace
 from holdfast.controller import Controller
 from holdfast.errors import RunCancelled, RunFailed, StoreUnavailable, WorkerStuck
-from holdfast.model import Change, Committed, Entry, RefusedChange, Run, RunFilter, RunState, Sample
+from holdfast.model import Change, Committed, Entry, Reason, RefusedChange, Run, RunFilter, RunState, Sample
 from holdfast.model.runs import HELD_REASONS
 from holdfast.rules import waits
 from holdfast.store.protocol import Store
@@ -447,6 +447,8 @@ class Stage(Generic[R]):
             if each.state is not RunState.WAITING or each.available_at_us is not None or each.deadline_at_us:
                 return ""
         names = waits.names(run.wait_name)
+        if run.reason is Reason.APPROVAL:
+            return "it asks a person, and nobody answers: give `outside=` an async function that calls handle.approve"
         if names:
             waited = " or ".join(map(repr, names))
             return f"it waits for the signal {waited}, and nobody sends it: give `outside=` an async function that does"

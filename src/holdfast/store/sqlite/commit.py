@@ -32,7 +32,7 @@ from holdfast.model import (
 )
 from holdfast.rules import transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import beside, decisions, payloads, rows
+from holdfast.store.sqlite import beside, decisions, payloads, questions, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "commit.sql")
@@ -41,6 +41,7 @@ _INSERT_EVENT, _FENCE, _CONSUME = _SQL["insert_event"], _SQL["fence"], _SQL["con
 _UPSERT_PROGRESS, _RELEASE_CLAIM = _SQL["upsert_progress"], _SQL["release_claim"]
 _INSERT_CHECKPOINT, _COUNT_CHECKPOINT = _SQL["insert_checkpoint"], _SQL["count_checkpoint"]
 _PRUNE_CHECKPOINTS, _TAIL_START = _SQL["prune_checkpoints"], _SQL["tail_start"]
+_COUNT_EVENT = _SQL["count_event"]
 
 Answer = Committed | RefusedChange
 _EventRow = tuple[Any, ...]
@@ -314,6 +315,9 @@ class _Batch:
         connection.run(_PRUNE_CHECKPOINTS, (run, max(1, new.keep)))
         told = rows.event_json(n=n, name=new.name, segment=new.segment, bytes=len(new.state))
         self._add_note(run, event_no, "checkpoint.saved", told)
+        for note in questions.passed(connection, run, new.segment):
+            event_no = connection.value(_COUNT_EVENT, (run,))
+            self._add_note(run, event_no, note.type, note.payload)
         return structs.replace(done, event_no=event_no)
 
     def _settle(self, run: int, outcome: Outcome, done: Committed) -> Committed:

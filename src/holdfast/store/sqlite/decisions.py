@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from holdfast.errors import RunNotFound
 from holdfast.model import Decision, Note, Run
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import ends, payloads, rows
+from holdfast.store.sqlite import ends, payloads, questions, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "decisions.sql")
@@ -38,7 +38,8 @@ def run_by_id(connection: Connection, run_id: str) -> Run:
 
 def apply(connection: Connection, before: Run, decision: Decision, now_us: int) -> Run:
     """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then."""
-    notes = decision.notes
+    first, last = questions.follow(connection, before, decision)
+    notes = (*first, *decision.notes, *last)
     after = replace(decision.run, event_no=before.event_no + len(notes))
     if after != before:
         connection.run(_SETTLE_RUN, (*rows.run_values(after), after.key))

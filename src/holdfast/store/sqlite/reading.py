@@ -14,6 +14,7 @@ from holdfast.model import (
     Journal,
     Progress,
     QueueRecord,
+    Reason,
     Run,
     RunFilter,
     RunState,
@@ -26,6 +27,12 @@ from holdfast.store.sqlite.connection import Connection, Row
 _SQL = statements("holdfast.store.sqlite", "sql", "reading.sql")
 _N, _TYPE = 16, 17
 _HIGHEST: Final = "\U0010ffff"
+_REASONS: Final = "reason IN (SELECT value FROM json_each(?))"
+_FOR_PEOPLE: Final = (
+    "key IN (SELECT key FROM runs INDEXED BY runs_for_people"
+    " WHERE state = 'waiting' AND reason NOT IN ('sleep', 'signal'))"
+)
+_TOO_MANY: Final = frozenset({Reason.SLEEP, Reason.SIGNAL})
 _WITH_FAILURE: Final = (EntryStatus.FAILED, EntryStatus.RETRIED)
 ALL_QUEUES: Final = "*"
 _HAS_NAME: Final = "key IN (SELECT run FROM tags WHERE name = ?)"
@@ -80,6 +87,9 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
     wanted: list[tuple[str, Any]] = []
     if state is not None:
         wanted.append(("state = ?", state))
+    if chosen.reasons:
+        few = "" if chosen.reasons & _TOO_MANY else f" AND {_FOR_PEOPLE}"
+        wanted.append((_REASONS + few, rows.reasons_json(chosen.reasons)))
     if chosen.agent is not None:
         # With a state the index on it is the better one, which SQLite cannot know: `+` hides the other.
         wanted.append(("agent = ?" if state is None else "+agent = ?", chosen.agent))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from holdfast.model import (
     SETUP,
+    ApprovalRecord,
+    ApprovalStatus,
     Checkpoint,
     Entry,
     EntryKind,
@@ -47,6 +49,7 @@ _failure = msgspec.json.Decoder(Failure).decode
 _mismatch = msgspec.json.Decoder(Mismatch).decode
 _resolution = msgspec.json.Decoder(Resolution).decode
 _sample = msgspec.json.Decoder(Sample).decode
+_options = msgspec.json.Decoder(tuple[str, ...]).decode
 _serves = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
 
@@ -162,6 +165,44 @@ def checkpoint_of(row: Row, good: bool, state: bytes | None = None) -> Checkpoin
         now_us=now_us,
         good=good,
         state=state,
+    )
+
+
+def options_json(options: tuple[str, ...]) -> bytes:
+    """The options of a question, as they are stored."""
+    return _encode(options)
+
+
+def reasons_json(reasons: Iterable[Reason]) -> str:
+    """Reasons as a statement takes them."""
+    return _encode(sorted(reasons)).decode()
+
+
+def options_of(body: bytes) -> tuple[str, ...]:
+    """The options of a question, from their JSON."""
+    return _options(body)
+
+
+def approval_of(row: Row) -> ApprovalRecord:
+    """A question from its row."""
+    return ApprovalRecord(
+        run=row[0],
+        agent=row[1],
+        n=row[2],
+        question_hash=row[3],
+        question=row[4],
+        options=options_of(row[5]),
+        context=row[6],
+        status=ApprovalStatus(row[7]),
+        asked_at_us=row[8],
+        expires_at_us=row[9],
+        escalate_at_us=row[10],
+        escalate_to=row[11],
+        escalated=row[12] == 1,
+        choice=row[13],
+        comment=row[14],
+        answered_by=row[15],
+        answered_at_us=row[16],
     )
 
 

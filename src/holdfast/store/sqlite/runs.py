@@ -5,18 +5,28 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from holdfast.errors import Conflict, Refused
-from holdfast.model import Created, NewRun, Run, Signal
+from holdfast.model import Created, NewRun, Run
 from holdfast.rules import transitions
 from holdfast.store.protocol import Decide
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, payloads
+from holdfast.store.sqlite import decisions, inbox, payloads
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "runs.sql")
 
 
 def create(connection: Connection, new: NewRun, now_us: int) -> Created:
-    """Create the run, or return the one with this id, agent and input. Raises Conflict."""
+    """Create the run, or return the one with this id, agent and input; then send it its signal, if one is given.
+    Raises Conflict, and Refused for a new signal to a final run."""
+    created = _create(connection, new, now_us)
+    if new.signal is None:
+        return created
+    signal = new.signal
+    inbox.add_signal(connection, new.id, signal.name, signal.payload, signal.dedup, now_us)
+    return Created(run=decisions.run_by_id(connection, new.id), existed=created.existed)
+
+
+def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
     payloads.check_size(new.input, f"the input of run {new.id}")
     existing = connection.row(_SQL["existing"], (new.id,))
     if existing is not None:
@@ -66,24 +76,6 @@ def prune(connection: Connection, before_us: int, limit: int) -> int:
     for (key,) in keys:
         connection.run(_SQL["delete_run"], (key,))
     return len(keys)
-
-
-def add_signal(
-    connection: Connection, run_id: str, name: str, payload: bytes, dedup: str | None, now_us: int
-) -> Signal:
-    """Put a signal into the inbox, or return the one with this `dedup`. Raises RunNotFound and Refused."""
-    payloads.check_size(payload, f"the signal {name!r} to run {run_id}")
-    run = decisions.run_by_id(connection, run_id)
-    known = connection.row(_SQL["signal_by_dedup"], (run.key, dedup))
-    if known is not None:
-        body = payloads.load(connection, known[3], known[4], f"run {run_id}: signal {known[0]}")
-        return Signal(n=known[0], name=known[1], payload=body, at_us=known[2])
-    n = run.inbox_no + 1
-    decision = transitions.signal(run, name, n, now_us)
-    kept = payloads.keep(connection, run.key, payload)
-    connection.run(_SQL["insert_signal"], (run.key, n, name, now_us, dedup, *kept))
-    decisions.apply(connection, run, decision, now_us)
-    return Signal(n=n, name=name, payload=payload, at_us=now_us)
 
 
 def limit_queue(connection: Connection, name: str, limit: int | None) -> None:

@@ -13,6 +13,8 @@ from typing import Final, Self
 
 from holdfast.clock import Clock
 from holdfast.model import (
+    Answer,
+    ApprovalRecord,
     Ask,
     Change,
     Checkpoint,
@@ -42,7 +44,19 @@ from holdfast.model import (
 )
 from holdfast.rules import firing
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import claim, decisions, reading, runs, schedules, steps, sweep, tags, workers
+from holdfast.store.sqlite import (
+    approvals,
+    claim,
+    decisions,
+    inbox,
+    reading,
+    runs,
+    schedules,
+    steps,
+    sweep,
+    tags,
+    workers,
+)
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -176,13 +190,28 @@ class SQLiteStore:
 
     async def add_signal(self, run_id: str, name: str, payload: bytes, dedup: str | None = None) -> Signal:
         return await self._engine.write(
-            lambda connection: runs.add_signal(
+            lambda connection: inbox.add_signal(
                 connection, run_id, name, payload, dedup, self._clock.wall_us()
             )
         )
 
     async def read_inbox(self, run_key: int) -> tuple[int, list[Signal]]:
         return await self._engine.read(lambda connection: reading.inbox(connection, run_key))
+
+    # --- approvals ------------------------------------------------------------------------------------------
+
+    async def answer_approval(self, run_id: str, n: int, answer: Answer) -> ApprovalRecord:
+        return await self._engine.write(
+            lambda connection: approvals.answer(connection, run_id, n, answer, self._clock.wall_us())
+        )
+
+    async def list_approvals(self, run_id: str) -> list[ApprovalRecord]:
+        return await self._engine.read(lambda connection: approvals.of_run(connection, run_id))
+
+    async def list_open_approvals(self, limit: int) -> list[ApprovalRecord]:
+        return await self._engine.read(
+            lambda connection: approvals.still_open(connection, self._clock.wall_us(), limit)
+        )
 
     # --- reading --------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What no worker can do for itself: deadlines, versions without code, and dead generations."""
+"""What no worker can do for itself: deadlines, versions without code, overdue questions, and dead generations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from holdfast.clock import Clock
 from holdfast.model import Decision, Run
 from holdfast.rules import transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import claim, decisions, rows, workers
+from holdfast.store.sqlite import approvals, claim, decisions, rows, workers
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "sweep.sql")
@@ -27,6 +27,7 @@ def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks
     served = _served(connection, {each.key for each in dead})
     swept += find_code(connection, served, now_us, limit - swept)
     swept += _miss_code(connection, served, now_us, limit - swept)
+    swept += approvals.escalate(connection, now_us, limit - swept)
     forgotten = workers.forget(connection, dead)
     return swept + len(forgotten), forgotten
 

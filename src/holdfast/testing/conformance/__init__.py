@@ -30,6 +30,7 @@ _PARTS = (
     "journals",
     "rehearsals",
     "signals",
+    "approvals",
     "workers",
     "handles",
     "tags",
@@ -38,6 +39,7 @@ _PARTS = (
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
+from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
 from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
@@ -63,6 +65,7 @@ class StoreConformance(
     JournalPromises,
     RehearsalPromises,
     SignalPromises,
+    ApprovalPromises,
     WorkerPromises,
     HandlePromises,
     TagPromises,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from holdfast.errors import StoreUnavailable
-from holdfast.model import Committed, Note, RunFilter, RunState, Succeeded
+from holdfast.model import Answer, Committed, Note, RunFilter, RunState, Succeeded
 from holdfast.rules.transitions import cancel
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
@@ -92,6 +92,9 @@ class HandlePromises(Promises):
             lambda: closed.commit([change]),
             lambda: closed.asks(1),
             lambda: closed.add_signal("r", "go", b"1"),
+            lambda: closed.answer_approval("r", 1, Answer(question_hash=b"", choice="yes", by="me")),
+            lambda: closed.list_approvals("r"),
+            lambda: closed.list_open_approvals(1),
             lambda: closed.read_events("r", 0, 10),
             lambda: closed.read_entries("r"),
             lambda: closed.list_checkpoints("r"),

@@ -41,6 +41,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: count_checkpoint
 UPDATE live SET checkpoint_n = checkpoint_n + 1, event_no = event_no + 1 WHERE run = ? RETURNING checkpoint_n, event_no;
 
+-- name: count_event
+UPDATE live SET event_no = event_no + 1 WHERE run = ? RETURNING event_no;
+
 -- name: tail_start
 -- What the segment recorded before its state was saved, as when an attempt fails, is tail too.
 SELECT coalesce(min(n) - 1, ?3) FROM events
