@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from holdfast import Context, RunFailed, RunHandle, agent
+from holdfast import Context, Done, NotDone, RunFailed, RunHandle, agent
 from holdfast.testing import assert_survives_crashes
 from holdfast.testing import plan as planning
 
@@ -176,6 +176,37 @@ def test_signals_from_outside_survive_too() -> None:
             await handle.signal("word", word)
 
     assert assert_survives_crashes(asking, outside=editor) == ["one", "two", "ONE"]
+
+
+def test_an_unknown_effect_is_settled_from_outside_or_told() -> None:
+    sent: list[str] = []
+
+    async def send(word: str) -> str:
+        sent.append(word)
+        return word
+
+    @agent
+    async def mailing(ctx: Context) -> str:
+        return await ctx.step(send, "a", effect="once")
+
+    async def clerk(handle: RunHandle[str]) -> None:
+        for _ in range(10):
+            await asyncio.sleep(60)
+            if (await handle.status()).reason == "effect_unknown":
+                newest = (await handle.steps())[-1].n
+                await handle.settle_effect(newest, Done("a") if sent else NotDone())
+
+    @contextmanager
+    def post() -> Iterator[None]:
+        sent.clear()
+        yield
+        assert sent == ["a"]
+
+    assert assert_survives_crashes(mailing, scene=post, outside=clerk) == "a"
+    with pytest.raises(
+        AssertionError, match=r"\(effect_unknown\): step 'send' .* may or may not have happened"
+    ):
+        assert_survives_crashes(mailing)
 
 
 def test_an_agent_that_fails_undisturbed_fails_the_test_with_its_own_error() -> None:

@@ -54,6 +54,7 @@ THREADS_MS: Final = 10_000
 """How long a thread of a dead process is waited for; while it works, virtual milliseconds are real ones."""
 CLEAN_UP_ROUNDS: Final = 20
 _READS: Final = ("get_", "list_", "read_", "find_", "count_", "load_", "asks", "now")
+_HOPELESS: Final = frozenset({Reason.MISMATCH, Reason.POISON, Reason.CHECKPOINT_LOST})
 _UNFINISHED: Final = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
 
 
@@ -439,10 +440,12 @@ class Stage(Generic[R]):
             await self.news(seen, SWEEP_S)
 
     async def _why_never(self, run: Run) -> str:
-        if run.reason in HELD_REASONS:
+        if run.reason in _HOPELESS:
             return _told_held(run)
         if self._outside is not None and not self._outside.done():
             return ""
+        if run.reason in HELD_REASONS:
+            return _told_held(run)
         for each in await self._unfinished():
             if each.state is not RunState.WAITING or each.available_at_us is not None or each.deadline_at_us:
                 return ""

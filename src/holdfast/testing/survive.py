@@ -135,11 +135,17 @@ def _trial(
 ) -> Trial[R]:
     __tracebackhide__ = True
     stage = Stage(agent, plan, agents, seconds(within))
+    trial: Trial[R] | None = None
     try:
         with scene():
-            return stage.play(args, outside)
+            trial = stage.play(args, outside)
+    except Exception as error:
+        if trial is not None and trial.ended.error is not None:  # what the scene complains of may come of it
+            error.add_note(f"the run ended with {type(trial.ended.error).__name__}: {trial.ended.error}")
+        raise
     finally:
         stage.close()
+    return trial
 
 
 def _plans(agent: AnyAgent, model: Trial[Any], most: int) -> list[Plan]:
