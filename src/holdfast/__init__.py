@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TransientError,
         WaitTimedOut,
     )
-    from holdfast.model import FailureKind, RunState
+    from holdfast.model import Artifact, FailureKind, RunState
     from holdfast.rules.pressure import Thresholds
     from holdfast.rules.retry import RetryPolicy
     from holdfast.store import open_store
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Agent": "agents",
+    "Artifact": "model",
     "CheckpointError": "errors",
     "Client": "client",
     "Context": "context",
@@ -59,6 +60,7 @@ _HOME = {
 
 __all__ = [
     "Agent",
+    "Artifact",
     "CheckpointError",
     "Client",
     "Context",

@@ -14,6 +14,7 @@ import msgspec
 from holdfast import threads
 from holdfast.codec import Shape
 from holdfast.errors import UsageError
+from holdfast.model import Beside
 
 STUCK_GRACE_S: Final = 30.0
 """How long a sync body may outlive its timeout before its worker must be replaced: a thread cannot be killed."""
@@ -28,13 +29,15 @@ class BodyStuck(Exception):
 
 
 class Body(msgspec.Struct, frozen=True):
-    """What a step executes: `fn(*args)`, and into which shape its result is recorded."""
+    """What a step executes: `fn(*args)`, and into which shape its result is recorded. `beside` says what comes into
+    being with the entry of a result."""
 
     fn: Callable[..., object]
     args: tuple[object, ...]
     shape: Shape
     is_async: bool
     timeout_s: float | None
+    beside: Callable[[object], tuple[Beside, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -20,14 +21,16 @@ from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast,
 
 from holdfast import codec
 from holdfast.agents import Agent
+from holdfast.artifacts import Artifacts, source_of
 from holdfast.calls import Body, Spec, spec_of
 from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
 from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
-from holdfast.model import EntryKind, Progress
+from holdfast.model import Artifact, EntryKind, Progress
 from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
+from holdfast.rules.artifacts import check_name
 from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
 from holdfast.waits import Waits
@@ -55,7 +58,9 @@ class StepOptions(TypedDict, total=False):
 class Context:
     """The one object agent code holds. Made by the attempt; its first argument to the agent."""
 
-    __slots__ = ("_agent", "_chance", "_execution", "_groups", "_port", "_recording", "_restored", "_waits")
+    __slots__ = (
+        "_agent", "_artifacts", "_chance", "_execution", "_groups", "_port", "_recording", "_restored", "_waits",
+    )  # fmt: skip
 
     def __init__(
         self, port: Port, agent: Agent[Any, Any], recording: Recording, execution: Execution
@@ -64,6 +69,7 @@ class Context:
         self._agent = agent
         self._recording = recording
         self._execution = execution
+        self._artifacts = Artifacts(port, recording, execution)
         self._groups = Groups(recording)
         self._waits = Waits(port, recording)
         self._restored = False
@@ -336,6 +342,22 @@ class Context:
         timer = None if until is None else self._recording.identify(EntryKind.TIMER, f"{signal}:timeout", key)
         call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
         return call.start(self._waits.wait_for(call, timer, until or 0, kind))
+
+    # --- artifacts ------------------------------------------------------------------------------------------
+
+    def artifact(
+        self, name: str, content: bytes | str | os.PathLike[str], *, key: str | None = None
+    ) -> Coroutine[Any, Any, Artifact]:
+        """Keep bytes, or the file at a path, for as long as the run is kept; return what it is known by.
+
+        The content is read once, in chunks, and stored by its hash: the same content takes its place once, whatever
+        runs made it. `name` is a label, never a path. A replay answers from the entry and reads nothing: the content is
+        not compared with the recorded one. Raises StepFailed, after the agent's retries, when the file is not there,
+        is none, or does not stand still while it is read.
+        """
+        source = source_of(content)
+        call = self._recording.begin(EntryKind.ARTIFACT, check_name(name), key, b"")
+        return call.start(self._artifacts.keep(call, name, source, self._agent.retry))
 
     # --- progress -------------------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ BATCH: Final = 500
 RETENTION: Final = "30d"
 """How long a run is kept after its end."""
 _PRUNE_EVERY: Final = 600  # sweeps
+_CHUNKS: Final = 16
+"""Chunks of orphaned artifacts that one transaction deletes: some milliseconds."""
 
 
 class Controller:
@@ -49,6 +51,9 @@ class Controller:
             changed = await self._store.sweep(BATCH)
             if self._retention_us is not None and self._sweeps % _PRUNE_EVERY == 0:
                 await self._store.prune(await self._store.now() - self._retention_us, BATCH)
+            if self._sweeps % _PRUNE_EVERY == 0:
+                while await self._store.sweep_artifacts(_CHUNKS) >= _CHUNKS:
+                    pass
             self._sweeps += 1
         except StoreError as error:
             log.warning("the controller could not sweep: %s", error)

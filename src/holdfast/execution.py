@@ -73,7 +73,8 @@ class Execution:
                     call.tries += 1
                     await self._try_failed(call, error, policy)
                 else:
-                    await self._recording.record(call, EntryStatus.OK, payload)
+                    beside = () if body.beside is None else body.beside(value)
+                    await self._recording.record(call, EntryStatus.OK, payload, beside=beside)
                     self._recording.deliver(call)
                     return value
                 finally:

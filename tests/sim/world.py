@@ -45,7 +45,7 @@ LIVENESS_S: Final = 5_400.0
 """Within this after the last fault every run has ended."""
 WRITES: Final = frozenset({
     "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "register_worker", "retire_worker",
-    "mark_draining", "sweep", "limit_queue", "prune",
+    "mark_draining", "sweep", "limit_queue", "prune", "begin_content", "add_chunk", "seal_content", "sweep_artifacts",
 })  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Those that every step or every claim makes are msgspec Structs, made several tim
 
 from __future__ import annotations
 
+from holdfast.model.artifacts import Artifact, Content, NewArtifact
 from holdfast.model.changes import (
     Beside,
     Change,
@@ -52,6 +53,7 @@ from holdfast.model.runs import (
 from holdfast.model.workers import Ask, Level, NewWorker, QueueRecord, Sample, Served, WorkerRecord
 
 __all__ = [
+    "Artifact",
     "Beside",
     "Ask",
     "Call",
@@ -59,6 +61,7 @@ __all__ = [
     "Checkpoint",
     "Claim",
     "Committed",
+    "Content",
     "Created",
     "Decision",
     "Entry",
@@ -75,6 +78,7 @@ __all__ = [
     "Journal",
     "Level",
     "Mismatch",
+    "NewArtifact",
     "NewCheckpoint",
     "NewRun",
     "NewWorker",

@@ -38,6 +38,7 @@ class EntryKind(StrEnum):
     SIGNAL = "signal"
     ONCE = "once"
     GROUP = "group"
+    ARTIFACT = "artifact"
 
 
 class EntryStatus(StrEnum):

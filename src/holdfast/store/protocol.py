@@ -16,11 +16,13 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from holdfast.model import (
+    Artifact,
     Ask,
     Change,
     Checkpoint,
     Claim,
     Committed,
+    Content,
     Created,
     Decision,
     Entry,
@@ -267,6 +269,44 @@ class Workers(Protocol):
         ...
 
 
+class Artifacts(Protocol):
+    """What runs made and keep. Contents come in before anything refers to them, in transactions of one chunk each.
+
+    A content that nothing refers to, and that was not touched for an hour, may be swept.
+    """
+
+    async def begin_content(self) -> int:
+        """Begin to bring in a content; returns the key of the upload."""
+        ...
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        """Store chunk `n` (from 0) of it; again is fine. Raises Refused when the upload is over or was swept."""
+        ...
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        """All chunks are there: from now on an entry may refer to the content by its id, the SHA-256 of all of it.
+
+        The same content is stored once, whoever brings it. Raises Refused when chunks are missing.
+        """
+        ...
+
+    async def list_artifacts(self, run_id: str) -> list[Artifact]:
+        """What the entries of a run made, in their order, without those that were superseded. Raises RunNotFound."""
+        ...
+
+    async def get_content(self, content_id: str) -> Content:
+        """The size of a content and the number of its chunks. Raises ArtifactNotFound."""
+        ...
+
+    async def read_chunk(self, content_id: str, n: int) -> bytes:
+        """Chunk `n` of a content, verified. Raises ArtifactNotFound, StoreCorrupt."""
+        ...
+
+    async def sweep_artifacts(self, limit: int) -> int:
+        """Delete contents that nothing refers to, at most `limit` chunks of them; returns how many rows are gone."""
+        ...
+
+
 class Hints(Protocol):
     """What makes loops quick, never right."""
 
@@ -275,5 +315,5 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Workers, Hints, Protocol):
+class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Workers, Artifacts, Hints, Protocol):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

@@ -13,11 +13,13 @@ from typing import Final, Self
 
 from holdfast.clock import Clock
 from holdfast.model import (
+    Artifact,
     Ask,
     Change,
     Checkpoint,
     Claim,
     Committed,
+    Content,
     Created,
     Entry,
     Event,
@@ -34,7 +36,7 @@ from holdfast.model import (
     WorkerRecord,
 )
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import claim, decisions, reading, runs, sweep, tags, workers
+from holdfast.store.sqlite import artifacts, claim, decisions, reading, runs, sweep, tags, workers
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -231,8 +233,48 @@ class SQLiteStore:
     async def list_queues(self) -> list[QueueRecord]:
         return await self._engine.read(reading.queues)
 
+    # --- artifacts ------------------------------------------------------------------------------------------
+
+    async def begin_content(self) -> int:
+        return await self._engine.write(
+            lambda connection: artifacts.begin(connection, self._clock.wall_us()), is_news=_is_no_news
+        )
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        packed = await self._engine.aside(lambda: artifacts.packed(chunk))
+        await self._engine.write(
+            lambda connection: artifacts.add_chunk(connection, upload, n, packed, self._clock.wall_us()),
+            is_news=_is_no_news,
+        )
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        sha256 = bytes.fromhex(content_id)
+        return await self._engine.write(
+            lambda connection: artifacts.seal(connection, upload, sha256, size_bytes, self._clock.wall_us()),
+            is_news=_is_no_news,
+        )
+
+    async def list_artifacts(self, run_id: str) -> list[Artifact]:
+        return await self._engine.read(lambda connection: artifacts.listed(connection, run_id))
+
+    async def get_content(self, content_id: str) -> Content:
+        return await self._engine.read(lambda connection: artifacts.content(connection, content_id))
+
+    async def read_chunk(self, content_id: str, n: int) -> bytes:
+        return await self._engine.read(lambda connection: artifacts.read_chunk(connection, content_id, n))
+
+    async def sweep_artifacts(self, limit: int) -> int:
+        return await self._engine.write(
+            lambda connection: artifacts.sweep(connection, self._clock.wall_us(), limit), is_news=_is_no_news
+        )
+
     # --- hints ----------------------------------------------------------------------------------------------
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return when any process has committed, or after the time-out."""
         await self._engine.wait_for_news(timeout_s)
+
+
+def _is_no_news(_: object) -> bool:
+    """For what nobody waits for."""
+    return False

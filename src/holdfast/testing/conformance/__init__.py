@@ -7,6 +7,7 @@ A store proves itself by running all of it, with no case skipped:
     class MyPlace(Place):
         def handle(self) -> Store: ...
         async def damage_checkpoint(self, run_key: int, n: int) -> None: ...
+        async def damage_chunk(self, content_id: str, n: int) -> None: ...
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
@@ -32,9 +33,11 @@ _PARTS = (
     "workers",
     "handles",
     "tags",
+    "artifacts",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
+from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
 from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
@@ -59,6 +62,7 @@ class StoreConformance(
     WorkerPromises,
     HandlePromises,
     TagPromises,
+    ArtifactPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
