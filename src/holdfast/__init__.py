@@ -26,8 +26,13 @@ if TYPE_CHECKING:
         WaitTimedOut,
     )
     from holdfast.model import Artifact, FailureKind, RunState
+    from holdfast.monitor import Monitor
+    from holdfast.parts.checkpoints import Checkpoints
+    from holdfast.parts.progress import Progress
+    from holdfast.parts.queue import Queue
+    from holdfast.parts.recovery import RetryPolicy
+    from holdfast.parts.state import State
     from holdfast.rules.pressure import Thresholds
-    from holdfast.rules.retry import RetryPolicy
     from holdfast.store import open_store
     from holdfast.worker import Worker
 
@@ -35,6 +40,7 @@ _HOME = {
     "Agent": "agents",
     "Artifact": "model",
     "CheckpointError": "errors",
+    "Checkpoints": "parts.checkpoints",
     "Client": "client",
     "Context": "context",
     "Controller": "controller",
@@ -42,12 +48,16 @@ _HOME = {
     "FailureKind": "model",
     "FatalError": "errors",
     "HoldfastError": "errors",
+    "Monitor": "monitor",
+    "Progress": "parts.progress",
+    "Queue": "parts.queue",
     "RetriesExhausted": "errors",
-    "RetryPolicy": "rules.retry",
+    "RetryPolicy": "parts.recovery",
     "RunCancelled": "errors",
     "RunFailed": "errors",
     "RunHandle": "client",
     "RunState": "model",
+    "State": "parts.state",
     "StepFailed": "errors",
     "Thresholds": "rules.pressure",
     "TransientError": "errors",
@@ -62,6 +72,7 @@ __all__ = [
     "Agent",
     "Artifact",
     "CheckpointError",
+    "Checkpoints",
     "Client",
     "Context",
     "Controller",
@@ -69,12 +80,16 @@ __all__ = [
     "FailureKind",
     "FatalError",
     "HoldfastError",
+    "Monitor",
+    "Progress",
+    "Queue",
     "RetriesExhausted",
     "RetryPolicy",
     "RunCancelled",
     "RunFailed",
     "RunHandle",
     "RunState",
+    "State",
     "StepFailed",
     "Thresholds",
     "TransientError",

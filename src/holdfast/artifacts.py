@@ -175,18 +175,12 @@ class _File:
     def check(self) -> None:
         assert self._fd is not None and self._began is not None, "it was read"
         began, ended = self._began, os.fstat(self._fd)
-        try:
-            here = os.stat(self._path)
-        except FileNotFoundError:
-            raise TransientError(
-                f"{self._path} vanished while it was read: keep it until it is kept"
-            ) from None
+        if not self._path.exists():
+            raise TransientError(f"{self._path} vanished while it was read: leave it until it is kept")
         if _version(ended) != _version(began) or self.size_bytes != began.st_size:
             raise TransientError(
                 f"{self._path} changed while it was read: write it elsewhere, then rename it"
             )
-        if (here.st_dev, here.st_ino) != (began.st_dev, began.st_ino):
-            raise TransientError(f"{self._path} was replaced while it was read")
 
     def close(self) -> None:
         """Close the file; while a thread still reads it, leave that to the thread."""
@@ -201,6 +195,7 @@ class _File:
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:
+    # The last change of the inode, too: a file that is replaced loses a name, which is one.
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -10,7 +10,6 @@ Laws:
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import random
 import uuid
@@ -27,10 +26,11 @@ from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
 from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
-from holdfast.model import Artifact, EntryKind, Progress
+from holdfast.model import Artifact, EntryKind
 from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
 from holdfast.rules.artifacts import check_name
+from holdfast.rules.progress import reported
 from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
 from holdfast.waits import Waits
@@ -366,12 +366,7 @@ class Context:
     ) -> None:
         """Say how far the run is. `total` may be 0 (nothing to do) or None (unknown). Safe from any thread, silent
         while replaying; of several within 50 ms the newest wins."""
-        report = Progress(
-            current=_figure("current", current),
-            total=None if total is None else _figure("total", total),
-            description=_cleaned(description)[:1000],
-            phase=None if phase is None else _cleaned(phase)[:200],
-        )
+        report = reported("ctx.progress", current, total, description, phase)
         if not self._recording.silent:
             self._port.report(report)
 
@@ -420,20 +415,6 @@ def _check_options(options: StepOptions) -> None:
             else f"; there are {', '.join(StepOptions.__annotations__)}"
         )
         raise TypeError(f"ctx.map has no option {name!r}{hint}")
-
-
-def _figure(what: str, figure: object) -> float:
-    try:
-        real = math.nan if isinstance(figure, str | bytes) else float(figure)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        real = math.nan
-    if not math.isfinite(real):
-        raise UsageError(f"the {what} of ctx.progress must be a finite number, not {repr(figure)[:80]}")
-    return figure if isinstance(figure, int) and abs(figure) < 2**53 else real
-
-
-def _cleaned(text: object) -> str:
-    return str(text).encode("utf-8", "replace").decode()
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

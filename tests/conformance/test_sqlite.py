@@ -41,6 +41,12 @@ class SqlitePlace(Place):
         )
         self._damage("chunks", "body", chunk, bytes.fromhex(content_id), n)
 
+    async def damage_state_of(self, owner: str) -> None:
+        self._damage("states", "state", "owner = ?", owner)
+
+    async def damage_checkpoint_of(self, owner: str, n: int) -> None:
+        self._damage("owned_checkpoints", "state", "owner = ? AND n = ?", owner, n)
+
     def _damage(self, table: str, column: str, where: str, *values: bytes | int | str) -> None:
         connection = apsw.Connection(str(self.path))
         try:

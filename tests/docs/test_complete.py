@@ -105,7 +105,12 @@ def test_every_variable_of_the_environment_is_in_the_settings() -> None:
     assert {name for name in found if f"`{name}`" not in (DOCS / "settings.md").read_text("utf-8")} == set()
 
 
-@pytest.mark.parametrize("kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker])
+PARTS = [holdfast.State, holdfast.Checkpoints, holdfast.Progress, holdfast.Queue, holdfast.Monitor]
+
+
+@pytest.mark.parametrize(
+    "kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker, *PARTS]
+)
 def test_every_public_method_is_in_the_docs(kind: type) -> None:
     methods = [name for name in vars(kind) if not name.startswith("_")]
     code = code_in(EVERYTHING)

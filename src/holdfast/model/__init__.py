@@ -39,6 +39,7 @@ from holdfast.model.journal import (
     ResolutionKind,
     Signal,
 )
+from holdfast.model.parts import OwnedProgress, OwnedState
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
@@ -84,6 +85,8 @@ __all__ = [
     "NewWorker",
     "Note",
     "Outcome",
+    "OwnedProgress",
+    "OwnedState",
     "Park",
     "Progress",
     "QueueRecord",

@@ -29,6 +29,8 @@ from holdfast.model import (
     Event,
     NewRun,
     NewWorker,
+    OwnedProgress,
+    OwnedState,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -307,6 +309,57 @@ class Artifacts(Protocol):
         ...
 
 
+class Parts(Protocol):
+    """What the parts keep when they are used alone, for an `owner` that is no run."""
+
+    async def save_state_of(self, owner: str, state: bytes, expected: int | None) -> int:
+        """Save a state and return its version, which only rises. Raises PayloadTooLarge, and Conflict, with nothing
+        changed, when the version there is not the expected one (0: nothing is there; None: whatever is)."""
+        ...
+
+    async def load_state_of(self, owner: str) -> OwnedState:
+        """The state, verified. Raises StateNotFound, StoreCorrupt."""
+        ...
+
+    async def delete_state_of(self, owner: str) -> None:
+        """Delete the state; its versions go on counting. Raises StateNotFound."""
+        ...
+
+    async def save_checkpoint_of(self, owner: str, state: bytes, name: str | None, keep: int) -> int:
+        """Save a checkpoint and return its number: above all that were ever given to this owner. The newest `keep`
+        unnamed ones stay, and every named one. Raises PayloadTooLarge."""
+        ...
+
+    async def list_checkpoints_of(self, owner: str) -> list[Checkpoint]:
+        """The stored checkpoints, oldest first, each verified (`good`), without state."""
+        ...
+
+    async def load_checkpoint_of(
+        self, owner: str, n: int | None = None, name: str | None = None
+    ) -> tuple[Checkpoint, tuple[int, ...]]:
+        """Checkpoint `n` with its state; None: the newest good one (of this name), and the bad ones passed over.
+
+        Raises CheckpointNotFound, StoreCorrupt.
+        """
+        ...
+
+    async def delete_checkpoint_of(self, owner: str, n: int) -> None:
+        """Delete a checkpoint. Raises CheckpointNotFound."""
+        ...
+
+    async def save_progress_of(self, owner: str, report: Progress) -> None:
+        """Record a report as of now; the start of its phase is carried over (`rules.progress.merge`)."""
+        ...
+
+    async def get_progress_of(self, owner: str) -> OwnedProgress:
+        """The newest report, and how many there were. Raises ProgressNotFound."""
+        ...
+
+    async def delete_progress_of(self, owner: str) -> None:
+        """Delete the progress. Raises ProgressNotFound."""
+        ...
+
+
 class Hints(Protocol):
     """What makes loops quick, never right."""
 
@@ -315,5 +368,5 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Workers, Artifacts, Hints, Protocol):
+class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Workers, Artifacts, Parts, Hints, Protocol):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

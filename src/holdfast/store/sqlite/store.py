@@ -25,6 +25,8 @@ from holdfast.model import (
     Event,
     NewRun,
     NewWorker,
+    OwnedProgress,
+    OwnedState,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -36,7 +38,7 @@ from holdfast.model import (
     WorkerRecord,
 )
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import artifacts, claim, decisions, reading, runs, sweep, tags, workers
+from holdfast.store.sqlite import artifacts, claim, decisions, parts, reading, runs, sweep, tags, workers
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -267,6 +269,50 @@ class SQLiteStore:
         return await self._engine.write(
             lambda connection: artifacts.sweep(connection, self._clock.wall_us(), limit), is_news=_is_no_news
         )
+
+    # --- the parts used alone -------------------------------------------------------------------------------
+
+    async def save_state_of(self, owner: str, state: bytes, expected: int | None) -> int:
+        return await self._engine.write(
+            lambda connection: parts.save_state(connection, owner, state, expected, self._clock.wall_us())
+        )
+
+    async def load_state_of(self, owner: str) -> OwnedState:
+        return await self._engine.read(lambda connection: parts.state(connection, owner))
+
+    async def delete_state_of(self, owner: str) -> None:
+        await self._engine.write(
+            lambda connection: parts.delete_state(connection, owner, self._clock.wall_us())
+        )
+
+    async def save_checkpoint_of(self, owner: str, state: bytes, name: str | None, keep: int) -> int:
+        return await self._engine.write(
+            lambda connection: parts.save_checkpoint(
+                connection, owner, state, name, keep, self._clock.wall_us()
+            )
+        )
+
+    async def list_checkpoints_of(self, owner: str) -> list[Checkpoint]:
+        return await self._engine.read(lambda connection: parts.checkpoints(connection, owner))
+
+    async def load_checkpoint_of(
+        self, owner: str, n: int | None = None, name: str | None = None
+    ) -> tuple[Checkpoint, tuple[int, ...]]:
+        return await self._engine.read(lambda connection: parts.checkpoint(connection, owner, n, name))
+
+    async def delete_checkpoint_of(self, owner: str, n: int) -> None:
+        await self._engine.write(lambda connection: parts.delete_checkpoint(connection, owner, n))
+
+    async def save_progress_of(self, owner: str, report: Progress) -> None:
+        await self._engine.write(
+            lambda connection: parts.save_progress(connection, owner, report, self._clock.wall_us())
+        )
+
+    async def get_progress_of(self, owner: str) -> OwnedProgress:
+        return await self._engine.read(lambda connection: parts.progress(connection, owner))
+
+    async def delete_progress_of(self, owner: str) -> None:
+        await self._engine.write(lambda connection: parts.delete_progress(connection, owner))
 
     # --- hints ----------------------------------------------------------------------------------------------
 

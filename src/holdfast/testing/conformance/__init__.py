@@ -8,6 +8,8 @@ A store proves itself by running all of it, with no case skipped:
         def handle(self) -> Store: ...
         async def damage_checkpoint(self, run_key: int, n: int) -> None: ...
         async def damage_chunk(self, content_id: str, n: int) -> None: ...
+        async def damage_state_of(self, owner: str) -> None: ...
+        async def damage_checkpoint_of(self, owner: str, n: int) -> None: ...
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
@@ -44,6 +46,7 @@ from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
 from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
+from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
@@ -63,6 +66,7 @@ class StoreConformance(
     HandlePromises,
     TagPromises,
     ArtifactPromises,
+    PartPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
