@@ -99,3 +99,18 @@ def test_the_json_of_a_run_without_artifacts_is_an_empty_list(shell: Shell) -> N
     shell("run", "agents.py:hello", "--id", "h1")
     assert json.loads(shell("artifacts", "h1", "--json").out) == []
     assert Path(shell.folder, ".holdfast").exists()
+
+
+def test_gc_takes_what_no_run_has_any_more(made: Shell) -> None:
+    import apsw
+
+    (path,) = (made.folder / ".holdfast").glob("*.db")
+    connection = apsw.Connection(str(path))
+    for left in (True, False):
+        connection.execute("UPDATE contents SET touched_at_us = 0")
+        if not left:
+            made("delete", "m1", "--yes")
+        made("gc", "--yes")
+        ((chunks,),) = connection.execute("SELECT count(*) FROM chunks").fetchall()
+        assert (chunks > 0) == left
+    connection.close()

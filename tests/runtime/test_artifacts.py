@@ -414,7 +414,9 @@ async def test_a_controller_sweeps_what_uploads_left_behind(engine: Engine, tmp_
     connection.execute("UPDATE contents SET touched_at_us = 0")
     connection.close()
     old = Old(engine.store)
-    await Controller(old).round()  # type: ignore[arg-type]
+    controller = Controller(old)  # type: ignore[arg-type]
+    while await controller.round() == 0:  # a batch in each: deadlines are looked at in between
+        pass
     assert old.swept == 41
 
 

@@ -36,6 +36,7 @@ _PARTS = (
     "handles",
     "tags",
     "artifacts",
+    "parts",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
