@@ -216,10 +216,13 @@ async def test_a_closed_or_full_queue_refuses_and_forgets_no_coroutine(
 async def test_thousands_that_are_cancelled_leave_nothing_in_memory() -> None:
     async def work() -> None: ...
 
+    gate = asyncio.Event()
     async with Queue(limit=1) as queue:
+        queue.put(gate.wait(), priority=-1)
         outcomes = [queue.put(work()) for _ in range(5000)]
+        await asyncio.sleep(0)
         for one in outcomes:
             one.cancel()
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert len(queue._heap) == 0
+        assert (queue.running, queue.waiting, len(queue._heap)) == (1, 0, 0)
+        gate.set()

@@ -9,7 +9,7 @@ from holdfast.model.events import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedState:
-    """A state as stored. `version` counts the saves and deletions of its owner; `state` is JSON."""
+    """A state as stored. `version` counts the saves of its owner, across deletions; `state` is JSON."""
 
     version: int
     at_us: int

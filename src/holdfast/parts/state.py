@@ -33,7 +33,7 @@ class State(Generic[T]):
 
     @property
     def version(self) -> int:
-        """The version that this object loaded or saved last; 0: none. Versions rise with every save and deletion."""
+        """The version that this object loaded or saved last; 0: none. Versions rise with every save."""
         return self._version
 
     async def load(self) -> T:

@@ -9,7 +9,7 @@ ON CONFLICT (owner) DO UPDATE SET version = version + 1, at_us = ?2, state = ?3,
 RETURNING version;
 
 -- name: delete_state_of
-UPDATE states SET version = version + 1, at_us = ?2, state = NULL, encoding = NULL, sha256 = NULL
+UPDATE states SET at_us = ?2, state = NULL, encoding = NULL, sha256 = NULL
 WHERE owner = ?1 AND state IS NOT NULL;
 
 -- name: count_checkpoint_of
