@@ -17,7 +17,18 @@ from bench import machine  # noqa: E402
 from bench.ground import HOME, Broken, Ground  # noqa: E402
 from bench.report import Findings  # noqa: E402
 
-BENCHMARKS = ("sequential", "concurrent", "resume", "restart", "queue", "starts", "sleepers", "imports")
+BENCHMARKS = (
+    "sequential",
+    "concurrent",
+    "map",
+    "resume",
+    "restart",
+    "schedules",
+    "queue",
+    "starts",
+    "sleepers",
+    "imports",
+)
 REPEATS = 5
 REPEATS_QUICK = 3
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent
-    from holdfast.client import Client, RunHandle
+    from holdfast.client import Client, RunHandle, Schedule
     from holdfast.context import Context
     from holdfast.controller import Controller
     from holdfast.embedded import run
@@ -57,6 +57,7 @@ _HOME = {
     "RunFailed": "errors",
     "RunHandle": "client",
     "RunState": "model",
+    "Schedule": "client",
     "State": "parts.state",
     "StepFailed": "errors",
     "Thresholds": "rules.pressure",
@@ -89,6 +90,7 @@ __all__ = [
     "RunFailed",
     "RunHandle",
     "RunState",
+    "Schedule",
     "State",
     "StepFailed",
     "Thresholds",

@@ -57,14 +57,21 @@ class Attempt:
     """One worker's tenure of a run. `execute` is the whole road; the other methods reach in from outside."""
 
     def __init__(
-        self, claim: Claim, agent: Agent[Any, Any], port: AttemptPort, chance: Callable[[], float]
+        self,
+        claim: Claim,
+        agent: Agent[Any, Any],
+        port: AttemptPort,
+        chance: Callable[[], float],
+        *,
+        recording: Recording | None = None,
     ) -> None:
+        """`recording` replaces the one that records: a rehearsal has one that only answers."""
         self.claim = claim
         self.settled = False
         self._agent = agent
         self._port = port
         self._chance = chance
-        self._recording = Recording(port, Cursor(claim.journal))
+        self._recording = recording or Recording(port, Cursor(claim.journal))
         self._execution = Execution(port, self._recording, chance)
         self._task: asyncio.Task[object] | None = None
 

@@ -9,11 +9,9 @@ Laws:
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable
 
 from holdfast.model import Park, Reason
-from holdfast.rules.journal import around
 from holdfast.rules.waits import any_of
 
 
@@ -26,13 +24,13 @@ class Branches:
         self.in_flight = 0
         self.several = False  # whether any branch is open
         self._open: set[str] = {""}
-        self._inside: Counter[str] = Counter()
+        self._inside: dict[str, int] = {}  # how many branches are open directly inside a scope
         self._waits: dict[str, Park] = {}
-        self._moved = asyncio.Event()
+        self._moved: asyncio.Event | None = None  # there while somebody waits for it
 
     def within(self, scope: str) -> str | None:
         """A branch that is open directly inside the scope, if one is."""
-        if not self._inside[scope]:
+        if not self._inside.get(scope):
             return None
         return next(each for each in self._open if each and outer_scope(each) == scope)
 
@@ -40,7 +38,8 @@ class Branches:
         """A branch begins: the code around it is suspended."""
         self._open.add(scope)
         self.several = True
-        self._inside[outer_scope(scope)] += 1
+        outer = outer_scope(scope)
+        self._inside[outer] = self._inside.get(outer, 0) + 1
         self.tell()
 
     def close(self, scope: str) -> None:
@@ -56,14 +55,16 @@ class Branches:
 
     def tell(self) -> None:
         """Something moved: who waits for others looks again."""
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        if self._moved is not None:
+            moved, self._moved = self._moved, None
+            moved.set()
 
     async def movement(self, timeout_s: float) -> bool:
         """Wait until something moves; False when nothing did for so long."""
+        moved = self._moved = self._moved or asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._moved.wait()
+                await moved.wait()
         except TimeoutError:
             return False
         return True
@@ -78,7 +79,7 @@ class Branches:
 
     def stillness(self) -> Park | None:
         """How the run may be unloaded: for the earliest time and any of the signals. None while any code can move."""
-        innermost = [scope for scope in self._open if not self._inside[scope]]
+        innermost = [scope for scope in self._open if not self._inside.get(scope)]
         if self.in_flight or not all(scope in self._waits for scope in innermost):
             return None
         return together(self._waits[scope] for scope in innermost)
@@ -103,4 +104,4 @@ def together(parks: Iterable[Park]) -> Park:
 
 def outer_scope(scope: str) -> str:
     """The scope around a branch. Its path is that of the group, and the branch's key."""
-    return around(scope)[2]
+    return scope.rpartition("/")[0].rpartition("/")[0]

@@ -1,11 +1,28 @@
-"""The clocks: wall time for timers and people, time since boot for leases, and the name of this boot."""
+"""The clocks: wall time for timers and people, time since boot for leases, the name of this boot; and how often a
+worker looks around."""
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often a worker looks around, in seconds. Simulations have their own; everything else uses `Pace()`."""
+
+    tick_s: float = 0.05  # progress, log lines and step starts are written: 20 a second at most
+    round_s: float = (
+        0.02  # the least time between two looks at the store: news of every commit must not cost a claim
+    )
+    refill_s: float = (
+        0.002  # the same where none of ours runs, or one has ended: slots are filled soon, and together
+    )
+    ask_s: float = 0.2  # a busy worker asks what is wished of its runs: a cancel arrives within this
+    poll_s: float = 1.0  # the longest time without a look at the store; news make it sooner
 
 
 class Clock(Protocol):

@@ -1,11 +1,11 @@
-"""What no worker can do for itself: deadlines, runs that no worker has code for, retention. Any number may run."""
+"""What no worker can do for itself: deadlines, missing code, schedules, retention. Any number may run."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from holdfast.duration import Duration, micros
@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 
 SWEEP_S: Final = 1.0
 """A deadline is noticed within this."""
+FIRE_S: Final = 0.25
+"""The longest time without a look at the schedules; one that is due sooner is met at its time."""
+FIRE_BATCH: Final = 100
+"""Fires a transaction: each starts a run, and the write lock is needed by others."""
 BATCH: Final = 500
 """Rows a sweep changes at most, so that it never holds the write lock for long."""
 RETENTION: Final = "30d"
@@ -42,9 +46,10 @@ class Controller:
         self._orphans = False  # whether there may be more of them
 
     async def run(self) -> None:
-        """Sweep until cancelled. A store that does not answer is tried again."""
-        while True:  # noqa: ASYNC110 - no event tells that a deadline has passed
-            await asyncio.sleep(await self.round())
+        """Sweep and fire until cancelled. A store that does not answer is tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_repeat(self.round), name="sweep")
+            group.create_task(_repeat(self.fire), name="fire")
 
     async def round(self) -> float:
         """One sweep; returns how long to rest before the next, with jitter so that many controllers spread."""
@@ -59,3 +64,18 @@ class Controller:
             log.warning("the controller could not sweep: %s", error)
             return 5 * SWEEP_S * (0.5 + self._chance())
         return 0.0 if changed >= BATCH or self._orphans else SWEEP_S * (0.5 + self._chance())
+
+    async def fire(self) -> float:
+        """Meet the schedules that are due; returns how long to rest before the next look."""
+        try:
+            fired = await self._store.fire_schedules(FIRE_BATCH)
+        except StoreError as error:
+            log.warning("the controller could not fire schedules: %s", error)
+            return 5 * FIRE_S * (0.5 + self._chance())
+        next_s = FIRE_S if fired.next_in_us is None else fired.next_in_us / 1_000_000
+        return min(FIRE_S, max(0.0, next_s))
+
+
+async def _repeat(look: Callable[[], Awaitable[float]]) -> None:
+    while True:  # noqa: ASYNC110 - no event tells that a time has come
+        await asyncio.sleep(await look())

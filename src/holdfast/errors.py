@@ -47,6 +47,10 @@ class ProcessNotFound(NotFound):
     """No process has this number, or it has ended."""
 
 
+class ScheduleNotFound(NotFound):
+    """No schedule has this name."""
+
+
 class Refused(HoldfastError):
     """The thing exists, but what was asked does not fit its present state."""
 

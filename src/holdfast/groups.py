@@ -216,7 +216,7 @@ class Groups:
         recording = self._recording
         recording.scopes.enter_group(group, map(escaped, bodies))
         running = {
-            crew.begin(self._in_branch(f"{group}/{escaped(key)}", body), f"{group}/{key}"): key
+            crew.begin(self._in_branch(group, escaped(key), body), f"{group}/{key}"): key
             for key, body in bodies.items()
         }
         out: list[StepFailed | WaitTimedOut] = []
@@ -231,12 +231,13 @@ class Groups:
                 return key, shapes[key].recode(task.result())[0]
         raise max(out, key=lambda failed: failed.entry)
 
-    async def _in_branch(self, scope: str, body: Callable[[], Awaitable[R]]) -> R:
+    async def _in_branch(self, group: str, key: str, body: Callable[[], Awaitable[R]]) -> R:
+        scope = f"{group}/{key}"
         current_scope.set(scope)  # of this task alone
         self._recording.scopes.enter_branch(scope)
         try:
             result = await body()
-            self._recording.scopes.leave_branch(scope)
+            self._recording.scopes.leave_branch(scope, group)
         except BaseException:
             self._recording.scopes.spend(scope)
             raise
@@ -294,7 +295,7 @@ class _Map(Generic[R]):
                 if not self._return_failures:
                     raise
                 self.results[number] = failed
-            self._recording.scopes.leave_branch(scope)
+            self._recording.scopes.leave_branch(scope, self._group)
         except BaseException:
             self._recording.branches.close(scope)
             raise

@@ -13,10 +13,11 @@ from holdfast.rules.journal import Cursor
 class Scopes:
     """Keeps the cursor, the open branches and the time in each scope in step."""
 
-    __slots__ = ("_branches", "_created_at_us", "_cursor", "_end", "times")
+    __slots__ = ("_branches", "_created_at_us", "_cursor", "_end", "_within", "times")
 
     def __init__(self, cursor: Cursor, end: EndOfAttempt, branches: Branches, created_at_us: int) -> None:
         self.times: dict[str, int] = {}
+        self._within: dict[str, int] = {}  # the newest time in the branches of a group that is not over
         self._cursor = cursor
         self._end = end
         self._branches = branches
@@ -38,8 +39,10 @@ class Scopes:
         return recorded
 
     def leave_group(self, group: str) -> None:
-        """A group ended normally: everything recorded in it must be answered."""
+        """A group ended normally: everything recorded in it must be answered, and its time is that of its parent.
+        Of a group that is left otherwise no time passes, for a replay may not enter its branches again."""
         self._close(group)
+        self._pass(group.rpartition("/")[0], self._within.pop(group, 0))
 
     def waits_for_cancel(self, scope: str) -> bool:
         """Whether what comes next in the scope was cancelled by the code, and waits to be cancelled again."""
@@ -50,18 +53,26 @@ class Scopes:
         self._cursor.open_branch(scope)
         self._branches.open(scope)
 
-    def leave_branch(self, scope: str) -> None:
-        """A branch ended normally: everything recorded in it must be answered."""
+    def leave_branch(self, scope: str, group: str | None = None) -> None:
+        """A branch (of this group) ended normally: everything recorded in it must be answered."""
         self._close(scope)
-        outer = outer_scope(scope)
-        self.times[outer] = max(self.times.get(outer, 0), self.times.pop(scope, 0))
+        at_us = self.times.pop(scope, 0)
+        if group is None:
+            self._pass(outer_scope(scope), at_us)
+        elif at_us > self._within.get(group, 0):
+            self._within[group] = at_us
         self._branches.close(scope)
 
     def spend(self, scope: str) -> None:
         """A branch or a group was left by an exception, or lost a race: its entries count as answered."""
         self._cursor.spend(scope)
         self.times.pop(scope, None)
+        self._within.pop(scope, None)
         self._branches.close(scope)
+
+    def _pass(self, scope: str, at_us: int) -> None:
+        if at_us > self.times.get(scope, 0):
+            self.times[scope] = at_us
 
     def _close(self, path: str) -> None:
         self._end.check()

@@ -78,6 +78,11 @@ def run_in_thread(fn: Callable[..., object], args: tuple[object, ...]) -> Thread
     return call
 
 
+def busy() -> bool:
+    """Whether a call is under way in a thread, in any event loop of this process."""
+    return _pool.busy > 0
+
+
 def _told(error: BaseException) -> BaseException:
     """The error as a future can carry it: what would end the loop or look like a cancellation is wrapped."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
@@ -99,9 +104,11 @@ class _Pool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[SimpleQueue[ThreadCall]] = []
+        self.busy = 0  # calls whose outcome was not handed over yet
 
     def take(self, call: ThreadCall) -> None:
         with self._lock:
+            self.busy += 1
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
             inbox = self._start()
@@ -122,12 +129,15 @@ class _Pool:
                 if kept:
                     self._idle.append(inbox)
             hand_over()
+            with self._lock:
+                self.busy -= 1
             del hand_over  # an idle thread keeps no result alive
 
     def forget(self) -> None:
         """In a forked child there are no threads but the one that forked."""
         self._lock = threading.Lock()
         self._idle = []
+        self.busy = 0
 
 
 _pool: Final = _Pool()

@@ -21,7 +21,7 @@ import msgspec
 from holdfast import capture
 from holdfast.agents import AnyAgent
 from holdfast.attempt import Attempt
-from holdfast.clock import Clock, SystemClock
+from holdfast.clock import Clock, Pace, SystemClock
 from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
 from holdfast.errors import StoreError, StoreGone, UsageError, WorkerStuck
@@ -52,16 +52,6 @@ from holdfast.writer import Writer, WriterPort
 
 log = logging.getLogger(__name__)
 
-TICK_S: Final = 0.05
-"""How often progress, log lines and step starts are written: 20 a second at most."""
-ROUND_S: Final = 0.02
-"""The least time between two looks at the store: news of every commit of our own runs must not cost a claim each."""
-REFILL_S: Final = 0.002
-"""The same where a run of ours has ended, or none runs: a slot is filled soon, together with those freed beside it."""
-ASK_S: Final = 0.2
-"""How often a busy worker asks what is wished of its runs: a cancel arrives within this."""
-POLL_S: Final = 1.0
-"""The longest time without a look at the store; news make it sooner."""
 CANCEL_AGAIN_S: Final = 1.0
 """Code that swallows a cancellation is cancelled again this often."""
 MIN_LEASE_S: Final = 1.0
@@ -111,6 +101,7 @@ class Worker:
         lease: Duration = lease_rules.LEASE_S,
         thresholds: pressure.Thresholds | None = None,
         clock: Clock | None = None,
+        pace: Pace = Pace(),  # noqa: B008 - frozen
         chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
         heart: Callable[[int, Callable[[], None]], HeartLike] | None = None,
     ) -> None:
@@ -126,6 +117,7 @@ class Worker:
         self._lease_s = max(MIN_LEASE_S, seconds(lease))
         self._thresholds = thresholds
         self._clock = clock or SystemClock()
+        self._pace = pace
         self._chance = chance
         self._new_heart = heart
         self._tenures: dict[int, _Tenure] = {}
@@ -340,12 +332,13 @@ class Worker:
 
     async def _pause(self, began: float, trouble_s: float) -> None:
         """Wait for news, but not less than a round: `_wake` ends both."""
-        timeout_s = min(POLL_S, ASK_S if self._tenures else POLL_S)
+        pace = self._pace
+        timeout_s = min(pace.poll_s, pace.ask_s if self._tenures else pace.poll_s)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(timeout_s, trouble_s)):
                 await self._wake.wait()
         self._wake.clear()
-        round_s = ROUND_S if self._tenures and not self._freed else REFILL_S
+        round_s = pace.round_s if self._tenures and not self._freed else pace.refill_s
         self._freed = False
         rest_s = max(round_s, trouble_s) - (self._time() - began)
         if rest_s > 0:
@@ -355,12 +348,12 @@ class Worker:
         """News of the store wake the loop of rounds; one task for all of them, so that none falls between two."""
         while True:
             try:
-                await self._store.wait_for_news(POLL_S)
+                await self._store.wait_for_news(self._pace.poll_s)
             except StoreError:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(self._pace.poll_s)
             self._wake.set()
             # Every commit of our own runs is news, too.
-            await asyncio.sleep(ROUND_S if self._tenures else REFILL_S)
+            await asyncio.sleep(self._pace.round_s if self._tenures else self._pace.refill_s)
 
     async def _over(self) -> bool:
         """Whether this generation ends. Attempts are never left behind: they end or are given up first."""
@@ -448,7 +441,7 @@ class Worker:
         After an error nobody knows what the store did: a run may be ours there of which we never heard, or that we
         gave up without saying so. Our lease keeps it from everybody else, so it is given back.
         """
-        if not (self._tenures or self._doubt) or self._time() - self._asked_at < ASK_S / 2:
+        if not (self._tenures or self._doubt) or self._time() - self._asked_at < self._pace.ask_s / 2:
             return
         self._asked_at = self._time()
         known = dict(self._tenures)
@@ -547,7 +540,7 @@ class Worker:
             now_us = self._clock.wall_us()
             for tenure in list(self._tenures.values()):
                 tenure.port.tick(now_us)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._pace.tick_s)
 
     def _begin_drain(self, reason: Reason) -> None:
         if self._end is None:

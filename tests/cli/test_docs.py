@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.cli.commands import COMMANDS, overview
 from holdfast.cli.exits import Exit
-from holdfast.client import RunView, StepView, StoredCheckpoint
+from holdfast.client import FireView, RunView, ScheduleView, StepView, StoredCheckpoint
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 EVERYWHERE = {"--store", "--json", "--help"}
@@ -24,7 +24,19 @@ def sections() -> dict[str, str]:
 
 
 def command_of(name: str) -> click.Command:
-    return getattr(importlib.import_module(f"holdfast.cli.{COMMANDS[name].module}"), name)
+    first, _, second = name.partition(" ")
+    found = getattr(importlib.import_module(f"holdfast.cli.{COMMANDS[first].module}"), first)
+    return found.commands[second] if second else found
+
+
+def every_command() -> list[str]:
+    """The commands, of a group those in it: `schedule add`."""
+    groups = {name: found for name in COMMANDS if isinstance(found := command_of(name), click.Group)}
+    alone = [name for name in COMMANDS if name not in groups]
+    return alone + [f"{name} {part}" for name, group in groups.items() for part in group.commands]
+
+
+NAMES = every_command()
 
 
 def options_of(command: click.Command) -> Iterator[str]:
@@ -33,7 +45,7 @@ def options_of(command: click.Command) -> Iterator[str]:
             yield max(parameter.opts, key=len)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_and_option_has_a_heading_in_the_docs(name: str) -> None:
     section = sections().get(f"`holdfast {name}`")
     assert section is not None, f"docs/cli.md has no section `holdfast {name}`"
@@ -41,7 +53,7 @@ def test_every_command_and_option_has_a_heading_in_the_docs(name: str) -> None:
     assert headings == set(options_of(command_of(name))) - EVERYWHERE
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_takes_json_and_store(name: str) -> None:
     assert {"--store", "--json"} <= set(options_of(command_of(name)))
 
@@ -57,7 +69,7 @@ def test_docs_name_no_command_that_is_not_there() -> None:
     named = {
         title.removeprefix("`holdfast ").rstrip("`") for title in sections() if title.startswith("`holdfast ")
     }
-    assert named == set(COMMANDS)
+    assert named == set(NAMES)
 
 
 def test_every_exit_code_is_in_the_table() -> None:
@@ -82,7 +94,14 @@ def test_the_issue_s_exit_codes_are_pinned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "name"), [(RunView, "show"), (StepView, "steps"), (StoredCheckpoint, "checkpoints")]
+    ("view", "name"),
+    [
+        (RunView, "show"),
+        (StepView, "steps"),
+        (StoredCheckpoint, "checkpoints"),
+        (ScheduleView, "schedule ls"),
+        (FireView, "schedule show"),
+    ],
 )
 def test_every_field_of_json_is_in_the_docs(view: type, name: str) -> None:
     section = sections()[f"`holdfast {name}`"]

@@ -9,13 +9,27 @@ import pytest
 
 import holdfast
 from holdfast import errors
+from holdfast.client import Schedules
 from holdfast.model import FailureKind, Reason, RunState
 from holdfast.store.sqlite.rows import ENTRY_EVENTS
 from tests.docs.pages import PAGES, ROOT
 
 DOCS = ROOT / "docs"
 EVERYTHING = "\n".join(page.read_text("utf-8") for page in PAGES)
-NO_SETTING = {"self", "fn", "args", "ctx", "clock", "chance", "heart", "kind", "state", "store", "agents"}
+NO_SETTING = {
+    "self",
+    "fn",
+    "args",
+    "ctx",
+    "clock",
+    "chance",
+    "heart",
+    "pace",
+    "kind",
+    "state",
+    "store",
+    "agents",
+}
 """What a caller passes as the matter itself, or what only the simulation replaces."""
 
 CALLABLES = [
@@ -27,6 +41,7 @@ CALLABLES = [
     holdfast.Every,
     holdfast.run,
     holdfast.Client.start,
+    holdfast.Schedule,
     holdfast.Context.step,
     holdfast.Context.checkpoint,
     holdfast.Context.wait_for,
@@ -109,7 +124,7 @@ PARTS = [holdfast.State, holdfast.Checkpoints, holdfast.Progress, holdfast.Queue
 
 
 @pytest.mark.parametrize(
-    "kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker, *PARTS]
+    "kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker, Schedules, *PARTS]
 )
 def test_every_public_method_is_in_the_docs(kind: type) -> None:
     methods = [name for name in vars(kind) if not name.startswith("_")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,53 @@ async def tally(ctx: Context, folder: str, steps: int, pause_s: float) -> int:
         ctx.progress(state.steps, steps)
         await ctx.checkpoint(state, force=state.steps % 10 == 0)
     return state.total
+
+
+@dataclass
+class Load:
+    folder: str
+    word: str
+    pause_s: float
+
+
+async def carry(load: Load) -> str:
+    """An effect and some work; the line says which process did it."""
+    write(load.folder, "executed", f"{load.word} {os.getpid()}")
+    await asyncio.sleep(load.pause_s)
+    return load.word
+
+
+@holdfast.agent
+async def fleet(ctx: Context, folder: str, rounds: int, pause_s: float) -> int:
+    """Each round a map of eight, four at a time, and a race whose loser leaves a recorded step."""
+    write(folder, "attempts", f"{os.getpid()} {ctx.attempt}")
+    state = ctx.restore(Done)
+    while state.steps < rounds:
+        n = state.steps
+
+        def load(word: str, pauses: float, n: int = n) -> Load:
+            return Load(folder, f"{n}-{word}", pauses * pause_s)
+
+        async def hare(load: Callable[[str, float], Load] = load) -> str:
+            await ctx.step(carry, load("hare1", 2))
+            return await ctx.step(carry, load("hare2", 2))
+
+        async def tortoise(load: Callable[[str, float], Load] = load) -> str:
+            await ctx.step(carry, load("tortoise1", 1))
+            return await ctx.step(carry, load("tortoise2", 10_000))
+
+        for word in await ctx.map(carry, [load(f"m{k}", 1 + k % 3) for k in range(8)], key=_word, limit=4):
+            write(folder, "acked", word)
+        winner, word = await ctx.race({"hare": hare, "tortoise": tortoise})
+        assert (winner, word) == ("hare", f"{n}-hare2")
+        write(folder, "acked", word)
+        state.steps += 1
+        await ctx.checkpoint(state, force=state.steps % 3 == 0)
+    return state.steps
+
+
+def _word(load: Load) -> str:
+    return load.word
 
 
 @holdfast.agent

@@ -21,6 +21,7 @@ from holdfast.store import open_store
 from tests.processes import agents
 
 ROOT = Path(__file__).parents[2]
+OUTCOMES = (EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED)
 
 
 def serve(url: str, **options: Any) -> subprocess.Popen[str]:
@@ -127,3 +128,47 @@ class Scene:
         repeats = sum(executed.values()) - len(executed)
         assert repeats <= kills, f"{repeats} repeats after {kills} kills of one step in flight"
         return repeats
+
+    def start_fleet(self, rounds: int, pause_s: float = 0.0, id: str = "r") -> None:
+        """Queue the run of maps and races."""
+        self.start(agents.fleet, str(self.folder), rounds, pause_s, id=id)
+
+    def check_fleet(self, rounds: int, kills: int, id: str = "r") -> int:
+        """Everything acknowledged is recorded once, and nothing recorded was executed by a later attempt."""
+        run = self.run(id)
+        assert run.state is RunState.SUCCEEDED, (run.state, run.reason, run.failure, run.mismatch)
+        assert run.result == str(rounds).encode()
+        entries = self.entries(id)
+        assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
+        outcomes = Counter(entry.identity for entry in entries if entry.status in OUTCOMES)
+        assert max(outcomes.values()) == 1
+        carried = [
+            json.loads(entry.payload)
+            for entry in entries
+            if entry.identity.name == "carry" and entry.status is EntryStatus.OK
+        ]
+        assert max(Counter(carried).values()) == 1
+        assert set(lines(self.folder, "acked")) <= set(carried)
+        wanted = {f"{n}-m{k}" for n in range(rounds) for k in range(8)}
+        wanted |= {f"{n}-hare{k}" for n in range(rounds) for k in (1, 2)}
+        assert wanted <= set(carried)
+        self._check_nothing_recorded_ran_again(entries)
+        repeats = self._repeats()
+        assert repeats <= 4 * kills, f"{repeats} repeats after {kills} kills of four steps in flight"
+        return repeats
+
+    def _check_nothing_recorded_ran_again(self, entries: list[Entry]) -> None:
+        attempts = dict(line.split() for line in lines(self.folder, "attempts"))
+        recorded = {
+            json.loads(entry.payload): entry.token
+            for entry in entries
+            if entry.identity.name == "carry" and entry.status is EntryStatus.OK
+        }
+        for line in lines(self.folder, "executed"):
+            word, pid = line.split()
+            by = recorded.get(word)
+            assert by is None or by >= int(attempts[pid]), f"{line} after attempt {by} had recorded it"
+
+    def _repeats(self) -> int:
+        executed = Counter(line.split()[0] for line in lines(self.folder, "executed"))
+        return sum(executed.values()) - len(executed)

@@ -24,6 +24,28 @@ def test_kill_at_every_commit_point(scene: Scene, first: int, after: bool) -> No
     scene.check_tally(5, kills=1)
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("first", [1, 3, 5, 7, 9])
+def test_kill_at_commits_inside_a_map_and_a_race(scene: Scene, first: int, after: bool) -> None:
+    scene.start_fleet(1, 0.01)
+    killed = serve(scene.url, until_idle=True, kill_at=first, after=after)
+    assert ended(killed) in (-signal.SIGKILL, 0)
+    assert stop(serve(scene.url, until_idle=True), 0) == ""
+    scene.check_fleet(1, kills=1)
+
+
+@pytest.mark.parametrize("until", ["0-m5", "0-tortoise2", "1-m2", "1-hare2"])
+def test_kill_9_while_a_map_or_a_race_is_in_flight(scene: Scene, until: str) -> None:
+    """The loser's first step is recorded by the time its second begins."""
+    scene.start_fleet(2, 0.03)
+    worker = serve(scene.url, until_idle=True)
+    wait_until(lambda: any(line.startswith(until) for line in lines(scene.folder, "executed")))
+    stop(worker)
+    assert not scene.run().state.final
+    assert stop(serve(scene.url, until_idle=True), 0) == ""
+    scene.check_fleet(2, kills=1)
+
+
 def test_random_kills_lose_nothing_and_repeat_at_most_the_step_in_flight() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.processes.torture", "--kills", "12", "--quiet"],

@@ -241,6 +241,26 @@ async def test_a_map_that_the_code_cancels_is_cancelled_again_on_every_resume(
     assert await settled(engine, impatient, at=at, after=after) == ["INSTEAD"]
 
 
+async def test_ctx_now_after_a_map_that_was_given_up_is_the_same_on_a_resume(engine: Engine) -> None:
+    times = []
+
+    @agent(retry=ONCE)
+    async def hasty(ctx: Context) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ctx.map(sometimes, ["a", "slow"], limit=1), 0.15)
+        times.append(ctx.now())
+        await ctx.step(act, "after")
+        if ctx.attempt == 1:
+            raise FatalError("stop here")
+
+    handle = await engine.client.start(hasty, id="r")
+    await engine.work(hasty)
+    await handle.retry()
+    await engine.work(hasty)
+    await handle.result()
+    assert times[0] == times[1]
+
+
 # --- race -----------------------------------------------------------------------------------------------------
 
 

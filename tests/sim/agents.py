@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -64,6 +65,7 @@ class Life:
         self.ctx = ctx
         self.run = ctx.run_id
         self.token = ctx._port.run.token
+        self.width = 1  # bodies at a time, at most
         self.supposed: list[tuple[str, str, str | None]] = []
 
 
@@ -91,6 +93,27 @@ async def work_or_fail(tag: str, seconds: float, odds: float) -> str:
 async def refuse(tag: str, seconds: float) -> str:
     """Take some time, then fail for good."""
     raise FatalError(await work(tag, seconds))
+
+
+@dataclass
+class Part:
+    """What one branch of a group does."""
+
+    tag: str
+    seconds: float
+
+
+async def work_part(part: Part) -> str:
+    """Take some time, then succeed."""
+    return await work(part.tag, part.seconds)
+
+
+async def work_part_or_refuse(part: Part) -> str:
+    """Take some time, then succeed or fail for good."""
+    result = await work(part.tag, part.seconds)
+    if not stage.get().calm and stage.get().chance.random() < 0.3:
+        raise FatalError(result)
+    return result
 
 
 # --- the agents ---------------------------------------------------------------------------------------------
@@ -152,6 +175,8 @@ async def _perform(ctx: Context, me: Life, line: Line) -> str:
             what = await ctx.wait_for("news", str)
         case "impatient":
             return await _impatient(ctx, me, line)
+        case "map" | "map with failures" | "hasty map" | "race" | "branches":
+            return await perform_group(ctx, me, line)
         case "chance":
             what = f"{ctx.uuid()} {ctx.random.random()} {ctx.now().isoformat()}"
             scene.supposed(me, tag, what)
@@ -215,3 +240,91 @@ async def _impatient(ctx: Context, me: Life, line: Line) -> str:
         return f"no news {line.tag}"
     stage.get().saw(me, line.tag, what)
     return what
+
+
+# --- groups ---------------------------------------------------------------------------------------------------
+
+
+async def perform_group(ctx: Context, me: Life, line: Line) -> str:
+    """A line whose parts are done beside each other. The tag of a part is the line's, and its key after an @."""
+    count = 2 + len(line.tag) % 3
+    parts = [Part(f"{line.tag}@{number}", line.seconds * (0.5 + number % 2)) for number in range(count)]
+    me.width = max(me.width, 2 * count)
+    match line.kind:
+        case "map":
+            return _seen_in_order(
+                me, parts, await ctx.map(work_part, parts, key=_tag, limit=2, name=line.tag)
+            )
+        case "map with failures":
+            results = await ctx.map(work_part_or_refuse, parts, key=_tag, return_failures=True, name=line.tag)
+            told = [_marks(one) if isinstance(one, StepFailed) else one for one in results]
+            return _seen_in_order(me, parts, told)
+        case "hasty map":
+            return await _hasty_map(ctx, me, line, parts)
+        case "race":
+            return await _race(ctx, me, line, parts)
+        case _:
+            return await _branches(ctx, me, parts)
+
+
+def _tag(part: Part) -> str:
+    return part.tag
+
+
+def _seen_in_order(me: Life, parts: list[Part], results: list[str]) -> str:
+    assert len(results) == len(parts)
+    for part, result in zip(parts, results, strict=True):
+        stage.get().saw(me, part.tag, result)
+    return " ".join(results)
+
+
+async def _hasty_map(ctx: Context, me: Life, line: Line, parts: list[Part]) -> str:
+    """A map that the agent gives up when it takes too long."""
+    try:
+        async with asyncio.timeout(1.5 * line.seconds):
+            results = await ctx.map(work_part, parts, key=_tag, limit=2, name=line.tag)
+    except TimeoutError:
+        stage.get().supposed(me, f"map {line.tag}", "given up", recorded="abandoned")
+        return f"gave up {line.tag}"
+    return _seen_in_order(me, parts, results)
+
+
+async def _race(ctx: Context, me: Life, line: Line, parts: list[Part]) -> str:
+    """Two steps a body: those of the losers are recorded, and answer nothing once the race is decided. Any but the
+    first may fail, and is out then."""
+
+    def body(part: Part) -> Callable[[], Awaitable[str]]:
+        last = work_part if part is parts[0] else work_part_or_refuse
+
+        async def run() -> str:
+            first = await ctx.step(work_part, Part(f"{part.tag} first", part.seconds / 2))
+            stage.get().saw(me, f"{part.tag} first", first)
+            return await ctx.step(last, part)
+
+        return run
+
+    winner, result = await ctx.race({part.tag: body(part) for part in parts}, name=line.tag)
+    stage.get().saw(me, f"{line.tag} winner", result)
+    assert result.startswith(f"<{winner}|"), (winner, result)
+    return result
+
+
+async def _branches(ctx: Context, me: Life, parts: list[Part]) -> str:
+    """One branch waits for a signal, one sleeps, and all work."""
+    found: dict[str, str] = {}
+
+    async def inside(number: int, part: Part) -> None:
+        async with ctx.branch(part.tag):
+            first = await ctx.step(work_part, Part(f"{part.tag} first", part.seconds))
+            stage.get().saw(me, f"{part.tag} first", first)
+            if number == 0:
+                await _impatient(ctx, me, Line("impatient", f"{part.tag} wait", part.seconds))
+            elif number == 1:
+                await ctx.sleep(part.seconds, key=f"{part.tag} sleep")
+                stage.get().awoke(me, f"{part.tag} sleep")
+            found[part.tag] = await ctx.step(work_part, part)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number, part in enumerate(parts):
+            tasks.create_task(inside(number, part))
+    return _seen_in_order(me, parts, [found[part.tag] for part in parts])

@@ -16,8 +16,8 @@ from holdfast.model import Change, Committed, RefusedChange
 from holdfast.rules.transitions import TABLE
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.workers import lock_is_free
+from holdfast.testing.loop import VirtualClock
 from tests.sim.agents import MARK, Life
-from tests.sim.loop import SimClock
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
 OUTCOMES: Final = ("ok", "failed", "abandoned")
@@ -76,7 +76,7 @@ class Told:
 class Laws:
     """Watches one store."""
 
-    def __init__(self, path: Path, clock: SimClock) -> None:
+    def __init__(self, path: Path, clock: VirtualClock) -> None:
         self._db = Connection(path, reads_only=True)
         self._clock = clock
         self._version = -1
@@ -263,6 +263,12 @@ class Laws:
         told.begun[life.token, tag] += 1
         if life.token <= told.rerun_token:
             return
+        group = tag.partition("@")[0]
+        for one in told.entries.values():
+            if "@" in tag and one[3] == "group" and group in one[7] and one[4] in OUTCOMES:
+                at = told.outcomes.get((one[5], one[6], one[7], one[8], one[9]))
+                law = f"{tag} executes in attempt {life.token}, and its group was over in attempt {one[10]}"
+                self._law(one[10] >= life.token or at != one[2], told, law)
         for mark, position in told.marks.items():
             if mark.startswith(f"<{tag}|") and told.entries[position][4] != "retried":
                 by = told.entries[position][10]
@@ -274,6 +280,8 @@ class Laws:
         if life.token <= told.rerun_token:
             return
         self._law(what in told.marks, told, f"{tag} saw {what}, which is not in the store")
+        own = "@" not in tag or "wait" in tag or what.startswith(f"<{tag}|")
+        self._law(own, told, f"{tag} saw {what}, which belongs to another part")
         self._pin(told, tag, what)
         for supposed, seen, recorded in life.supposed:
             if recorded is not None:
@@ -307,9 +315,12 @@ class Laws:
                 begun[token] += times
             for token, times in begun.items():
                 lost = times - told.recorded[token]
-                given_up = sum(recorded == "abandoned" for _, _, recorded in told.lives[token].supposed)
+                life = told.lives[token]
+                given_up = sum(recorded == "abandoned" for _, _, recorded in life.supposed)
                 self._law(
-                    lost <= 1 + given_up, told, f"attempt {token} left {lost} executions without a record"
+                    lost <= life.width * (1 + given_up),
+                    told,
+                    f"attempt {token} left {lost} executions without a record",
                 )
 
     def check_result(self, run_id: str, tags: list[str], result: list[str]) -> None:

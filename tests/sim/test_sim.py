@@ -1,4 +1,5 @@
-"""Two hundred seeds of trouble, and those that once failed: every law holds after every commit, every run ends."""
+"""Two hundred seeds of trouble, half of them with groups in the plays, and those that once failed: every law holds
+after every commit, every run ends."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.sim.run import simulate
+from tests.sim.world import GROUPS_FROM
 
-SEEDS = 200
+SEEDS = [*range(100), *range(GROUPS_FROM, GROUPS_FROM + 100)]
 A_TEST = 10
 FAILED_ONCE = [
     int(line.split("#")[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines()
@@ -19,7 +21,7 @@ FAILED_ONCE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, A_TEST))
+@pytest.mark.parametrize("first", SEEDS[::A_TEST])
 def test_the_laws_hold_and_every_run_ends(first: int) -> None:
     broken = [report for report in map(simulate, range(first, first + A_TEST)) if report.broken]
     assert not broken, "\n".join(f"make sim REPLAY={report.seed}: {report.broken}" for report in broken)
@@ -32,10 +34,10 @@ def test_a_seed_that_failed_once_holds(seed: int) -> None:
 
 
 def test_a_seed_has_one_trace_in_every_process() -> None:
-    here = [simulate(seed).trace for seed in (3, 4)]
-    assert here == [simulate(seed).trace for seed in (3, 4)]
+    here = [simulate(seed).trace for seed in (3, GROUPS_FROM)]
+    assert here == [simulate(seed).trace for seed in (3, GROUPS_FROM)]
     assert here[0] != here[1]
-    script = "from tests.sim.run import simulate; print(*[simulate(seed).trace for seed in (3, 4)])"
+    script = "from tests.sim.run import simulate; print(*[simulate(seed).trace for seed in (3, 500)])"
     there = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -17,36 +17,34 @@ from typing import Any, Final, NoReturn, Self
 
 import holdfast.controller
 import holdfast.heart
-import holdfast.worker
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import RunView
+from holdfast.clock import Pace
 from holdfast.controller import Controller
 from holdfast.errors import HoldfastError, Refused, StoreError, StoreUnavailable, WorkerStuck
 from holdfast.heart import Heart
 from holdfast.model import Change, Claim, Created, Run, RunFilter, RunState, Sample
 from holdfast.rules.lease import LEASE_S
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing.loop import Process, VirtualClock, VirtualLoop, current_process
 from holdfast.worker import Worker
-from tests.sim import agents
+from tests.sim import agents, timetable
 from tests.sim.agents import AGENTS, Life, Line
 from tests.sim.laws import LawBroken, Laws
-from tests.sim.loop import Process, SimClock, SimLoop, current_process
 
-PACE: Final = (
-    (holdfast.worker, "TICK_S", 4.0),
-    (holdfast.worker, "ASK_S", 8.0),
-    (holdfast.worker, "POLL_S", 20.0),
-    (holdfast.controller, "SWEEP_S", 5.0),
-)
+PACE: Final = Pace(tick_s=4.0, ask_s=8.0, poll_s=20.0)
+CONTROL: Final = {"SWEEP_S": 5.0, "FIRE_S": 5.0}
 """How often the simulated workers and controllers look, in virtual seconds: 5 to 50 times slower than real ones, so
 that a simulated hour is cheap, and news arrive late. No promise may depend on it."""
 LEASE_US: Final = LEASE_S * 1_000_000
 LIVENESS_S: Final = 5_400.0
 """Within this after the last fault every run has ended."""
+SETTLED_US: Final = 60_000_000
+"""Within this a schedule is met when nothing fails: two looks, and a slow store."""
 WRITES: Final = frozenset({
     "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "register_worker", "retire_worker",
     "mark_draining", "sweep", "limit_queue", "prune", "begin_content", "add_chunk", "seal_content", "sweep_artifacts",
-})  # fmt: skip
+}) | timetable.OPERATIONS  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Weather:
     jumps: bool
     limit_all: int | None
     limit_narrow: int | None
+    schedules: bool
 
     @classmethod
     def of(cls, chance: random.Random) -> Weather:
@@ -77,6 +76,7 @@ class Weather:
             jumps=chance.random() < 0.4,
             limit_all=chance.choice([None, None, 2, 4]),
             limit_narrow=chance.choice([None, 1, 2]),
+            schedules=chance.random() < 0.5,
         )
 
 
@@ -243,8 +243,8 @@ class World:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed = seed
-        self.loop = SimLoop(f"{seed} order")
-        self.clock = SimClock(self.loop)
+        self.loop = VirtualLoop(f"{seed} order")
+        self.clock = VirtualClock(self.loop)
         self.path = folder / "sim.db"
         self.chance = random.Random(f"{seed} chance")
         self.faults = random.Random(f"{seed} faults")
@@ -256,6 +256,9 @@ class World:
         self.counts: dict[str, int] = {}
         self.plays: dict[str, list[Line]] = {}
         self._laws: Laws | None = None
+        self._timetable: timetable.TimetableLaws | None = None
+        self._kept = asyncio.Event()
+        self._schedules = timetable.schedules(random.Random(f"{seed} schedules"))
         self._marks = 0
         self._bad_until = 0.0
         self._slow_until = 0.0
@@ -303,6 +306,9 @@ class World:
         def check() -> None:
             if self.laws.check(operation, arguments, answer):
                 self.note(f"{operation} {_told(answer)}")
+                if self._timetable is not None and operation in timetable.OPERATIONS:
+                    self._timetable.check()
+                    self.count(operation)
 
         self._holds(check)
 
@@ -339,21 +345,19 @@ class World:
     def run(self) -> None:
         """From the first start to the last end. Raises LawBroken."""
         asyncio.set_event_loop(self.loop)
-        paces = [(module, name, getattr(module, name)) for module, name, _ in PACE]
+        control = {name: getattr(holdfast.controller, name) for name in CONTROL}
         logs = logging.getLogger("holdfast")
         level, errors = logs.level, _Errors(self)
         logs.addHandler(errors)
         logs.setLevel(logging.ERROR)
         stage = agents.stage.set(self)
         try:
-            for module, name, value in PACE:
-                setattr(module, name, value)
+            vars(holdfast.controller).update(CONTROL)
             self.loop.run_until_complete(self._run())
         finally:
             self._clean_up()
             agents.stage.reset(stage)
-            for module, name, value in paces:
-                setattr(module, name, value)
+            vars(holdfast.controller).update(control)
             logs.setLevel(level)
             logs.removeHandler(errors)
 
@@ -369,10 +373,15 @@ class World:
                 self._crew(f"worker {number}", self._work)
             for number in range(weather.controllers):
                 self._crew(f"controller {number}", self._control)
+            if weather.schedules:
+                self._timetable = timetable.TimetableLaws(self.path, self.clock)
+                self._crew("timetable", self._keep)
             self._crew("client", self._steer)
             await self._trouble()
             await self._heal(quiet)
             self.laws.check_repeats()
+            if self._timetable is not None:
+                self._timetable.check()
 
     def _crew(self, name: str, body: Callable[[SimStore], Coroutine[Any, Any, None]]) -> None:
         crew = self._crews[name] = Crew(self, name, body)
@@ -389,8 +398,9 @@ class World:
             for task in left:
                 task.cancel()
             self.loop.run_until_complete(asyncio.sleep(5))
-        if self._laws is not None:
-            self._laws.close()
+        for laws in (self._laws, self._timetable):
+            if laws is not None:
+                laws.close()
         asyncio.set_event_loop(None)
         self.loop.close()
 
@@ -400,10 +410,11 @@ class World:
         name = current_process.get().name
         worker = Worker(
             store,  # type: ignore[arg-type]
-            AGENTS,
+            [*AGENTS, timetable.chime, timetable.echo],
             capacity=self.chance.randint(1, 3),
             name=name,
             clock=self.clock,
+            pace=PACE,
             chance=self.chance.random,
             heart=lambda key, on_lost: SimHeart(self, store, key, on_lost),
         )
@@ -413,6 +424,13 @@ class World:
     async def _control(self, store: SimStore) -> None:
         await Controller(store, chance=self.chance.random).run()  # type: ignore[arg-type]
 
+    async def _keep(self, store: SimStore) -> None:
+        """The one who adds schedules and steers them."""
+        client = Client(store)  # type: ignore[arg-type]
+        await timetable.keep(client, self._schedules, self.faults, lambda: self.calm, self.surely)
+        self._kept.set()
+        await asyncio.sleep(100 * LIVENESS_S)
+
     async def _steer(self, store: SimStore) -> None:
         """The client: starts runs, and does to them what people do."""
         client = Client(store)  # type: ignore[arg-type]
@@ -421,7 +439,7 @@ class World:
         for number in range(self.weather.runs):
             await asyncio.sleep(chance.uniform(0, 10))
             agent = chance.choice([agents.play, agents.play, agents.hurried])
-            setup, plan = write_play(chance)
+            setup, plan = write_play(chance, groups=self.seed >= GROUPS_FROM)
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
             priority, delay = chance.randint(-5, 5), chance.choice([0, 0, 20])
@@ -543,11 +561,13 @@ class World:
         for crew in self._crews.values():
             crew.resume()
         client, ends_at = Client(quiet), self.loop.time() + LIVENESS_S
+        if self._timetable is not None:
+            await self._end_schedules(client)
         while True:
             await asyncio.sleep(15)
             runs = await quiet.list_runs(RunFilter(limit=1_000))
             left = [run for run in runs if not self._is_over(run)]
-            if not left and len(runs) == self.weather.runs:
+            if not left and sum(run.id in self.plays for run in runs) == self.weather.runs:
                 break
             if self.loop.time() > ends_at:
                 stuck = ", ".join(f"{run.id} {run.state} ({run.reason})" for run in left)
@@ -555,9 +575,22 @@ class World:
             for run in left:
                 await self._help(run, client.handle(agents.play, run.id))
         for run in runs:
-            if run.state is RunState.SUCCEEDED:
+            if run.state is RunState.SUCCEEDED and run.id in self.plays:
                 tags = [line.tag for line in self.plays[run.id] if line.kind != "checkpoint"]
                 self.laws.check_result(run.id, tags, await client.handle(agents.play, run.id).result())
+
+    async def _end_schedules(self, client: Client) -> None:
+        """Whatever befell them, schedules that are not paused meet their times; then they come to rest."""
+        await self._kept.wait()  # a deed of its keeper's may be under way
+        for schedule in self._schedules:
+            await client.schedules.resume(schedule.name)
+        await asyncio.sleep(120)
+        now_us = self.clock.wall_us()
+        for found in await client.store.list_schedules():
+            if found.wake_us is not None and found.wake_us < now_us - SETTLED_US:
+                raise LawBroken(f"schedule {found.name} was to be met {now_us - found.wake_us} µs ago")
+            await client.schedules.pause(found.name)
+        self.committed(self.loop.world, "pause_schedule", (), None)
 
     def _is_over(self, run: Run) -> bool:
         if run.state is RunState.FAILED:
@@ -694,14 +727,20 @@ LINES: Final = (
 )  # fmt: skip
 
 
-def write_play(chance: random.Random) -> tuple[list[Line], list[Line]]:
+GROUPS: Final = ("map", "map with failures", "hasty map", "race", "branches")
+GROUPS_FROM: Final = 500
+"""Plays of earlier seeds have no groups in them, so that those which failed once still are what they were."""
+
+
+def write_play(chance: random.Random, *, groups: bool) -> tuple[list[Line], list[Line]]:
     """A setup and a plan."""
+    lines = LINES + 2 * GROUPS if groups else LINES
     setup = [
         Line(chance.choice(LINES[:8]), f"setup-{n}", chance.uniform(0, 8))
         for n in range(chance.randint(0, 2))
     ]
     plan = [
-        Line(chance.choice(LINES), f"line-{n}", round(chance.choice([0.0, 0.5, 2.0, 6.0, 20.0]), 3))
+        Line(chance.choice(lines), f"line-{n}", round(chance.choice([0.0, 0.5, 2.0, 6.0, 20.0]), 3))
         for n in range(chance.randint(3, 14))
     ]
     return setup, plan

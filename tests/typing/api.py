@@ -155,6 +155,15 @@ async def together(ctx: Context, urls: list[str]) -> int:
     return won
 
 
+async def plan(client: Client) -> None:
+    schedule = holdfast.Schedule(
+        "nightly", bare, [Path(), 3], cron="30 2 * * *", catch_up="all", overlap="queue"
+    )
+    assert_type((await client.schedules.add(schedule)).paused, bool)
+    assert_type((await client.schedules.run_now("nightly")).run, "str | None")
+    holdfast.Schedule("s", bare, overlap="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 # --- artifacts, and each part alone ----------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "run": Command("run", "Execute an agent here, to the end, with live progress"),
         "start": Command("start", "Queue a run for a worker, and print its id"),
         "worker": Command("worker", "Serve the agents of files: claim their runs and execute them"),
+        "schedule": Command("schedule", "Start runs by themselves: cron, intervals, after other runs"),
     },
     "Look": {
         "ls": Command("look", "List runs: state, reason, progress, age"),
@@ -39,7 +40,9 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "delete": Command("steer", "Delete finished runs and all that belongs to them"),
     },
     "Keep": {
+        "new": Command("new", "Make a project: an agent, its test, a README"),
         "gc": Command("gc", "Delete finished runs that ended long ago"),
+        "check": Command("check", "Check agents, and whether their code fits stored runs"),
         "doctor": Command("doctor", "Check this machine, the store and its workers"),
         "completion": Command("completion", "Print the completion script for bash, zsh or fish"),
     },

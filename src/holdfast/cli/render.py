@@ -15,7 +15,15 @@ from rich.text import Text
 
 from holdfast.cli import words
 from holdfast.cli.explain import Explanation, sides
-from holdfast.client import Detail, ProgressView, RunView, StepView, StoredCheckpoint
+from holdfast.client import (
+    Detail,
+    FireView,
+    ProgressView,
+    RunView,
+    ScheduleView,
+    StepView,
+    StoredCheckpoint,
+)
 from holdfast.model import Artifact, Failure, RunState
 from holdfast.rules import tags
 
@@ -33,6 +41,9 @@ STYLES = {
     "retried": "yellow",
     "abandoned": "dim",
     "superseded": "dim strike",
+    "fired": "green",
+    "skipped": "yellow",
+    "missed": "bold yellow",
     "warn": "yellow",
     "fail": "bold red",
 }
@@ -120,6 +131,66 @@ def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
             one.media_type,
             words.clock(one.at),
             one.id[:12],
+        )
+    return table
+
+
+def schedules_table(rows: Sequence[tuple[ScheduleView, str, str]]) -> Table:
+    """The table of `schedule ls`: each view with when it is due, and what comes next."""
+    table = _table(
+        "NAME",
+        "AGENT",
+        "WHEN",
+        "NEXT",
+        "LAST",
+        "FIRES",
+        "SKIPPED",
+        "MISSED",
+        right=("FIRES", "SKIPPED", "MISSED"),
+    )
+    for view, when, following in rows:
+        last = Text("") if view.last is None else state_text(view.last.status)
+        table.add_row(
+            Text(view.name, style="bold"),
+            view.agent,
+            when,
+            Text(following, style="yellow" if view.paused else ""),
+            last,
+            str(view.fires),
+            str(view.skipped),
+            Text(str(view.missed), style="yellow" if view.missed else ""),
+        )
+    return table
+
+
+def schedule_page(view: ScheduleView, when: str, following: str) -> RenderableType:
+    """The head of `schedule show`."""
+    facts = Table.grid(padding=(0, 2))
+    catch_up = view.catch_up
+    if catch_up == "all":
+        catch_up += f", the newest {view.catch_up_most} of {words.duration(view.catch_up_window_s)}"
+    for name, value in (
+        ("agent", f"{view.agent} (version {view.version})"),
+        ("when", when),
+        ("next", following),
+        ("input", json.dumps(view.input, ensure_ascii=False)),
+        ("catch-up", catch_up),
+        ("overlap", view.overlap),
+        ("jitter", words.duration(view.jitter_s) if view.jitter_s else "none"),
+        ("queue", f"{view.queue}, priority {view.priority}"),
+        ("fires", f"{view.fires:,}, of them {view.skipped:,} skipped and {view.missed:,} missed"),
+    ):
+        facts.add_row(Text(name, style="dim"), value)
+    return Group(Text(view.name, style="bold"), Padding(facts, (0, 0, 1, 2), expand=False))
+
+
+def fires_table(fires: Sequence[FireView]) -> Table:
+    """The fires of `schedule show`."""
+    table = _table("N", "DUE", "CAUSE", "STATUS", "RUN", "WHY", right=("N",))
+    for fire in fires:
+        why = fire.why or ("" if fire.source is None else f"run {fire.source} succeeded")
+        table.add_row(
+            str(fire.n), words.clock(fire.due_at), fire.cause, state_text(fire.status), fire.run or "", why
         )
     return table
 

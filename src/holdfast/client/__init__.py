@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holdfast.client.client import Client
 from holdfast.client.handle import RunHandle
+from holdfast.client.schedules import FireView, Schedule, Schedules, ScheduleView
 from holdfast.client.view import (
     CheckpointView,
     Detail,
@@ -22,11 +23,15 @@ __all__ = [
     "Client",
     "Detail",
     "ErrorView",
+    "FireView",
     "Json",
     "ProgressView",
     "ResourcesView",
     "RunHandle",
     "RunView",
+    "Schedule",
+    "ScheduleView",
+    "Schedules",
     "StepView",
     "StoredCheckpoint",
     "WorkerView",

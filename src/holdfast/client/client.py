@@ -11,6 +11,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from holdfast import codec
 from holdfast.agents import Agent
 from holdfast.client.handle import RunHandle
+from holdfast.client.schedules import Schedules
 from holdfast.client.view import RunView, decode_json, run_view
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
@@ -32,6 +33,7 @@ class Client:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.schedules = Schedules(store)
 
     async def start(
         self,

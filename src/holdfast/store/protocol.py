@@ -27,7 +27,11 @@ from holdfast.model import (
     Decision,
     Entry,
     Event,
+    Fire,
+    Fired,
+    Journal,
     NewRun,
+    NewSchedule,
     NewWorker,
     OwnedProgress,
     OwnedState,
@@ -37,6 +41,7 @@ from holdfast.model import (
     Run,
     RunFilter,
     Sample,
+    ScheduleRecord,
     Served,
     Signal,
     WorkerRecord,
@@ -228,6 +233,16 @@ class Feed(Protocol):
         ...
 
 
+class Rehearsals(Protocol):
+    """What new code is tried on before it meets the run."""
+
+    async def load_journal(self, run_id: str, *, whole: bool = False) -> Journal:
+        """The journal as the next attempt would get it; `whole`: without a checkpoint, every live entry since the run
+        began. Changes nothing: a checkpoint that is found corrupt is passed over, and not marked. Raises RunNotFound,
+        StoreCorrupt."""
+        ...
+
+
 class Workers(Protocol):
     """Generations of workers with their leases, and the limits of queues."""
 
@@ -360,6 +375,61 @@ class Parts(Protocol):
         ...
 
 
+class Schedules(Protocol):
+    """Schedules, their fires, and the one operation that starts runs by time."""
+
+    async def put_schedule(self, new: NewSchedule) -> ScheduleRecord:
+        """Add a schedule, or make the one of this name be so; its trigger unchanged, it goes on where it was.
+
+        Idempotent. Raises UsageError (a zone, interval or priority that cannot be), PayloadTooLarge, and Refused for
+        schedules that would start each other for ever.
+        """
+        ...
+
+    async def get_schedule(self, name: str) -> ScheduleRecord:
+        """The schedule. Raises ScheduleNotFound."""
+        ...
+
+    async def list_schedules(self) -> list[ScheduleRecord]:
+        """All schedules, by name."""
+        ...
+
+    async def list_fires(self, name: str, limit: int) -> list[Fire]:
+        """The newest fires of a schedule, newest first; the newest 1,000 and every waiting or unfinished one are
+        kept. Raises ScheduleNotFound."""
+        ...
+
+    async def get_fire(self, run_id: str) -> Fire | None:
+        """The fire that a run is of; None for a run of no schedule."""
+        ...
+
+    async def pause_schedule(self, name: str) -> ScheduleRecord:
+        """Fire nothing until it is resumed. Idempotent. Raises ScheduleNotFound."""
+        ...
+
+    async def resume_schedule(self, name: str) -> ScheduleRecord:
+        """Go on; what became due meanwhile is made up for as the schedule says. Idempotent. Raises ScheduleNotFound."""
+        ...
+
+    async def remove_schedule(self, name: str) -> None:
+        """Forget the schedule, its fires and what waits for its turn; its runs stay. Raises ScheduleNotFound."""
+        ...
+
+    async def run_schedule_now(self, name: str) -> Fire:
+        """Start a run of the schedule at once, beside all others. Raises ScheduleNotFound."""
+        ...
+
+    async def backfill_schedule(self, name: str, since_us: int, until_us: int) -> list[Fire]:
+        """Queue a fire for each due time of a past window, both ends included, that has no run and waits for none;
+        returns those. Idempotent. Raises ScheduleNotFound, and Refused for more than 1,000."""
+        ...
+
+    async def fire_schedules(self, limit: int) -> Fired:
+        """Meet the due times that passed, of at most `limit` schedules: runs, fires, cancelled runs and the next due
+        times appear together. Any number of callers are exact: each due time is met once."""
+        ...
+
+
 class Hints(Protocol):
     """What makes loops quick, never right."""
 
@@ -368,5 +438,7 @@ class Hints(Protocol):
         ...
 
 
-class Store(Lifecycle, Runs, Attempts, Inbox, Feed, Workers, Artifacts, Parts, Hints, Protocol):
+class Store(
+    Lifecycle, Runs, Attempts, Inbox, Feed, Rehearsals, Workers, Schedules, Artifacts, Parts, Hints, Protocol
+):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from holdfast.errors import RunNotFound
 from holdfast.model import Decision, Note, Run
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import payloads, rows
+from holdfast.store.sqlite import ends, payloads, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "decisions.sql")
@@ -52,6 +52,7 @@ def apply(connection: Connection, before: Run, decision: Decision, now_us: int) 
     if decision.resolution is not None:
         connection.run(_INSERT_RESOLUTION, (after.key, rows.to_json(decision.resolution)))
     write_notes(connection, after.key, before.event_no + 1, notes, now_us)
+    ends.moved(connection, before, after, now_us)
     return after
 
 

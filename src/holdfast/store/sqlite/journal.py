@@ -31,22 +31,53 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
     """
     if not (run.position or run.checkpoint_n):  # a run that has only begun costs no reads
         return Journal(checkpoint=None, entries=()), ()
-    checkpoint, event_no, corrupt, notes = _newest_good(connection, run)
-    lost = checkpoint is None and run.checkpoint_n > (connection.value(_MOST_KEPT, (run.key,)) or 0)
+    checkpoint, event_no, corrupt, unmarked = _newest_good(connection, run)
+    notes: list[Note] = []
+    for n, name in unmarked:
+        connection.run(_MARK_CORRUPT, (run.key, n))
+        notes.append(Note("checkpoint.corrupt", rows.event_json(n=n, name=name)))
+    lost = _is_lost(connection, run, checkpoint)
+    return _journal(connection, run, checkpoint, event_no, corrupt, lost=lost), tuple(notes)
+
+
+def look(connection: Connection, run: Run, *, whole: bool) -> Journal:
+    """The journal of a run as its next attempt would get it; `whole`: from the start of the run, whatever is saved.
+
+    Changes nothing. Raises StoreCorrupt as `build` does.
+    """
+    if whole:
+        return _journal(connection, run, None, 0, (), lost=False)
+    checkpoint, event_no, corrupt, _ = _newest_good(connection, run)
+    lost = _is_lost(connection, run, checkpoint)
+    return _journal(connection, run, checkpoint, event_no, corrupt, lost=lost)
+
+
+def _is_lost(connection: Connection, run: Run, checkpoint: Checkpoint | None) -> bool:
+    return checkpoint is None and run.checkpoint_n > (connection.value(_MOST_KEPT, (run.key,)) or 0)
+
+
+def _journal(
+    connection: Connection,
+    run: Run,
+    checkpoint: Checkpoint | None,
+    event_no: int,
+    corrupt: tuple[int, ...],
+    *,
+    lost: bool,
+) -> Journal:
     segment = 0 if checkpoint is None else checkpoint.segment
     found: list[Row] = []
     if not lost and run.position:
         if event_no:
             found += connection.rows(_SETUP, (run.key, event_no))
         found += connection.rows(_TAIL, (run.key, event_no, segment))
-    journal = Journal(
+    return Journal(
         checkpoint=checkpoint,
         entries=tuple(entry(connection, row, run.id) for row in found),
         resolutions=_resolutions(connection, run),
         corrupt=corrupt,
         lost=lost,
     )
-    return journal, notes
 
 
 def entry(connection: Connection, row: Row, run_id: str) -> Entry:
@@ -59,21 +90,20 @@ def entry(connection: Connection, row: Row, run_id: str) -> Entry:
 
 def _newest_good(
     connection: Connection, run: Run
-) -> tuple[Checkpoint | None, int, tuple[int, ...], tuple[Note, ...]]:
-    """The newest good checkpoint, its event number, the bad ones passed over, and the events that say so."""
+) -> tuple[Checkpoint | None, int, tuple[int, ...], list[tuple[int, str | None]]]:
+    """The newest good checkpoint, its event number, the bad ones passed over, and those not yet known to be bad."""
     corrupt: list[int] = []
-    notes: list[Note] = []
+    unmarked: list[tuple[int, str | None]] = []
     below = _NEWEST if run.checkpoint_n else 0
     while below and (row := connection.row(_CHECKPOINT_BELOW, (run.key, below))) is not None:
         below = row[0]
         state = payloads.unpack(row[6], row[7], row[8])
         if state is not None:
-            return rows.checkpoint_of(row, True, state), row[9], tuple(corrupt), tuple(notes)
+            return rows.checkpoint_of(row, True, state), row[9], tuple(corrupt), unmarked
         corrupt.append(below)
         if not row[10]:
-            connection.run(_MARK_CORRUPT, (run.key, below))
-            notes.append(Note("checkpoint.corrupt", rows.event_json(n=below, name=row[2])))
-    return None, 0, tuple(corrupt), tuple(notes)
+            unmarked.append((below, row[2]))
+    return None, 0, tuple(corrupt), unmarked
 
 
 def _resolutions(connection: Connection, run: Run) -> tuple[Resolution, ...]:

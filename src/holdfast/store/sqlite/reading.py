@@ -12,6 +12,7 @@ from holdfast.model import (
     Entry,
     EntryStatus,
     Event,
+    Journal,
     Progress,
     QueueRecord,
     Run,
@@ -20,7 +21,7 @@ from holdfast.model import (
     Signal,
 )
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import journal, payloads, rows, stored
+from holdfast.store.sqlite import decisions, journal, payloads, rows, stored
 from holdfast.store.sqlite.connection import Connection, Row
 
 _SQL = statements("holdfast.store.sqlite", "sql", "reading.sql")
@@ -178,6 +179,11 @@ def entries(connection: Connection, run_id: str, with_payloads: bool) -> list[En
     if with_payloads:
         return [journal.entry(connection, row, run_id) for row in connection.rows(_SQL["entries"], (key,))]
     return [rows.entry_of(row, b"") for row in connection.rows(_SQL["entries_without_payloads"], (key,))]
+
+
+def journal_of(connection: Connection, run_id: str, whole: bool) -> Journal:
+    """What the next attempt would get, or everything that is live."""
+    return journal.look(connection, decisions.run_by_id(connection, run_id), whole=whole)
 
 
 def once(connection: Connection, run: int, key: str) -> Entry | None:

@@ -23,7 +23,11 @@ from holdfast.model import (
     Created,
     Entry,
     Event,
+    Fire,
+    Fired,
+    Journal,
     NewRun,
+    NewSchedule,
     NewWorker,
     OwnedProgress,
     OwnedState,
@@ -33,12 +37,25 @@ from holdfast.model import (
     Run,
     RunFilter,
     Sample,
+    ScheduleRecord,
     Served,
     Signal,
     WorkerRecord,
 )
+from holdfast.rules import firing
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import artifacts, claim, decisions, parts, reading, runs, sweep, tags, workers
+from holdfast.store.sqlite import (
+    artifacts,
+    claim,
+    decisions,
+    parts,
+    reading,
+    runs,
+    schedules,
+    sweep,
+    tags,
+    workers,
+)
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -194,6 +211,9 @@ class SQLiteStore:
     async def load_checkpoint(self, run_id: str, n: int | None = None) -> Checkpoint:
         return await self._engine.read(lambda connection: reading.checkpoint(connection, run_id, n))
 
+    async def load_journal(self, run_id: str, *, whole: bool = False) -> Journal:
+        return await self._engine.read(lambda connection: reading.journal_of(connection, run_id, whole))
+
     # --- workers and queues ---------------------------------------------------------------------------------
 
     async def register_worker(self, new: NewWorker, lease_us: int) -> int:
@@ -234,6 +254,60 @@ class SQLiteStore:
 
     async def list_queues(self) -> list[QueueRecord]:
         return await self._engine.read(reading.queues)
+
+    # --- schedules ------------------------------------------------------------------------------------------
+
+    async def put_schedule(self, new: NewSchedule) -> ScheduleRecord:
+        return await self._engine.write(
+            lambda connection: schedules.put(connection, new, self._clock.wall_us())
+        )
+
+    async def get_schedule(self, name: str) -> ScheduleRecord:
+        return await self._engine.read(lambda connection: schedules.get(connection, name))
+
+    async def list_schedules(self) -> list[ScheduleRecord]:
+        return await self._engine.read(schedules.listed)
+
+    async def list_fires(self, name: str, limit: int) -> list[Fire]:
+        return await self._engine.read(lambda connection: schedules.fires(connection, name, limit))
+
+    async def get_fire(self, run_id: str) -> Fire | None:
+        return await self._engine.read(lambda connection: schedules.fire_of_run(connection, run_id))
+
+    async def pause_schedule(self, name: str) -> ScheduleRecord:
+        return await self._engine.write(
+            lambda connection: schedules.change(
+                connection, name, lambda found, _: firing.pause(found), self._clock.wall_us()
+            )
+        )
+
+    async def resume_schedule(self, name: str) -> ScheduleRecord:
+        return await self._engine.write(
+            lambda connection: schedules.change(connection, name, firing.resume, self._clock.wall_us())
+        )
+
+    async def remove_schedule(self, name: str) -> None:
+        await self._engine.write(lambda connection: schedules.remove(connection, name))
+
+    async def run_schedule_now(self, name: str) -> Fire:
+        return await self._engine.write(
+            lambda connection: schedules.run_now(connection, name, self._clock.wall_us())
+        )
+
+    async def backfill_schedule(self, name: str, since_us: int, until_us: int) -> list[Fire]:
+        return await self._engine.write(
+            lambda connection: schedules.backfill(connection, name, since_us, until_us, self._clock.wall_us())
+        )
+
+    async def fire_schedules(self, limit: int) -> Fired:
+        next_us = await self._engine.read(schedules.next_wake)
+        now_us = self._clock.wall_us()
+        if next_us is None or next_us > now_us:  # nearly always: no lock is taken
+            return Fired(schedules=0, next_in_us=None if next_us is None else next_us - now_us)
+        return await self._engine.write(
+            lambda connection: schedules.fire(connection, limit, self._clock.wall_us()),
+            is_news=lambda fired: fired.schedules > 0,
+        )
 
     # --- artifacts ------------------------------------------------------------------------------------------
 

@@ -31,10 +31,12 @@ _PARTS = (
     "commits",
     "outcomes",
     "journals",
+    "rehearsals",
     "signals",
     "workers",
     "handles",
     "tags",
+    "schedules",
     "artifacts",
     "parts",
 )
@@ -49,7 +51,9 @@ from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
+from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
+from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
 from holdfast.testing.conformance.tags import TagPromises  # noqa: E402
 from holdfast.testing.conformance.workers import WorkerPromises  # noqa: E402
@@ -62,10 +66,12 @@ class StoreConformance(
     CommitPromises,
     OutcomePromises,
     JournalPromises,
+    RehearsalPromises,
     SignalPromises,
     WorkerPromises,
     HandlePromises,
     TagPromises,
+    SchedulePromises,
     ArtifactPromises,
     PartPromises,
 ):
