@@ -1,7 +1,7 @@
 # The one front door. `make` lists what there is; every target sets itself up in .venv first.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint format types imports pyright test coverage demo bench sim torture lock clean
+.PHONY: help setup check lint format types imports pyright test coverage demo bench sim torture large lock clean
 
 PY := .venv/bin/python
 WORKLOAD ?= refactor
@@ -55,6 +55,9 @@ sim: setup ## the simulation, any number of seeds (SEEDS=2000)
 
 torture: setup ## real processes killed at random (KILLS=500)
 	@PYTHONPATH=. $(PY) tests/processes/torture.py
+
+large: setup ## an artifact of a gigabyte in bounded memory (MIB=1024)
+	@$(PY) -m pytest -q -s -m torture tests/processes/test_artifacts.py
 
 lock: setup ## refresh requirements/*.txt from pyproject.toml: hashes, and no host's name
 	@sh tools/lock.sh

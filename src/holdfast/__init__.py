@@ -28,9 +28,14 @@ if TYPE_CHECKING:
         TransientError,
         WaitTimedOut,
     )
-    from holdfast.model import FailureKind, RunState
+    from holdfast.model import Artifact, FailureKind, RunState
+    from holdfast.monitor import Monitor
+    from holdfast.parts.checkpoints import Checkpoints
+    from holdfast.parts.progress import Progress
+    from holdfast.parts.queue import Queue
+    from holdfast.parts.recovery import RetryPolicy
+    from holdfast.parts.state import State
     from holdfast.rules.pressure import Thresholds
-    from holdfast.rules.retry import RetryPolicy
     from holdfast.store import open_store
     from holdfast.verdicts import Done, GivenUp, NotDone
     from holdfast.worker import Worker
@@ -39,7 +44,9 @@ _HOME = {
     "Agent": "agents",
     "Approval": "approvals",
     "ApprovalExpired": "errors",
+    "Artifact": "model",
     "CheckpointError": "errors",
+    "Checkpoints": "parts.checkpoints",
     "Client": "client",
     "Context": "context",
     "Controller": "controller",
@@ -50,13 +57,17 @@ _HOME = {
     "GivenUp": "verdicts",
     "HoldfastError": "errors",
     "NotDone": "verdicts",
+    "Monitor": "monitor",
+    "Progress": "parts.progress",
+    "Queue": "parts.queue",
     "RetriesExhausted": "errors",
-    "RetryPolicy": "rules.retry",
+    "RetryPolicy": "parts.recovery",
     "RunCancelled": "errors",
     "RunFailed": "errors",
     "RunHandle": "client",
     "RunState": "model",
     "Schedule": "client",
+    "State": "parts.state",
     "StepFailed": "errors",
     "Thresholds": "rules.pressure",
     "TransientError": "errors",
@@ -72,7 +83,9 @@ __all__ = [
     "Agent",
     "Approval",
     "ApprovalExpired",
+    "Artifact",
     "CheckpointError",
+    "Checkpoints",
     "Client",
     "Context",
     "Controller",
@@ -83,6 +96,9 @@ __all__ = [
     "GivenUp",
     "HoldfastError",
     "NotDone",
+    "Monitor",
+    "Progress",
+    "Queue",
     "RetriesExhausted",
     "RetryPolicy",
     "RunCancelled",
@@ -90,6 +106,7 @@ __all__ = [
     "RunHandle",
     "RunState",
     "Schedule",
+    "State",
     "StepFailed",
     "Thresholds",
     "TransientError",

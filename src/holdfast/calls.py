@@ -15,6 +15,7 @@ from holdfast import threads
 from holdfast.bodies import Scene, current_scene
 from holdfast.codec import Shape
 from holdfast.errors import UsageError
+from holdfast.model import Beside
 
 STUCK_GRACE_S: Final = 30.0
 """How long a sync body may outlive its timeout before its worker must be replaced: a thread cannot be killed."""
@@ -35,7 +36,8 @@ class BodyStuck(Exception):
 
 class Body(msgspec.Struct, frozen=True):
     """What a step executes: `fn(*args)`, and into which shape its result is recorded. `once`: never twice blindly;
-    then `verify` finds out what became of it."""
+    then `verify` finds out what became of it. `beside` says what comes into being with the
+    entry of a result."""
 
     fn: Callable[..., object]
     args: tuple[object, ...]
@@ -45,6 +47,7 @@ class Body(msgspec.Struct, frozen=True):
     silence_s: float | None = None
     once: bool = False
     verify: Callable[..., object] | None = None
+    beside: Callable[[object], tuple[Beside, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Laws:
 from __future__ import annotations
 
 import difflib
-import math
+import os
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -21,14 +21,17 @@ from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast,
 from holdfast import codec
 from holdfast.agents import Agent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
+from holdfast.artifacts import Artifacts, source_of
 from holdfast.calls import Body, Spec, spec_of
 from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
 from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
-from holdfast.model import EntryKind, Progress
+from holdfast.model import Artifact, EntryKind
 from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
+from holdfast.rules.artifacts import check_name
+from holdfast.rules.progress import reported
 from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
 from holdfast.verdicts import Verify
@@ -64,6 +67,7 @@ class Context:
     __slots__ = (
         "_agent",
         "_approvals",
+        "_artifacts",
         "_chance",
         "_execution",
         "_groups",
@@ -80,6 +84,7 @@ class Context:
         self._agent = agent
         self._recording = recording
         self._execution = execution
+        self._artifacts = Artifacts(port, recording, execution)
         self._groups = Groups(recording)
         self._waits = Waits(port, recording)
         self._approvals = Approvals(port, recording, self._waits)
@@ -418,6 +423,22 @@ class Context:
         asking, call = self._approvals.open(asked, key)
         return call.start(self._approvals.approval(call, asking, asked))
 
+    # --- artifacts ------------------------------------------------------------------------------------------
+
+    def artifact(
+        self, name: str, content: bytes | str | os.PathLike[str], *, key: str | None = None
+    ) -> Coroutine[Any, Any, Artifact]:
+        """Keep bytes, or the file at a path, for as long as the run is kept; return what it is known by.
+
+        The content is read once, in chunks, and stored by its hash: the same content takes its place once, whatever
+        runs made it. `name` is a label, never a path. A replay answers from the entry and reads nothing: the content is
+        not compared with the recorded one. Raises StepFailed, after the agent's retries, when the file is not there,
+        is none, or does not stand still while it is read.
+        """
+        source = source_of(content)
+        call = self._recording.begin(EntryKind.ARTIFACT, check_name(name), key, b"")
+        return call.start(self._artifacts.keep(call, name, source, self._agent.retry))
+
     # --- progress -------------------------------------------------------------------------------------------
 
     def progress(
@@ -425,12 +446,7 @@ class Context:
     ) -> None:
         """Say how far the run is. `total` may be 0 (nothing to do) or None (unknown). Safe from any thread, silent
         while replaying; of several within 50 ms the newest wins."""
-        report = Progress(
-            current=_figure("current", current),
-            total=None if total is None else _figure("total", total),
-            description=_cleaned(description)[:1000],
-            phase=None if phase is None else _cleaned(phase)[:200],
-        )
+        report = reported("ctx.progress", current, total, description, phase)
         if not self._recording.silent:
             self._port.report(report)
 
@@ -479,20 +495,6 @@ def _check_options(options: StepOptions) -> None:
             else f"; there are {', '.join(StepOptions.__annotations__)}"
         )
         raise TypeError(f"ctx.map has no option {name!r}{hint}")
-
-
-def _figure(what: str, figure: object) -> float:
-    try:
-        real = math.nan if isinstance(figure, str | bytes) else float(figure)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        real = math.nan
-    if not math.isfinite(real):
-        raise UsageError(f"the {what} of ctx.progress must be a finite number, not {repr(figure)[:80]}")
-    return figure if isinstance(figure, int) and abs(figure) < 2**53 else real
-
-
-def _cleaned(text: object) -> str:
-    return str(text).encode("utf-8", "replace").decode()
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

@@ -25,6 +25,8 @@ BATCH: Final = 500
 RETENTION: Final = "30d"
 """How long a run is kept after its end."""
 _PRUNE_EVERY: Final = 600  # sweeps
+CHUNKS: Final = 16
+"""Chunks of orphaned artifacts that one transaction deletes: some milliseconds."""
 
 
 class Controller:
@@ -41,6 +43,7 @@ class Controller:
         self._retention_us = None if retention is None else micros(retention)
         self._chance = chance
         self._sweeps = 0
+        self._orphans = False  # whether there may be more of them
 
     async def run(self) -> None:
         """Sweep and fire until cancelled. A store that does not answer is tried again."""
@@ -54,11 +57,13 @@ class Controller:
             changed = await self._store.sweep(BATCH)
             if self._retention_us is not None and self._sweeps % _PRUNE_EVERY == 0:
                 await self._store.prune(await self._store.now() - self._retention_us, BATCH)
+            if self._orphans or self._sweeps % _PRUNE_EVERY == 0:
+                self._orphans = await self._store.sweep_artifacts(CHUNKS) >= CHUNKS
             self._sweeps += 1
         except StoreError as error:
             log.warning("the controller could not sweep: %s", error)
             return 5 * SWEEP_S * (0.5 + self._chance())
-        return 0.0 if changed >= BATCH else SWEEP_S * (0.5 + self._chance())
+        return 0.0 if changed >= BATCH or self._orphans else SWEEP_S * (0.5 + self._chance())
 
     async def fire(self) -> float:
         """Meet the schedules that are due; returns how long to rest before the next look."""

@@ -28,7 +28,23 @@ class AgentNotFound(NotFound):
 
 
 class CheckpointNotFound(NotFound):
-    """The run has no such checkpoint."""
+    """The run, or the owner of checkpoints used alone, has no such checkpoint."""
+
+
+class ArtifactNotFound(NotFound):
+    """The run has no such artifact."""
+
+
+class StateNotFound(NotFound):
+    """Nothing is saved under this id: see `State`."""
+
+
+class ProgressNotFound(NotFound):
+    """No progress was reported under this id: see `Progress`."""
+
+
+class ProcessNotFound(NotFound):
+    """No process has this number, or it has ended."""
 
 
 class ScheduleNotFound(NotFound):

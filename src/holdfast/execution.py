@@ -99,7 +99,8 @@ class Execution:
                     call.tries += 1
                     found = await self._try_failed(call, body, error, policy, scene)
                 else:
-                    await self._recording.record(call, EntryStatus.OK, payload)
+                    beside = () if body.beside is None else body.beside(value)
+                    await self._recording.record(call, EntryStatus.OK, payload, beside=beside)
                     self._recording.deliver(call)
                     return value
                 finally:

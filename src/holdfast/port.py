@@ -12,6 +12,7 @@ from typing import Protocol
 from holdfast.model import (
     Beside,
     Committed,
+    Content,
     Entry,
     Journal,
     NewCheckpoint,
@@ -111,4 +112,16 @@ class Port(Protocol):
 
     async def inbox(self) -> tuple[int, list[Signal]]:
         """The highest signal number there is, and the signals not yet consumed."""
+        ...
+
+    async def begin_content(self) -> int:
+        """Begin to bring in the content of an artifact; the key of the upload."""
+        ...
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        """Chunk `n` of the upload; durable when it returns, and in nobody's way meanwhile."""
+        ...
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        """All chunks are there: an entry may refer to the content by its id."""
         ...

@@ -28,6 +28,7 @@ from holdfast.model import (
     Change,
     Claim,
     Committed,
+    Content,
     CursorOver,
     Entry,
     EntryStatus,
@@ -396,6 +397,15 @@ class WriterPort:
 
     async def inbox(self) -> tuple[int, list[Signal]]:
         return await self._writer.patiently(lambda: self._store.read_inbox(self._claim.run.key))
+
+    async def begin_content(self) -> int:
+        return await self._writer.patiently(self._store.begin_content)
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        await self._writer.patiently(lambda: self._store.add_chunk(upload, n, chunk))
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        return await self._writer.patiently(lambda: self._store.seal_content(upload, content_id, size_bytes))
 
     def tick(self, now_us: int) -> None:
         """Write what waits: called by the worker about every 50 ms, so that no step pays for it."""

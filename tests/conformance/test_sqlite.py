@@ -32,15 +32,28 @@ class SqlitePlace(Place):
         return SQLiteStore(self.path, clock=self.clock)
 
     async def damage_checkpoint(self, run_key: int, n: int) -> None:
+        self._damage("checkpoints", "state", "run = ? AND n = ?", run_key, n)
+
+    async def damage_chunk(self, content_id: str, n: int) -> None:
+        chunk = (
+            "key = (SELECT chunk FROM content_chunks JOIN contents ON contents.key = content "
+            "WHERE sha256 = ? AND n = ?)"
+        )
+        self._damage("chunks", "body", chunk, bytes.fromhex(content_id), n)
+
+    async def damage_state_of(self, owner: str) -> None:
+        self._damage("states", "state", "owner = ?", owner)
+
+    async def damage_checkpoint_of(self, owner: str, n: int) -> None:
+        self._damage("owned_checkpoints", "state", "owner = ? AND n = ?", owner, n)
+
+    def _damage(self, table: str, column: str, where: str, *values: bytes | int | str) -> None:
         connection = apsw.Connection(str(self.path))
         try:
-            where = "FROM checkpoints WHERE run = ? AND n = ?"
-            ((state,),) = connection.execute(f"SELECT state {where}", (run_key, n)).fetchall()
-            middle = len(state) // 2
-            damaged = state[:middle] + bytes([state[middle] ^ 1]) + state[middle + 1 :]
-            connection.execute(
-                "UPDATE checkpoints SET state = ? WHERE run = ? AND n = ?", (damaged, run_key, n)
-            )
+            ((body,),) = connection.execute(f"SELECT {column} FROM {table} WHERE {where}", values).fetchall()
+            middle = len(body) // 2
+            damaged = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (damaged, *values))
         finally:
             connection.close()
 

@@ -121,8 +121,11 @@ def test_every_variable_of_the_environment_is_in_the_settings() -> None:
     assert {name for name in found if f"`{name}`" not in (DOCS / "settings.md").read_text("utf-8")} == set()
 
 
+PARTS = [holdfast.State, holdfast.Checkpoints, holdfast.Progress, holdfast.Queue, holdfast.Monitor]
+
+
 @pytest.mark.parametrize(
-    "kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker, Schedules]
+    "kind", [holdfast.Context, holdfast.Client, holdfast.RunHandle, holdfast.Worker, Schedules, *PARTS]
 )
 def test_every_public_method_is_in_the_docs(kind: type) -> None:
     methods = [name for name in vars(kind) if not name.startswith("_")]

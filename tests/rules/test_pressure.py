@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import UsageError
 from holdfast.model import Level, Sample
-from holdfast.rules.pressure import HYSTERESIS, Thresholds, slow_down_s, verdict
+from holdfast.rules.pressure import HYSTERESIS, Measure, Thresholds, measure, slow_down_s, verdict
 
 HEALTHY = Sample(cpu_percent=100.0, memory_mb=900.0, disk_mb=50_000.0, processes=12)
 MACHINE = Thresholds.for_machine(memory_mb=8_192.0)
@@ -115,3 +115,9 @@ def test_the_verdict_names_the_measures_that_make_it_and_no_others():
     assert verdict(Level.OK, full, MACHINE) == (Level.CRITICAL, "100 MB of disk free")
     both = replace(HEALTHY, processes=2_500, memory_mb=7_500.0)
     assert verdict(Level.OK, both, MACHINE) == (Level.CRITICAL, "memory 7,500 MB, 2500 processes")
+
+
+def test_what_is_done_about_a_tree_grows_with_its_level() -> None:
+    assert [measure(level) for level in (Level.OK, Level.WARNING, Level.CRITICAL)] == [
+        Measure(), Measure(nice=10), Measure(nice=10, stop_s=1.0),
+    ]  # fmt: skip

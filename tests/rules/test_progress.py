@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.errors import UsageError
 from holdfast.model import Progress
-from holdfast.rules.progress import MAX_RECORDED_A_SECOND, eta, merge, percent, worth_recording
+from holdfast.rules.progress import MAX_RECORDED_A_SECOND, eta, merge, percent, reported, worth_recording
 
 S = 1_000_000
 START_US = 1_000 * S
@@ -126,3 +127,24 @@ def test_a_count_that_starts_over_starts_its_time_over():
 
 def test_a_start_that_was_never_recorded_is_now():
     assert merge(Progress(current=1), Progress(current=2), 500).started_at_us == 500
+
+
+def test_a_report_keeps_whole_numbers_and_cuts_long_words() -> None:
+    report = reported("it", 3, 2.5, "d" * 2000, "p" * 300)
+    assert (report.current, report.total, len(report.description), len(report.phase or "")) == (
+        3,
+        2.5,
+        1000,
+        200,
+    )
+    assert isinstance(report.current, int)
+    assert reported("it", 2**60, None, "\ud800", None) == Progress(current=float(2**60), description="?")
+
+
+@pytest.mark.parametrize("figure", ["3", b"3", math.nan, math.inf, None, [], 10**400])
+def test_what_is_no_finite_number_is_refused(figure: object) -> None:
+    with pytest.raises(UsageError, match="the current of it must be a finite number"):
+        reported("it", figure, None, "", None)
+    if figure is not None:
+        with pytest.raises(UsageError, match="the total of it must be a finite number"):
+            reported("it", 1, figure, "", None)

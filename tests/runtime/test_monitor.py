@@ -70,9 +70,9 @@ def test_cpu_is_counted_from_sample_to_sample() -> None:
 def test_a_process_that_ends_while_it_is_measured_counts_as_nothing(tree: subprocess.Popen[str]) -> None:
     monitor = Monitor(Thresholds())
     before = monitor.sample()
-    known = {pid: process for pid, process in monitor._processes.items() if pid != os.getpid()}
+    known = {pid: process for pid, process in monitor._own.processes.items() if pid != os.getpid()}
     tree.communicate()
-    monitor._processes |= known
+    monitor._own.processes |= known
     after = monitor.sample()
     assert after.processes == before.processes - 2
     assert after.memory_mb < before.memory_mb

@@ -46,6 +46,7 @@ SETTLED_US: Final = 60_000_000
 WRITES: Final = frozenset({
     "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "answer_approval", "register_worker",
     "retire_worker", "mark_draining", "sweep", "limit_queue", "prune",
+    "begin_content", "add_chunk", "seal_content", "sweep_artifacts",
 }) | timetable.OPERATIONS  # fmt: skip
 
 

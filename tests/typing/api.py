@@ -219,3 +219,33 @@ def trials_are_typed() -> None:
     assert_type(replay("r", bare), Replay)
     simulate(bare, "x", 2)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     simulate(bare, Path("x"), 2, outside=stranger)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- artifacts, and each part alone ----------------------------------------------------------------------------
+
+
+async def artifacts_are_typed(ctx: Context, handle: RunHandle[int]) -> None:
+    assert_type(await ctx.artifact("a.txt", b"bytes"), holdfast.Artifact)
+    assert_type(await ctx.artifact("a.txt", Path("x"), key="second"), holdfast.Artifact)
+    assert_type(await handle.artifacts(), list[holdfast.Artifact])
+    assert_type(await handle.read_artifact("id"), bytes)
+    await ctx.artifact("a.txt", 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def parts_are_typed() -> None:
+    async with open_store("sqlite:///x.db") as store:
+        state = holdfast.State(store, "a", State)
+        assert_type(await state.load(), State)
+        assert_type(await state.save(State()), int)
+        assert_type(await state.update(lambda one: State(one.done + 1)), State)
+        await state.save(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert_type(await holdfast.Checkpoints(store, "a").restore(State), State)
+        await holdfast.Progress(store, "a").update(1, 2, "words", phase="p")
+        async for view in holdfast.Progress(store, "a").watch():
+            assert_type(view.percent, float | None)
+    assert_type(await RetryPolicy().run(fetch, "https://a"), bytes)
+    assert_type(await RetryPolicy().run(shorten, "text", 3), str)
+    await RetryPolicy().run(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    async with holdfast.Queue(limit=2) as queue:
+        assert_type(await queue.put(fetch("https://a"), priority=-1), bytes)
+    assert_type((await holdfast.Monitor(holdfast.Thresholds()).enforce(1)).niced, tuple[int, ...])

@@ -27,6 +27,8 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "logs": Command("follow", "The log lines of a run"),
         "checkpoints": Command("look", "The stored checkpoints of a run"),
         "state": Command("look", "The state in a checkpoint of a run"),
+        "artifacts": Command("artifacts", "What a run made and keeps"),
+        "artifact": Command("artifacts", "The bytes of an artifact: artifact get RUN NAME"),
     },
     "Steer": {
         "pause": Command("steer", "Pause runs at their next safe point"),

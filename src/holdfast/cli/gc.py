@@ -10,7 +10,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.views import print_document
 from holdfast.client import Client
-from holdfast.controller import BATCH, RETENTION
+from holdfast.controller import BATCH, CHUNKS, RETENTION
 from holdfast.duration import micros, seconds
 from holdfast.errors import Refused
 
@@ -39,6 +39,9 @@ def gc(older_than: float, dry_run: bool, yes: bool, store: str | None, as_json: 
         if total and not dry_run:
             _confirm(total, yes)
             deleted = await _prune(client, before_us, total)
+        if not dry_run:
+            while await client.store.sweep_artifacts(CHUNKS):
+                pass
         if as_json:
             print_document({"found": found, "deleted": deleted})
         else:

@@ -26,7 +26,7 @@ from holdfast.client import (
     StepView,
     StoredCheckpoint,
 )
-from holdfast.model import Failure, RunState
+from holdfast.model import Artifact, Failure, RunState
 from holdfast.rules import tags
 
 PLAIN_WIDTH = 240
@@ -121,6 +121,20 @@ def checkpoints_table(checkpoints: Sequence[StoredCheckpoint]) -> Table:
     for one in checkpoints:
         good = Text("good", style="green") if one.good else Text("corrupt", style="bold red")
         table.add_row(str(one.n), one.name or "", words.clock(one.at), words.size(one.bytes), good)
+    return table
+
+
+def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
+    """The table of `artifacts`."""
+    table = _table("NAME", "SIZE", "TYPE", "MADE", "ID", right=("SIZE",))
+    for one in artifacts:
+        table.add_row(
+            Text(one.name, style="bold"),
+            words.size(one.size_bytes),
+            one.media_type,
+            words.clock(one.at),
+            one.id[:12],
+        )
     return table
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from holdfast import codec
-from holdfast.client import feed
+from holdfast.client import artifacts, feed
 from holdfast.client.inbox import meant, whoever
 from holdfast.client.view import (
     ApprovalView,
@@ -35,6 +35,7 @@ from holdfast.model import (
     SETUP,
     Answer,
     ApprovalStatus,
+    Artifact,
     Decision,
     Entry,
     EntryStatus,
@@ -137,6 +138,23 @@ class RunHandle(Generic[R]):
     async def input(self) -> Json:
         """The input: an object whose keys are the agent's parameters. Raises RunNotFound."""
         return decode_json(await self._store.get_input(self.id))
+
+    # --- artifacts ------------------------------------------------------------------------------------------
+
+    async def artifacts(self) -> list[Artifact]:
+        """What the run made and keeps, in the order it was recorded. Raises RunNotFound."""
+        return await self._store.list_artifacts(self.id)
+
+    def open_artifact(self, artifact_id: str) -> AsyncIterator[bytes]:
+        """The content in chunks of at most a MiB, each verified before it is handed out, and the whole at the end.
+
+        Raises ArtifactNotFound when the run has none with this id, StoreCorrupt where the content is damaged.
+        """
+        return artifacts.stream(self._store, self.id, artifact_id)
+
+    async def read_artifact(self, artifact_id: str) -> bytes:
+        """The whole content, verified. Raises as `open_artifact`, and PayloadTooLarge over 64 MiB."""
+        return await artifacts.read(self._store, self.id, artifact_id)
 
     # --- waiting --------------------------------------------------------------------------------------------
 

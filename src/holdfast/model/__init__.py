@@ -16,6 +16,7 @@ from holdfast.model.approvals import (
     CloseApproval,
     NewApproval,
 )
+from holdfast.model.artifacts import Artifact, Content, NewArtifact
 from holdfast.model.changes import (
     Beside,
     Change,
@@ -48,6 +49,7 @@ from holdfast.model.journal import (
     Signal,
     StepCursor,
 )
+from holdfast.model.parts import OwnedProgress, OwnedState
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
@@ -83,6 +85,7 @@ __all__ = [
     "ApprovalOutcome",
     "ApprovalRecord",
     "ApprovalStatus",
+    "Artifact",
     "Beside",
     "After",
     "CloseApproval",
@@ -94,6 +97,7 @@ __all__ = [
     "Checkpoint",
     "Claim",
     "Committed",
+    "Content",
     "Created",
     "Cron",
     "CursorOver",
@@ -118,6 +122,7 @@ __all__ = [
     "Level",
     "Mismatch",
     "NewApproval",
+    "NewArtifact",
     "NewCheckpoint",
     "NewCursor",
     "NewOutput",
@@ -129,6 +134,8 @@ __all__ = [
     "Outcome",
     "Overlap",
     "Output",
+    "OwnedProgress",
+    "OwnedState",
     "Park",
     "Progress",
     "QueueRecord",

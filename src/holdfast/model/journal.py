@@ -39,6 +39,7 @@ class EntryKind(StrEnum):
     ONCE = "once"
     GROUP = "group"
     APPROVAL = "approval"
+    ARTIFACT = "artifact"
 
 
 class EntryStatus(StrEnum):

@@ -109,3 +109,27 @@ def _falling(previous: Level, value: float, bounds: Bounds | None) -> Level:
 def slow_down_s(level: Level) -> float:
     """How long a run pauses at a step boundary. A warning is only told; nobody is slowed by it."""
     return CRITICAL_PAUSE_S if level is Level.CRITICAL else 0.0
+
+
+NICENESS: Final = 10
+"""Half-way to the kindest there is: whatever else wants the CPU gets about nine tenths of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is done about a process tree from outside: `nice` to set (None: leave it), and how long to stop it."""
+
+    nice: int | None = None
+    stop_s: float = 0.0
+
+
+def measure(level: Level) -> Measure:
+    """A warning makes a tree stand back from the CPU; at critical it is stopped for a while as well. Nothing is killed,
+    and niceness is not taken back: without privileges it only rises."""
+    match level:
+        case Level.OK:
+            return Measure()
+        case Level.WARNING:
+            return Measure(nice=NICENESS)
+        case Level.CRITICAL:
+            return Measure(nice=NICENESS, stop_s=CRITICAL_PAUSE_S)

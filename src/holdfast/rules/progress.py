@@ -12,14 +12,46 @@ import math
 from dataclasses import replace
 from typing import Final
 
+from holdfast.errors import UsageError
 from holdfast.model import Progress
 
 MAX_RECORDED_A_SECOND: Final = 20
 """More than an eye can follow, and a loop that reports a million times costs twenty rows a second."""
 
+DESCRIPTION_LONGEST: Final = 1000
+PHASE_LONGEST: Final = 200
+"""Characters: a line of a screen shows less."""
+
 _INTERVAL_US: Final = 1_000_000 // MAX_RECORDED_A_SECOND
 _MIN_EVIDENCE_S: Final = 1.0  # a rate measured over less is the noise of starting up
 _LONGEST_S: Final = 10 * 365 * 86_400.0  # what takes longer has no ETA
+
+
+def reported(what: str, current: object, total: object, description: object, phase: object) -> Progress:
+    """The report as it is recorded: finite figures, words that can be stored. `what` names the call in errors.
+
+    Raises UsageError for what is no finite number.
+    """
+    return Progress(
+        current=_figure(what, "current", current),
+        total=None if total is None else _figure(what, "total", total),
+        description=_cleaned(description)[:DESCRIPTION_LONGEST],
+        phase=None if phase is None else _cleaned(phase)[:PHASE_LONGEST],
+    )
+
+
+def _figure(what: str, which: str, figure: object) -> float:
+    try:
+        real = math.nan if isinstance(figure, str | bytes) else float(figure)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        real = math.nan
+    if not math.isfinite(real):
+        raise UsageError(f"the {which} of {what} must be a finite number, not {repr(figure)[:80]}")
+    return figure if isinstance(figure, int) and abs(figure) < 2**53 else real
+
+
+def _cleaned(text: object) -> str:
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def percent(progress: Progress) -> float | None:

@@ -18,11 +18,13 @@ from typing import Protocol, Self
 from holdfast.model import (
     Answer,
     ApprovalRecord,
+    Artifact,
     Ask,
     Change,
     Checkpoint,
     Claim,
     Committed,
+    Content,
     Created,
     Decision,
     Entry,
@@ -34,6 +36,8 @@ from holdfast.model import (
     NewSchedule,
     NewWorker,
     Output,
+    OwnedProgress,
+    OwnedState,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -334,6 +338,95 @@ class Workers(Protocol):
         ...
 
 
+class Artifacts(Protocol):
+    """What runs made and keep. Contents come in before anything refers to them, in transactions of one chunk each.
+
+    A content that nothing refers to, and that was not touched for an hour, may be swept.
+    """
+
+    async def begin_content(self) -> int:
+        """Begin to bring in a content; returns the key of the upload."""
+        ...
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        """Store chunk `n` (from 0) of it; again is fine. Raises Refused when the upload is over or was swept."""
+        ...
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        """All chunks are there: from now on an entry may refer to the content by its id, the SHA-256 of all of it.
+
+        The same content is stored once, whoever brings it. Raises Refused when chunks are missing.
+        """
+        ...
+
+    async def list_artifacts(self, run_id: str) -> list[Artifact]:
+        """What the entries of a run made, in their order, without those that were superseded. Raises RunNotFound."""
+        ...
+
+    async def get_content(self, content_id: str) -> Content:
+        """The size of a content and the number of its chunks. Raises ArtifactNotFound."""
+        ...
+
+    async def read_chunk(self, content_id: str, n: int) -> bytes:
+        """Chunk `n` of a content, verified. Raises ArtifactNotFound, StoreCorrupt."""
+        ...
+
+    async def sweep_artifacts(self, limit: int) -> int:
+        """Delete contents that nothing refers to, at most `limit` chunks of them; returns how many rows are gone."""
+        ...
+
+
+class Parts(Protocol):
+    """What the parts keep when they are used alone, for an `owner` that is no run."""
+
+    async def save_state_of(self, owner: str, state: bytes, expected: int | None) -> int:
+        """Save a state and return its version, which only rises. Raises PayloadTooLarge, and Conflict, with nothing
+        changed, when the version there is not the expected one (0: nothing is there; None: whatever is)."""
+        ...
+
+    async def load_state_of(self, owner: str) -> OwnedState:
+        """The state, verified. Raises StateNotFound, StoreCorrupt."""
+        ...
+
+    async def delete_state_of(self, owner: str) -> None:
+        """Delete the state; its versions go on counting. Raises StateNotFound."""
+        ...
+
+    async def save_checkpoint_of(self, owner: str, state: bytes, name: str | None, keep: int) -> int:
+        """Save a checkpoint and return its number: above all that were ever given to this owner. The newest `keep`
+        unnamed ones stay, and every named one. Raises PayloadTooLarge."""
+        ...
+
+    async def list_checkpoints_of(self, owner: str) -> list[Checkpoint]:
+        """The stored checkpoints, oldest first, each verified (`good`), without state."""
+        ...
+
+    async def load_checkpoint_of(
+        self, owner: str, n: int | None = None, name: str | None = None
+    ) -> tuple[Checkpoint, tuple[int, ...]]:
+        """Checkpoint `n` with its state; None: the newest good one (of this name), and the bad ones passed over.
+
+        Raises CheckpointNotFound, StoreCorrupt.
+        """
+        ...
+
+    async def delete_checkpoint_of(self, owner: str, n: int) -> None:
+        """Delete a checkpoint. Raises CheckpointNotFound."""
+        ...
+
+    async def save_progress_of(self, owner: str, report: Progress) -> None:
+        """Record a report as of now; the start of its phase is carried over (`rules.progress.merge`)."""
+        ...
+
+    async def get_progress_of(self, owner: str) -> OwnedProgress:
+        """The newest report, and how many there were. Raises ProgressNotFound."""
+        ...
+
+    async def delete_progress_of(self, owner: str) -> None:
+        """Delete the progress. Raises ProgressNotFound."""
+        ...
+
+
 class Schedules(Protocol):
     """Schedules, their fires, and the one operation that starts runs by time."""
 
@@ -398,6 +491,19 @@ class Hints(Protocol):
 
 
 class Store(
-    Lifecycle, Runs, Attempts, Inbox, Approvals, Feed, Rehearsals, Workers, Schedules, Steps, Hints, Protocol
+    Lifecycle,
+    Runs,
+    Attempts,
+    Inbox,
+    Approvals,
+    Feed,
+    Rehearsals,
+    Workers,
+    Schedules,
+    Steps,
+    Artifacts,
+    Parts,
+    Hints,
+    Protocol,
 ):
     """Durable memory behind one protocol: the only state that parts of holdfast share."""

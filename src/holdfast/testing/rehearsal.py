@@ -16,6 +16,7 @@ from holdfast.model import (
     Beside,
     Claim,
     Committed,
+    Content,
     Entry,
     EntryKind,
     EntryStatus,
@@ -172,6 +173,15 @@ class _Port:
     async def inbox(self) -> tuple[int, list[Signal]]:
         return await self.stop("would wait for a signal")
 
+    async def begin_content(self) -> int:
+        return await self.stop("would keep an artifact")
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        await self.stop("would keep an artifact")
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        return await self.stop("would keep an artifact")
+
     async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
         return True
 
@@ -194,7 +204,7 @@ class _Answers(Recording):
         entry = await super().answered(call)
         if entry is None:
             await self._stops(
-                f"would {'wait in' if call.kind is not EntryKind.STEP else 'execute'} {call.identity}"
+                f"would {'execute' if call.kind in (EntryKind.STEP, EntryKind.ARTIFACT) else 'wait in'} {call.identity}"
             )
         return entry
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from holdfast.model import Beside, CloseApproval, CursorOver, NewApproval, NewCursor, NewOutput
-from holdfast.store.sqlite import approvals, steps
+from holdfast.model import (
+    Beside,
+    CloseApproval,
+    CursorOver,
+    NewApproval,
+    NewArtifact,
+    NewCursor,
+    NewOutput,
+)
+from holdfast.store.sqlite import approvals, artifacts, steps
 from holdfast.store.sqlite.connection import Connection
 
 Write = Callable[[Connection, int, int, Any, int], None]
@@ -18,6 +26,7 @@ WRITERS: Final[Mapping[type[Beside], Write]] = {
     CursorOver: steps.forget_cursor,
     NewOutput: steps.put_output,
     NewApproval: approvals.ask,
+    NewArtifact: artifacts.write,
     CloseApproval: approvals.close,
 }
 

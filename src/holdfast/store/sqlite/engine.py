@@ -160,6 +160,11 @@ class Engine:
             with self._lease.transaction():
                 return work(self._lease)
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Do `work`, which needs no connection, off the event loop: hashing and compressing."""
+        self.check_open()
+        return work() if self._inline else await self._on(self._reading, work)
+
     async def _on(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Do `work` on a thread, to its end even if the caller is cancelled."""
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(threads, work))

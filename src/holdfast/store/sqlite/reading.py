@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
-from holdfast.errors import CheckpointNotFound, RunNotFound, StoreCorrupt
+from holdfast.errors import RunNotFound
 from holdfast.model import (
     Ask,
     Checkpoint,
@@ -21,7 +22,7 @@ from holdfast.model import (
     Signal,
 )
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, journal, payloads, rows
+from holdfast.store.sqlite import decisions, journal, payloads, rows, stored
 from holdfast.store.sqlite.connection import Connection, Row
 
 _SQL = statements("holdfast.store.sqlite", "sql", "reading.sql")
@@ -228,27 +229,17 @@ def inbox(connection: Connection, run: int) -> tuple[int, list[Signal]]:
 def checkpoints(connection: Connection, run_id: str) -> list[Checkpoint]:
     """The stored checkpoints, each verified."""
     found = connection.rows(_SQL["checkpoints"], (run_key(connection, run_id),))
-    return [rows.checkpoint_of(row, _state(row) is not None) for row in found]
+    return [stored.verified(row) for row in found]
 
 
 def checkpoint(connection: Connection, run_id: str, n: int | None) -> Checkpoint:
     """One checkpoint with its state; None is the newest good one. Raises CheckpointNotFound, StoreCorrupt."""
     key = run_key(connection, run_id)
     numbers = [row[0] for row in connection.rows(_SQL["checkpoint_numbers"], (key,))] if n is None else [n]
-    for number in numbers:
-        row = connection.row(_SQL["checkpoint"], (key, number))
-        state = None if row is None else _state(row)
-        if row is not None and state is not None:
-            return rows.checkpoint_of(row, True, state)
-        if row is not None and n is not None:
-            raise StoreCorrupt(
-                f"run {run_id}: checkpoint {n} fails its checksum; `holdfast checkpoints {run_id}` lists all"
-            )
-    if n is None and numbers:
-        raise StoreCorrupt(f"run {run_id}: none of its {len(numbers)} checkpoints is good")
-    which = "no checkpoint" if n is None else f"no checkpoint {n}"
-    raise CheckpointNotFound(f"run {run_id} has {which}; `holdfast checkpoints {run_id}` lists what it has")
+    row_of = partial(_checkpoint_row, connection, key)
+    hint = f"`holdfast checkpoints {run_id}` lists what it has"
+    return stored.newest_good(numbers, row_of, asked=n is not None, whose=f"run {run_id}", hint=hint)[0]
 
 
-def _state(row: Row) -> bytes | None:
-    return payloads.unpack(row[6], row[7], row[8])
+def _checkpoint_row(connection: Connection, run: int, n: int) -> Row | None:
+    return connection.row(_SQL["checkpoint"], (run, n))

@@ -15,11 +15,13 @@ from holdfast.clock import Clock
 from holdfast.model import (
     Answer,
     ApprovalRecord,
+    Artifact,
     Ask,
     Change,
     Checkpoint,
     Claim,
     Committed,
+    Content,
     Created,
     Entry,
     Event,
@@ -30,6 +32,8 @@ from holdfast.model import (
     NewSchedule,
     NewWorker,
     Output,
+    OwnedProgress,
+    OwnedState,
     Progress,
     QueueRecord,
     RefusedChange,
@@ -46,9 +50,11 @@ from holdfast.rules import firing
 from holdfast.store.protocol import Decide
 from holdfast.store.sqlite import (
     approvals,
+    artifacts,
     claim,
     decisions,
     inbox,
+    parts,
     reading,
     runs,
     schedules,
@@ -333,8 +339,92 @@ class SQLiteStore:
             is_news=lambda fired: fired.schedules > 0,
         )
 
+    # --- artifacts ------------------------------------------------------------------------------------------
+
+    async def begin_content(self) -> int:
+        return await self._engine.write(
+            lambda connection: artifacts.begin(connection, self._clock.wall_us()), is_news=_is_no_news
+        )
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        packed = await self._engine.aside(lambda: artifacts.packed(chunk))
+        await self._engine.write(
+            lambda connection: artifacts.add_chunk(connection, upload, n, packed, self._clock.wall_us()),
+            is_news=_is_no_news,
+        )
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        sha256 = bytes.fromhex(content_id)
+        return await self._engine.write(
+            lambda connection: artifacts.seal(connection, upload, sha256, size_bytes, self._clock.wall_us()),
+            is_news=_is_no_news,
+        )
+
+    async def list_artifacts(self, run_id: str) -> list[Artifact]:
+        return await self._engine.read(lambda connection: artifacts.listed(connection, run_id))
+
+    async def get_content(self, content_id: str) -> Content:
+        return await self._engine.read(lambda connection: artifacts.content(connection, content_id))
+
+    async def read_chunk(self, content_id: str, n: int) -> bytes:
+        return await self._engine.read(lambda connection: artifacts.read_chunk(connection, content_id, n))
+
+    async def sweep_artifacts(self, limit: int) -> int:
+        return await self._engine.write(
+            lambda connection: artifacts.sweep(connection, self._clock.wall_us(), limit), is_news=_is_no_news
+        )
+
+    # --- the parts used alone -------------------------------------------------------------------------------
+
+    async def save_state_of(self, owner: str, state: bytes, expected: int | None) -> int:
+        return await self._engine.write(
+            lambda connection: parts.save_state(connection, owner, state, expected, self._clock.wall_us())
+        )
+
+    async def load_state_of(self, owner: str) -> OwnedState:
+        return await self._engine.read(lambda connection: parts.state(connection, owner))
+
+    async def delete_state_of(self, owner: str) -> None:
+        await self._engine.write(
+            lambda connection: parts.delete_state(connection, owner, self._clock.wall_us())
+        )
+
+    async def save_checkpoint_of(self, owner: str, state: bytes, name: str | None, keep: int) -> int:
+        return await self._engine.write(
+            lambda connection: parts.save_checkpoint(
+                connection, owner, state, name, keep, self._clock.wall_us()
+            )
+        )
+
+    async def list_checkpoints_of(self, owner: str) -> list[Checkpoint]:
+        return await self._engine.read(lambda connection: parts.checkpoints(connection, owner))
+
+    async def load_checkpoint_of(
+        self, owner: str, n: int | None = None, name: str | None = None
+    ) -> tuple[Checkpoint, tuple[int, ...]]:
+        return await self._engine.read(lambda connection: parts.checkpoint(connection, owner, n, name))
+
+    async def delete_checkpoint_of(self, owner: str, n: int) -> None:
+        await self._engine.write(lambda connection: parts.delete_checkpoint(connection, owner, n))
+
+    async def save_progress_of(self, owner: str, report: Progress) -> None:
+        await self._engine.write(
+            lambda connection: parts.save_progress(connection, owner, report, self._clock.wall_us())
+        )
+
+    async def get_progress_of(self, owner: str) -> OwnedProgress:
+        return await self._engine.read(lambda connection: parts.progress(connection, owner))
+
+    async def delete_progress_of(self, owner: str) -> None:
+        await self._engine.write(lambda connection: parts.delete_progress(connection, owner))
+
     # --- hints ----------------------------------------------------------------------------------------------
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return when any process has committed, or after the time-out."""
         await self._engine.wait_for_news(timeout_s)
+
+
+def _is_no_news(_: object) -> bool:
+    """For what nobody waits for."""
+    return False

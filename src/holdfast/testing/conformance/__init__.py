@@ -7,6 +7,9 @@ A store proves itself by running all of it, with no case skipped:
     class MyPlace(Place):
         def handle(self) -> Store: ...
         async def damage_checkpoint(self, run_key: int, n: int) -> None: ...
+        async def damage_chunk(self, content_id: str, n: int) -> None: ...
+        async def damage_state_of(self, owner: str) -> None: ...
+        async def damage_checkpoint_of(self, owner: str, n: int) -> None: ...
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
@@ -36,16 +39,20 @@ _PARTS = (
     "tags",
     "schedules",
     "steps",
+    "artifacts",
+    "parts",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
 from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
+from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
 from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
 from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
+from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
@@ -71,6 +78,8 @@ class StoreConformance(
     TagPromises,
     SchedulePromises,
     StepPromises,
+    ArtifactPromises,
+    PartPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 

@@ -94,6 +94,18 @@ class Place(ABC):
     async def damage_checkpoint(self, run_key: int, n: int) -> None:
         """Change a byte of the stored state of checkpoint `n`, behind the store's back."""
 
+    @abstractmethod
+    async def damage_chunk(self, content_id: str, n: int) -> None:
+        """Change a byte of chunk `n` of a content, behind the store's back."""
+
+    @abstractmethod
+    async def damage_state_of(self, owner: str) -> None:
+        """Change a byte of the stored state of an owner that is no run, behind the store's back."""
+
+    @abstractmethod
+    async def damage_checkpoint_of(self, owner: str, n: int) -> None:
+        """Change a byte of checkpoint `n` of an owner that is no run, behind the store's back."""
+
     async def open(self) -> Store:
         """Another open handle on the store, closed when the test ends."""
         store = self.handle()

@@ -1,0 +1,17 @@
+"""A store, and nothing else: no agent, no worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from holdfast import open_store
+from holdfast.store.protocol import Store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(tmp_path / "parts.db") as store:
+        yield store
