@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent
     from holdfast.bodies import step_context
+    from holdfast.children import ChildHandle
     from holdfast.client import Client, RunHandle, Schedule
     from holdfast.context import Context
     from holdfast.controller import Controller
     from holdfast.embedded import run
     from holdfast.errors import (
         CheckpointError,
+        ChildFailed,
         FatalError,
         HoldfastError,
         RetriesExhausted,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
         TransientError,
         WaitTimedOut,
     )
-    from holdfast.model import FailureKind, RunState
+    from holdfast.model import FailureKind, ParentPolicy, RunState
     from holdfast.rules.pressure import Thresholds
     from holdfast.rules.retry import RetryPolicy
     from holdfast.store import open_store
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Agent": "agents",
     "CheckpointError": "errors",
+    "ChildFailed": "errors",
+    "ChildHandle": "children",
     "Client": "client",
     "Context": "context",
     "Controller": "controller",
@@ -46,6 +50,7 @@ _HOME = {
     "GivenUp": "verdicts",
     "HoldfastError": "errors",
     "NotDone": "verdicts",
+    "ParentPolicy": "model",
     "RetriesExhausted": "errors",
     "RetryPolicy": "rules.retry",
     "RunCancelled": "errors",
@@ -67,6 +72,8 @@ _HOME = {
 __all__ = [
     "Agent",
     "CheckpointError",
+    "ChildFailed",
+    "ChildHandle",
     "Client",
     "Context",
     "Controller",
@@ -77,6 +84,7 @@ __all__ = [
     "GivenUp",
     "HoldfastError",
     "NotDone",
+    "ParentPolicy",
     "RetriesExhausted",
     "RetryPolicy",
     "RunCancelled",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from holdfast.model import Park, Reason
+from holdfast.model import INBOX_REASONS, Park, Reason
 from holdfast.rules.waits import any_of
 
 
@@ -91,11 +91,11 @@ def together(parks: Iterable[Park]) -> Park:
     if len(waits) == 1:
         return waits[0]
     times = [park.until_us for park in waits if park.until_us is not None]
-    signals = [park for park in waits if park.reason is Reason.SIGNAL]
+    signals = [park for park in waits if park.reason in INBOX_REASONS]
     if not signals:
         return Park(reason=Reason.SLEEP, until_us=min(times))
     return Park(
-        reason=Reason.SIGNAL,
+        reason=Reason.CHILD if all(park.reason is Reason.CHILD for park in signals) else Reason.SIGNAL,
         until_us=min(times, default=None),
         wait_name=any_of(park.wait_name or "" for park in signals),
         inbox_seen=min(park.inbox_seen for park in signals),

@@ -15,6 +15,7 @@ from holdfast.model import (
     Entry,
     Journal,
     NewCheckpoint,
+    NewChild,
     NewCursor,
     NewOutput,
     Note,
@@ -22,6 +23,7 @@ from holdfast.model import (
     Progress,
     Run,
     Signal,
+    Standing,
 )
 
 
@@ -63,7 +65,8 @@ class Port(Protocol):
     ) -> Awaitable[Committed]:
         """Make an entry, or a checkpoint, or both durable; in order of submission, whether awaited or not.
 
-        `beside` comes into being with the entry. The awaitable raises LeaseLost when the attempt is fenced out.
+        `beside` comes into being with the entry. The awaitable raises LeaseLost when the attempt is fenced out, and
+        Conflict when what is beside it cannot be: then nothing was recorded, and the attempt goes on.
         """
         ...
 
@@ -110,4 +113,12 @@ class Port(Protocol):
 
     async def inbox(self) -> tuple[int, list[Signal]]:
         """The highest signal number there is, and the signals not yet consumed."""
+        ...
+
+    async def check_child(self, new: NewChild) -> None:
+        """Raise Conflict when the child cannot be, as far as can be told before it is submitted."""
+        ...
+
+    async def child(self, child_id: str) -> Standing | None:
+        """How a child of the run stands; None when it has no such child."""
         ...

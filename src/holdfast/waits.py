@@ -64,7 +64,7 @@ class Waits:
     async def _until(self, call: OpenCall, wake_us: int) -> None:
         try:
             while (left_us := wake_us - self._port.now_us()) > 0:
-                await self._stand(call, Park(reason=Reason.SLEEP, until_us=wake_us), left_us / 1e6)
+                await self.stand(call, Park(reason=Reason.SLEEP, until_us=wake_us), left_us / 1e6)
         except asyncio.CancelledError:
             self._recording.end.check()
             self._recording.unseen(call)
@@ -80,7 +80,7 @@ class Waits:
                     park = Park(
                         reason=Reason.SIGNAL, until_us=until_us, wait_name=call.name, inbox_seen=newest
                     )
-                    await self._stand(call, park, None if left_us is None else left_us / 1e6)
+                    await self.stand(call, park, None if left_us is None else left_us / 1e6)
                     continue
             except asyncio.CancelledError:
                 self._recording.end.check()
@@ -95,7 +95,7 @@ class Waits:
                 call, EntryStatus.FAILED, codec.encode(late, what="a failure")
             )
 
-    async def _stand(self, call: OpenCall, park: Park, left_s: float | None) -> None:
+    async def stand(self, call: OpenCall, park: Park, left_s: float | None) -> None:
         """Wait for a moment, or end the attempt when no code of the run can move before the wait is over."""
         recording, branches = self._recording, self._recording.branches
         if not branches.several:

@@ -7,6 +7,7 @@ from holdfast.client.handle import RunHandle
 from holdfast.client.schedules import FireView, Schedule, Schedules, ScheduleView
 from holdfast.client.view import (
     CheckpointView,
+    ChildView,
     CursorView,
     Detail,
     EffectView,
@@ -23,6 +24,7 @@ from holdfast.client.view import (
 
 __all__ = [
     "CheckpointView",
+    "ChildView",
     "Client",
     "CursorView",
     "Detail",

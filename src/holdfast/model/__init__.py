@@ -22,6 +22,7 @@ from holdfast.model.changes import (
     Retry,
     Succeeded,
 )
+from holdfast.model.children import CancelChild, Kin, NewChild, ParentPolicy, Standing
 from holdfast.model.events import Event, Note, Progress
 from holdfast.model.failures import Failure, FailureKind
 from holdfast.model.journal import (
@@ -42,6 +43,7 @@ from holdfast.model.journal import (
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
+    INBOX_REASONS,
     Claim,
     Created,
     NewRun,
@@ -75,6 +77,7 @@ __all__ = [
     "Call",
     "CatchUp",
     "CatchUpKind",
+    "CancelChild",
     "Change",
     "Checkpoint",
     "Claim",
@@ -97,14 +100,17 @@ __all__ = [
     "Fired",
     "HELD_REASONS",
     "Hold",
+    "INBOX_REASONS",
     "Identity",
     "Interval",
     "Journal",
+    "Kin",
     "Level",
     "Mismatch",
     "NewCheckpoint",
     "NewCursor",
     "NewOutput",
+    "NewChild",
     "NewRun",
     "NewSchedule",
     "NewWorker",
@@ -112,6 +118,7 @@ __all__ = [
     "Outcome",
     "Overlap",
     "Output",
+    "ParentPolicy",
     "Park",
     "Progress",
     "QueueRecord",
@@ -130,6 +137,7 @@ __all__ = [
     "Served",
     "Signal",
     "StepCursor",
+    "Standing",
     "Succeeded",
     "Trigger",
     "WorkerRecord",

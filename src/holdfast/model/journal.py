@@ -31,13 +31,15 @@ class Identity(NamedTuple):
 
 
 class EntryKind(StrEnum):
-    """What kind of call an entry answers: `group` is a map or a race as a whole."""
+    """What kind of call an entry answers: `group` is a map or a race as a whole, `child` a start of a child or its
+    outcome."""
 
     STEP = "step"
     TIMER = "timer"
     SIGNAL = "signal"
     ONCE = "once"
     GROUP = "group"
+    CHILD = "child"
 
 
 class EntryStatus(StrEnum):

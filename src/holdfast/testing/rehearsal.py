@@ -24,6 +24,7 @@ from holdfast.model import (
     Identity,
     Journal,
     NewCheckpoint,
+    NewChild,
     NewCursor,
     NewOutput,
     Note,
@@ -33,6 +34,7 @@ from holdfast.model import (
     Run,
     RunState,
     Signal,
+    Standing,
     Succeeded,
 )
 from holdfast.recording import OpenCall, Recording
@@ -172,7 +174,14 @@ class _Port:
     async def inbox(self) -> tuple[int, list[Signal]]:
         return await self.stop("would wait for a signal")
 
-    async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
+    async def check_child(self, new: NewChild) -> None: ...
+
+    async def child(self, child_id: str) -> Standing | None:
+        return await self.stop(f"would wait for the child {child_id}")
+
+    async def settle(
+        self, outcome: Outcome, checkpoint: NewCheckpoint | None, beside: tuple[Beside, ...] = ()
+    ) -> bool:
         return True
 
     async def stop(self, what: str) -> NoReturn:
@@ -202,8 +211,8 @@ class _Answers(Recording):
         super().deliver(call)
         self._reach(call)
 
-    def unseen(self, call: OpenCall) -> None:
-        super().unseen(call)
+    def unseen(self, call: OpenCall, beside: tuple[Beside, ...] = ()) -> None:
+        super().unseen(call, beside)
         self._reach(call)
 
     def _reach(self, call: OpenCall) -> None:

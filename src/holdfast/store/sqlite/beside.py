@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from holdfast.model import Beside, CursorOver, NewCursor, NewOutput
-from holdfast.store.sqlite import steps
+from holdfast.model import Beside, CancelChild, CursorOver, NewChild, NewCursor, NewOutput
+from holdfast.store.sqlite import children, steps
 from holdfast.store.sqlite.connection import Connection
 
 Write = Callable[[Connection, int, int, Any, int], None]
@@ -17,6 +17,8 @@ WRITERS: Final[Mapping[type[Beside], Write]] = {
     NewCursor: steps.put_cursor,
     CursorOver: steps.forget_cursor,
     NewOutput: steps.put_output,
+    NewChild: cast("Write", children.start),
+    CancelChild: cast("Write", children.cancel),
 }
 
 

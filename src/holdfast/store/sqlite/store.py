@@ -24,6 +24,8 @@ from holdfast.model import (
     Fire,
     Fired,
     Journal,
+    Kin,
+    NewChild,
     NewRun,
     NewSchedule,
     NewWorker,
@@ -37,12 +39,24 @@ from holdfast.model import (
     ScheduleRecord,
     Served,
     Signal,
+    Standing,
     StepCursor,
     WorkerRecord,
 )
 from holdfast.rules import firing
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import claim, decisions, reading, runs, schedules, steps, sweep, tags, workers
+from holdfast.store.sqlite import (
+    children,
+    claim,
+    decisions,
+    reading,
+    runs,
+    schedules,
+    steps,
+    sweep,
+    tags,
+    workers,
+)
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
@@ -183,6 +197,24 @@ class SQLiteStore:
 
     async def read_inbox(self, run_key: int) -> tuple[int, list[Signal]]:
         return await self._engine.read(lambda connection: reading.inbox(connection, run_key))
+
+    # --- children -------------------------------------------------------------------------------------------
+
+    async def read_child(self, parent: int, child_id: str) -> Standing | None:
+        return await self._engine.read(lambda connection: children.standing(connection, parent, child_id))
+
+    async def check_child(self, parent: int, new: NewChild) -> None:
+        await self._engine.read(lambda connection: children.check(connection, parent, new))
+
+    async def list_children(
+        self, run_ids: Sequence[str], limit: int, *, unfinished: bool = False
+    ) -> list[Kin]:
+        return await self._engine.read(
+            lambda connection: children.of_parents(connection, run_ids, limit, unfinished)
+        )
+
+    async def parents_of(self, run_keys: Sequence[int]) -> dict[int, str]:
+        return await self._engine.read(lambda connection: children.parents(connection, run_keys))
 
     # --- reading --------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ _PARTS = (
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
+from holdfast.testing.conformance.children import ChildPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
 from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
@@ -63,6 +64,7 @@ class StoreConformance(
     JournalPromises,
     RehearsalPromises,
     SignalPromises,
+    ChildPromises,
     WorkerPromises,
     HandlePromises,
     TagPromises,
