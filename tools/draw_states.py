@@ -30,6 +30,7 @@ REASONS = f"""## Reasons
 | waiting | `sleep` | a time | by itself |
 | waiting | `signal` | a signal, or its time-out | `holdfast signal ID NAME` |
 | waiting | `approval` | a person's answer, or its end | `holdfast approve ID` |
+| waiting | `child` | the end of a child | look at the child: `holdfast show ID` names it |
 | waiting | `paused` | you | `holdfast resume ID` |
 | waiting | `parked` | you: its `holdfast run` was interrupted | `holdfast run --id ID …`, `holdfast resume ID` |
 | waiting | `needs_code` | a worker that has its version of the agent | start one; by itself then |

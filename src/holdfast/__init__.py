@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent
     from holdfast.approvals import Approval
     from holdfast.bodies import step_context
+    from holdfast.children import ChildHandle
     from holdfast.client import Client, RunHandle, Schedule
     from holdfast.context import Context
     from holdfast.controller import Controller
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from holdfast.errors import (
         ApprovalExpired,
         CheckpointError,
+        ChildFailed,
         FatalError,
         HoldfastError,
         RetriesExhausted,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
         TransientError,
         WaitTimedOut,
     )
-    from holdfast.model import Artifact, FailureKind, RunState
+    from holdfast.model import Artifact, FailureKind, ParentPolicy, RunState
     from holdfast.monitor import Monitor
     from holdfast.parts.checkpoints import Checkpoints
     from holdfast.parts.progress import Progress
@@ -47,6 +49,8 @@ _HOME = {
     "Artifact": "model",
     "CheckpointError": "errors",
     "Checkpoints": "parts.checkpoints",
+    "ChildFailed": "errors",
+    "ChildHandle": "children",
     "Client": "client",
     "Context": "context",
     "Controller": "controller",
@@ -60,6 +64,7 @@ _HOME = {
     "Monitor": "monitor",
     "Progress": "parts.progress",
     "Queue": "parts.queue",
+    "ParentPolicy": "model",
     "RetriesExhausted": "errors",
     "RetryPolicy": "parts.recovery",
     "RunCancelled": "errors",
@@ -86,6 +91,8 @@ __all__ = [
     "Artifact",
     "CheckpointError",
     "Checkpoints",
+    "ChildFailed",
+    "ChildHandle",
     "Client",
     "Context",
     "Controller",
@@ -99,6 +106,7 @@ __all__ = [
     "Monitor",
     "Progress",
     "Queue",
+    "ParentPolicy",
     "RetriesExhausted",
     "RetryPolicy",
     "RunCancelled",

@@ -12,10 +12,10 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CellType, CodeType, ModuleType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -416,3 +416,39 @@ def _refuse_import(place: str, error: BaseException) -> NoReturn:
     ]
     told = "".join(traceback.format_list(frames) + traceback.format_exception_only(error)).rstrip()
     raise UsageError(f"{place} cannot be imported:\n{told}") from None
+
+
+def reachable(agents: Iterable[AnyAgent]) -> list[AnyAgent]:
+    """The agents, and those that their code can name: what a run of them may start as its children.
+
+    Looked through are the namespaces of their modules, the modules in these, and what their functions close over. Of
+    two with one name and version the first counts.
+    """
+    found: dict[tuple[str, str], AnyAgent] = {}
+    todo = list(agents)
+    seen: set[int] = set()
+    while todo:
+        agent = todo.pop(0)
+        if found.setdefault((agent.name, agent.version), agent) is not agent:
+            continue
+        for space in _namespaces(agent.fn):
+            if id(space) not in seen:
+                seen.add(id(space))
+                todo += (value for value in list(space.values()) if isinstance(value, Agent))
+    return list(found.values())
+
+
+def _namespaces(fn: Callable[..., object]) -> Iterator[Mapping[str, object]]:
+    fn = inspect.unwrap(fn)
+    known: dict[str, object] = getattr(fn, "__globals__", {})
+    yield known
+    yield from (vars(value) for value in list(known.values()) if isinstance(value, ModuleType))
+    closed_over = getattr(fn, "__closure__", None) or ()
+    yield {str(n): cell.cell_contents for n, cell in enumerate(closed_over) if not _is_empty(cell)}
+
+
+def _is_empty(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is None
+    except ValueError:  # not assigned yet
+        return True

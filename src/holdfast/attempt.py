@@ -22,6 +22,7 @@ from holdfast.errors import FatalError, HoldfastError, StepFailed, Unwind, WaitT
 from holdfast.execution import Execution
 from holdfast.failures import failure_of, recorded_failures, user_frames
 from holdfast.model import (
+    Beside,
     Claim,
     Failed,
     Failure,
@@ -30,6 +31,7 @@ from holdfast.model import (
     NewCheckpoint,
     Note,
     Outcome,
+    Park,
     Reason,
     Release,
     Retry,
@@ -48,8 +50,10 @@ current_run: ContextVar[str | None] = ContextVar("holdfast_run", default=None)
 class AttemptPort(Port, Protocol):
     """The port with the one door that only the attempt itself uses."""
 
-    async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
-        """Make the end of the attempt durable; False when it was fenced out."""
+    async def settle(
+        self, outcome: Outcome, checkpoint: NewCheckpoint | None, beside: tuple[Beside, ...] = ()
+    ) -> bool:
+        """Make the end of the attempt durable, with what is beside it; False when it was fenced out."""
         ...
 
 
@@ -117,7 +121,10 @@ class Attempt:
         self._recording.end.decide(ending)
         if not isinstance(ending, Lost):
             keep_state = isinstance(ending, Failed | Retry | Hold)
-            if not await self._port.settle(ending, self._recording.unsaved if keep_state else None):
+            goes_on = isinstance(ending, Park | Release | Retry)
+            beside = self._recording.scopes.cancellations() if goes_on else ()
+            state = self._recording.unsaved if keep_state else None
+            if not await self._port.settle(ending, state, beside):
                 self._recording.end.decide(Lost(cancelled=False, message="its end could not be recorded"))
 
     # --- the stages -----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Final
 from holdfast.model import Park, Reason
 from holdfast.rules.waits import any_of
 
-_TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL)
+_TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL, Reason.CHILD)
 """Of several waits that one is told which needs a person most."""
 
 

@@ -19,10 +19,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from holdfast import codec
-from holdfast.agents import Agent
+from holdfast.agents import Agent, AnyAgent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.artifacts import Artifacts, source_of
 from holdfast.calls import Body, Spec, spec_of
+from holdfast.children import ChildHandle, ChildOptions, Children
 from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
@@ -69,6 +70,7 @@ class Context:
         "_approvals",
         "_artifacts",
         "_chance",
+        "_children",
         "_execution",
         "_groups",
         "_port",
@@ -88,6 +90,7 @@ class Context:
         self._groups = Groups(recording)
         self._waits = Waits(port, recording)
         self._approvals = Approvals(port, recording, self._waits)
+        self._children = Children(port, recording, self._waits)
         self._restored = False
         self._chance: dict[str, tuple[tuple[int, str, int], random.Random]] = {}
 
@@ -155,6 +158,10 @@ class Context:
             raise UsageError(
                 "verify= finds out what became of an effect that must happen once: add effect='once'"
             )
+        if isinstance(fn, Agent):
+            raise UsageError(
+                f"ctx.step takes a function; agent {fn.name!r} is a run of its own: ctx.call(it, …)"
+            )
         spec = spec_of(fn)
         fingerprint = codec.fingerprint(args, version) if check else b""
         call = self._recording.begin(EntryKind.STEP, _named(name, spec), key, fingerprint)
@@ -185,6 +192,28 @@ class Context:
     @overload
     def map(
         self,
+        fn: Agent[T, R],
+        items: Iterable[T],
+        *,
+        key: Callable[[T], object] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        return_failures: Literal[False] = False,
+    ) -> Coroutine[Any, Any, list[R]]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Agent[T, R],
+        items: Iterable[T],
+        *,
+        key: Callable[[T], object] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        return_failures: Literal[True],
+    ) -> Coroutine[Any, Any, list[R | StepFailed]]: ...
+
+    @overload
+    def map(
+        self,
         fn: Callable[[T], Awaitable[R]],
         items: Iterable[T],
         *,
@@ -232,7 +261,7 @@ class Context:
 
     def map(
         self,
-        fn: Callable[[Any], object],
+        fn: Callable[[Any], object] | Agent[Any, Any],
         items: Iterable[Any],
         *,
         key: Callable[[Any], object] | None = None,
@@ -240,7 +269,8 @@ class Context:
         return_failures: bool = False,
         **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, list[Any]]:
-        """A step `fn(item)` for each item, at most `limit` at a time; the results in the order of the items.
+        """A step `fn(item)` for each item, at most `limit` at a time; the results in the order of the items. Of an
+        agent: a `ctx.call` for each.
 
         `key` names an item, so that a resume finds its outcome wherever it stands (none: its number in the list);
         the other options are those of a step. The first StepFailed ends the others and is raised, unless
@@ -251,14 +281,26 @@ class Context:
             raise UsageError(f"the limit of ctx.map must be 1 or more, not {limit}")
         things = list(items)
         _check_options(options)
-        named = options["name"] = _named(options.get("name"), spec_of(fn))
+        child: AnyAgent | None = None
+        if isinstance(fn, Agent):
+            child = cast("AnyAgent", fn)  # type: ignore[redundant-cast]  # of pyright the parameters are unknown
+            if options:
+                raise UsageError(
+                    f"ctx.map of agent {fn.name!r} takes no options of steps: {', '.join(options)}"
+                )
+            named = fn.name
+        else:
+            named = options["name"] = _named(options.get("name"), spec_of(fn))
         call = self._recording.begin(EntryKind.GROUP, f"map {named}", None, b"")
 
         def body(number: int) -> Coroutine[Any, Any, Any]:
-            return self.step(fn, things[number], **options)
+            if child is not None:
+                return self._children.call(child, (things[number],), None, {})
+            return self.step(cast("Callable[[Any], object]", fn), things[number], **options)
 
         keys = keys_of(things, key)
-        return call.start(self._groups.map(call, keys, body, limit, return_failures))
+        calls = 1 if child is None else 2  # its start, and its end
+        return call.start(self._groups.map(call, keys, body, limit, return_failures, calls))
 
     def race(
         self, bodies: Mapping[str, Callable[[], Awaitable[R]]], *, name: str = "race", key: str | None = None
@@ -281,6 +323,41 @@ class Context:
         the next checkpoint. Inside, await only ctx calls where you can: what else is awaited is not recorded.
         """
         return self._groups.branch(key)
+
+    # --- children -------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        agent: Agent[*Ts, R],
+        *args: *Ts,
+        key: str | None = None,
+        **options: Unpack[ChildOptions],
+    ) -> Coroutine[Any, Any, R]:
+        """Start a run of `agent` as a child of this one and return its result, decoded into its return type.
+
+        The child is queued in the transaction that records its start, exactly once; whatever worker serves its agent
+        executes it, and this run is unloaded meanwhile. Raises ChildFailed when it fails, is cancelled, or its `id` is
+        taken, live and replayed alike. A call that the code cancels (a lost race, a timeout) cancels the child, and so
+        does the end of this run unless `on_parent_end="leave"`.
+        """
+        return cast("Coroutine[Any, Any, R]", self._children.call(agent, args, key, options))
+
+    def start(
+        self,
+        agent: Agent[*Ts, R],
+        *args: *Ts,
+        key: str | None = None,
+        **options: Unpack[ChildOptions],
+    ) -> Coroutine[Any, Any, ChildHandle[R]]:
+        """Start a run of `agent` as a child of this one and go on; `await handle.result()` waits for it.
+
+        Options as for `ctx.call`. A handle that must outlive a checkpoint is kept in the state by its `id`.
+        """
+        return self._children.start(agent, args, key, options)
+
+    def child(self, agent: Agent[*Ts, R], id: str) -> ChildHandle[R]:
+        """The handle on a child that this run started before, by its id; asks nothing of the store."""
+        return self._children.handle(cast("AnyAgent", agent), id)
 
     # --- state ----------------------------------------------------------------------------------------------
 

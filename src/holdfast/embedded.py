@@ -6,14 +6,14 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Final, Self, TypeVar, TypeVarTuple
 
 from msgspec.structs import replace
 
 from holdfast import codec
-from holdfast.agents import Agent, AnyAgent
+from holdfast.agents import Agent, AnyAgent, reachable
 from holdfast.client import Client
 from holdfast.controller import Controller
 from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
@@ -34,12 +34,16 @@ def run(
     *args: *Ts,
     id: str | None = None,
     store: str | None = None,
+    agents: Sequence[AnyAgent] = (),
 ) -> R:
     """Execute a run of `agent` in this process and return its result; blocks, and stays through sleeps and backoffs.
 
     With the `id` of an unfinished run it goes on with that run, with the code at hand; of a succeeded one it returns
     the result at once. `store` is a URL or a path; without it the store is found as the shell finds it. Ctrl-C parks
     the run: the same call with the same id goes on.
+
+    The children that it starts are executed here too. Their agents are found where the code of `agent` can name them,
+    in its module for instance; `agents` adds others. A child that outlives the run is left to other workers.
 
     Raises RunFailed, RunCancelled, Conflict (the id belongs to another agent or input), WorkerStuck (the agent's code
     does not end when it is told to), and Refused when the run waits for a person or signal, or when a run of the same
@@ -52,7 +56,7 @@ def run(
         )
     runner = asyncio.Runner()
     try:
-        result = runner.run(_run(agent, args, id, store))
+        result = runner.run(_run(agent, args, id, store, agents))
     except WorkerStuck:
         raise  # closing the loop would wait for the code that does not end
     except BaseException:
@@ -70,20 +74,26 @@ def _in_a_loop() -> bool:
     return True
 
 
-async def _run(agent: Agent[*Ts, R], args: tuple[*Ts], run_id: str | None, given: str | None) -> R:
+async def _run(
+    agent: Agent[*Ts, R],
+    args: tuple[*Ts],
+    run_id: str | None,
+    given: str | None,
+    others: Sequence[AnyAgent],
+) -> R:
     payload = codec.input_json(agent.fn, args)
     async with open_store(find_store(given).url) as store:
         client = Client(store)
         prepared = await prepare(client, agent, payload, run_id)
         if not prepared.state.final:
-            worker = Worker(store, [agent], capacity=1, only=prepared.id)
+            worker = Worker(store, reachable([agent, *others]), only=prepared.id)
             with Stopping(worker) as stopping:
                 await execute(client, worker)
             ended = await store.get_run(prepared.id)
             if stopping.signal is not None and not ended.state.final:
                 raise KeyboardInterrupt(f"run {ended.id} is kept: the same call with id={ended.id!r} goes on")
             if not ended.state.final:
-                raise Refused(_waits(ended))
+                raise Refused(await _waits(client, ended))
         return await client.handle(agent, prepared.id).result()
 
 
@@ -169,7 +179,9 @@ async def _known_input(client: Client, agent: AnyAgent, run_id: str | None) -> b
 
 
 async def _refuse_twin(client: Client, agent: AnyAgent, payload: bytes) -> None:
-    twins = await client.store.find_runs_with_input(agent.name, payload)
+    found = await client.store.find_runs_with_input(agent.name, payload)
+    children = await client.store.parents_of([one.key for one in found])
+    twins = [one for one in found if one.key not in children]
     if twins:
         names = ", ".join(f"{one.id} ({one.state})" for one in twins[:5])
         raise Refused(
@@ -199,9 +211,28 @@ def _go_on(run: Run, now_us: int) -> Decision:
     return Decision(run=replace(run))
 
 
-def _waits(run: Run) -> str:
+async def _waits(client: Client, run: Run) -> str:
+    if run.reason is Reason.CHILD:
+        return await _waits_for_child(client, run)
     names = " or ".join(repr(name) for name in waits.names(run.wait_name))
     for_what = (
         f"the signal {names}" if run.reason is Reason.SIGNAL else f"someone ({run.reason or run.state})"
     )
     return f"run {run.id} waits for {for_what}: `holdfast show {run.id}` says how to go on"
+
+
+async def _waits_for_child(client: Client, run: Run) -> str:
+    """Which of those that it waits for, directly or in the end, waits for what."""
+    waiting = run
+    while waiting.reason is Reason.CHILD:
+        child = waits.child_of(waits.names(waiting.wait_name)[0])
+        assert child is not None, "it waits for a child"
+        waiting = await client.store.get_run(child)
+    agent = f"{waiting.agent!r}, version {waiting.version!r}"
+    if waiting.reason is Reason.NEEDS_CODE:
+        code = f"no worker has its agent {agent}: holdfast.run(…, agents=[…]) brings it along"
+    else:
+        code = f"`holdfast show {waiting.id}` says how to go on"
+    return (
+        f"run {run.id} waits for its child {waiting.id}, which is {waiting.state} ({waiting.reason}): {code}"
+    )

@@ -160,6 +160,18 @@ class StepFailed(HoldfastError):
         return self.failure.message
 
 
+class ChildFailed(StepFailed):
+    """A child ended without a result: it failed, was cancelled, or its id was taken. `child` is its id.
+
+    `failure.cause` is the child's own failure; `kind` is its class, "cancelled" for a cancelled child.
+    """
+
+    def __init__(self, failure: Failure, *, child: str, step: str, entry: int) -> None:
+        super().__init__(failure, step=step, entry=entry)
+        self.args = (failure.message,)
+        self.child = child
+
+
 class WaitTimedOut(HoldfastError, TimeoutError):
     """`ctx.wait_for(..., timeout=)` ended without the signal. Recorded, so a replay raises it again.
 

@@ -129,10 +129,12 @@ class Groups:
         body: Callable[[int], Awaitable[R]],
         limit: int,
         return_failures: bool,
+        calls: int = 1,
     ) -> list[R | StepFailed]:
         """Do `body` for each item's number in a branch of its own, `limit` at a time; the results in their order.
 
-        The first failure ends the others and is raised, unless failures are results.
+        The first failure ends the others and is raised, unless failures are results. `calls` is how many outcomes an
+        item records: one that has fewer goes on where it was, and takes a slot.
         """
         recording = self._recording
         with recording.entered(call):
@@ -140,7 +142,7 @@ class Groups:
             if recording.scopes.decided(call.identity):  # it was cancelled: it waits to be cancelled again
                 recording.scopes.spend(group)
                 await recording.answered(call)
-            work = _Map(recording, crew, group, keys, body, return_failures)
+            work = _Map(recording, crew, group, keys, body, return_failures, calls)
             async with self._group(call, group, crew):
                 await work.replay()
                 await work.execute(limit)
@@ -255,6 +257,7 @@ class _Map(Generic[R]):
         keys: Sequence[str],
         body: Callable[[int], Awaitable[R]],
         return_failures: bool,
+        calls: int,
     ) -> None:
         self.results = cast("list[R | StepFailed]", [None] * len(keys))
         self._recording = recording
@@ -262,19 +265,25 @@ class _Map(Generic[R]):
         self._group = group
         self._body = body
         self._return_failures = return_failures
+        self._calls = calls
         self._numbers = {f"{group}/{escaped(key)}": number for number, key in enumerate(keys)}
 
     async def replay(self) -> None:
         """Enter the recorded branches, in the order of their outcomes, before anything new is done."""
+        scopes = self._recording.scopes
         branches = (scope.removeprefix(f"{self._group}/") for scope in self._numbers)
-        for scope in self._recording.scopes.enter_group(self._group, branches):
-            if self._recording.scopes.unknown(scope):
+        begun: dict[str, int] = {}
+        for scope in scopes.enter_group(self._group, branches):
+            if scopes.unknown(scope):
                 continue
             number = self._numbers.pop(scope)
-            if self._recording.scopes.waits_for_cancel(scope):
+            if scopes.waits_for_cancel(scope):
                 self._crew.begin(self._do(scope, number), scope)
+            elif scopes.recorded(scope) < self._calls:
+                begun[scope] = number
             else:
                 await self._do(scope, number)
+        self._numbers = begun | self._numbers
 
     async def execute(self, limit: int) -> None:
         """Do the rest, `limit` at a time."""

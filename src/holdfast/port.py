@@ -16,6 +16,7 @@ from holdfast.model import (
     Entry,
     Journal,
     NewCheckpoint,
+    NewChild,
     NewCursor,
     NewOutput,
     Note,
@@ -23,6 +24,7 @@ from holdfast.model import (
     Progress,
     Run,
     Signal,
+    Standing,
 )
 
 
@@ -65,7 +67,7 @@ class Port(Protocol):
         """Make an entry, or a checkpoint, or both durable; in order of submission, whether awaited or not.
 
         `beside` comes into being with the entry, or alone. The awaitable raises LeaseLost when the attempt is fenced
-        out.
+        out, and Conflict when what is beside it cannot be: then nothing was recorded, and the attempt goes on.
         """
         ...
 
@@ -124,4 +126,12 @@ class Port(Protocol):
 
     async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
         """All chunks are there: an entry may refer to the content by its id."""
+        ...
+
+    async def check_child(self, new: NewChild) -> None:
+        """Raise Conflict when the child cannot be, as far as can be told before it is submitted."""
+        ...
+
+    async def child(self, child_id: str) -> Standing | None:
+        """How a child of the run stands; None when it has no such child."""
         ...

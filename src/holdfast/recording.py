@@ -381,9 +381,10 @@ class Recording:
         payload: bytes,
         signal: int | None = None,
         beside: tuple[Beside, ...] = (),
+        unseen: tuple[Beside, ...] = (),
     ) -> Entry:
         """Make the outcome durable, with what comes into being `beside` it. Cancelled meanwhile, it stays, and a mark
-        says that nobody saw it."""
+        says that nobody saw it, with `unseen` beside it. Raises Conflict when what is beside it cannot be."""
         if self.end.decided is not None:
             self.end.check()
         call.entry = entry = self._entry(call, status, payload, signal)
@@ -393,27 +394,27 @@ class Recording:
             committed = await answer
         except asyncio.CancelledError:
             self.end.check()
-            self.unseen(call)
+            self.unseen(call, unseen)
             raise
         except (LeaseLost, StoreError) as error:
             raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
         call.at_us = committed.at_us
         return entry
 
-    def unseen(self, call: OpenCall) -> None:
+    def unseen(self, call: OpenCall, beside: tuple[Beside, ...] = ()) -> None:
         """Mark that the outcome of the call, submitted or recorded, never reached the code."""
         if self.end.decided is None:
             if call.replayed and call.entry is not None:
                 self._cursor.use(call.entry)
             else:
                 self._cursor.recorded(call.identity)
-            self._submit(self._entry(call, EntryStatus.UNSEEN, b"null"))
+            self._submit(self._entry(call, EntryStatus.UNSEEN, b"null"), beside)
 
-    def abandon(self, call: OpenCall) -> None:
+    def abandon(self, call: OpenCall, beside: tuple[Beside, ...] = ()) -> None:
         """Record that the code cancelled the call. Not awaited: it travels ahead of everything later."""
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
-            beside = () if call.withdraws is None else (call.withdraws.thing,)
             if call.withdraws is not None:
+                beside = (*beside, call.withdraws.thing)
                 self._port.note(call.withdraws.told)
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"), beside)
             self._cursor.recorded(call.identity)
@@ -445,7 +446,9 @@ class Recording:
     def _submit(self, entry: Entry, beside: tuple[Beside, ...] = ()) -> Awaitable[Committed]:
         if entry.kind is not EntryKind.ONCE:
             self._count_entry(entry.identity.segment == SETUP)
-        return self._port.submit(entry, None, beside)
+        return self._port.submit(
+            entry, None, (*beside, *self.scopes.cancellations()) if self.scopes.given_up else beside
+        )
 
     def _count_entry(self, setup: bool) -> None:
         self._since_save += not setup

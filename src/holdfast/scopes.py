@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from holdfast import codec
 from holdfast.branches import Branches, outer_scope
 from holdfast.ending import EndOfAttempt
-from holdfast.model import EntryStatus, Identity
+from holdfast.model import CancelChild, Entry, EntryStatus, Identity
 from holdfast.rules.journal import Cursor
 
 
 class Scopes:
     """Keeps the cursor, the open branches and the time in each scope in step."""
 
-    __slots__ = ("_branches", "_created_at_us", "_cursor", "_end", "_within", "times")
+    __slots__ = ("_branches", "_created_at_us", "_cursor", "_end", "_within", "given_up", "times")
 
     def __init__(self, cursor: Cursor, end: EndOfAttempt, branches: Branches, created_at_us: int) -> None:
         self.times: dict[str, int] = {}
+        self.given_up: list[Entry] = []  # what began calls of children that nobody waits for any more
         self._within: dict[str, int] = {}  # the newest time in the branches of a group that is not over
         self._cursor = cursor
         self._end = end
@@ -45,12 +47,16 @@ class Scopes:
         self._pass(group.rpartition("/")[0], self._within.pop(group, 0))
 
     def waits_for_cancel(self, scope: str) -> bool:
-        """Whether what comes next in the scope was cancelled by the code, and waits to be cancelled again."""
-        return self._cursor.following(scope) is EntryStatus.ABANDONED
+        """Whether what is recorded in the scope was cancelled by the code, and waits to be cancelled again."""
+        return EntryStatus.ABANDONED in self._cursor.left(scope)
 
     def unknown(self, scope: str) -> bool:
         """Whether what comes next in the scope is an effect that may have happened: there is still work to do."""
-        return self._cursor.following(scope) is EntryStatus.INTENDED
+        return self._cursor.left(scope)[:1] == [EntryStatus.INTENDED]
+
+    def recorded(self, scope: str) -> int:
+        """How many outcomes of the scope wait for its code."""
+        return len(self._cursor.left(scope))
 
     def enter_branch(self, scope: str) -> None:
         """A branch begins."""
@@ -69,10 +75,17 @@ class Scopes:
 
     def spend(self, scope: str) -> None:
         """A branch or a group was left by an exception, or lost a race: its entries count as answered."""
-        self._cursor.spend(scope)
+        self.given_up += self._cursor.spend(scope)
         self.times.pop(scope, None)
         self._within.pop(scope, None)
         self._branches.close(scope)
+
+    def cancellations(self) -> tuple[CancelChild, ...]:
+        """The children to be cancelled with what is recorded next. Their calls were spent by a replay: the attempt that
+        gave them up went down before it could say so."""
+        begun, self.given_up = self.given_up, []
+        children = (str(codec.decode(entry.payload, str, what="the id of a child")) for entry in begun)
+        return tuple(CancelChild(child, entry.position) for child, entry in zip(children, begun, strict=True))
 
     def _pass(self, scope: str, at_us: int) -> None:
         if at_us > self.times.get(scope, 0):

@@ -64,7 +64,7 @@ class Waits:
     async def _until(self, call: OpenCall, wake_us: int) -> None:
         try:
             while (left_us := wake_us - self._port.now_us()) > 0:
-                await self._stand(call, Park(reason=Reason.SLEEP, until_us=wake_us), left_us / 1e6)
+                await self.stand(call, Park(reason=Reason.SLEEP, until_us=wake_us), left_us / 1e6)
         except asyncio.CancelledError:
             self._recording.end.check()
             self._recording.unseen(call)
@@ -96,9 +96,9 @@ class Waits:
             if signal is not None or (left_us is not None and left_us <= 0):
                 return signal
             park = Park(reason=reason, until_us=until_us, wait_name=name, inbox_seen=newest)
-            await self._stand(call, park, None if left_us is None else left_us / 1e6)
+            await self.stand(call, park, None if left_us is None else left_us / 1e6)
 
-    async def _stand(self, call: OpenCall, park: Park, left_s: float | None) -> None:
+    async def stand(self, call: OpenCall, park: Park, left_s: float | None) -> None:
         """Wait for a moment, or end the attempt when no code of the run can move before the wait is over."""
         recording, branches = self._recording, self._recording.branches
         if not branches.several:

@@ -26,6 +26,7 @@ from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
 from holdfast.errors import StoreError, StoreGone, UsageError, WorkerStuck
 from holdfast.heart import Heart, HeartLike, WorkerLock
+from holdfast.idleness import nothing_due, tree_is_over
 from holdfast.model import (
     Ask,
     Change,
@@ -39,7 +40,6 @@ from holdfast.model import (
     Reason,
     Release,
     Retry,
-    RunFilter,
     RunState,
     Served,
     Succeeded,
@@ -82,10 +82,10 @@ class _Tenure:
 class Worker:
     """Executes runs of `agents`. `async with Worker(…)` serves in the background; `await worker.run()` serves here.
 
-    `capacity` is how many runs it holds at a time. `only` restricts it to one run and ends it when that run is over
-    or waits for somebody. `until_idle` ends it when nothing is left that it could do. `drain_timeout` is how long a
-    drain waits for safe points before it releases what is left. `lease` is how long the store waits for a sign of
-    life before others may take the runs over; it is renewed three times as often.
+    `capacity` is how many runs it holds at a time. `only` restricts it to one run and those that it starts, and ends it
+    when that run is over, or all of them wait for somebody. `until_idle` ends it when nothing is left that it could do.
+    `drain_timeout` is how long a drain waits for safe points before it releases what is left. `lease` is how long the
+    store waits for a sign of life before others may take the runs over; it is renewed three times as often.
     """
 
     def __init__(
@@ -362,28 +362,20 @@ class Worker:
         ]
         if self._let_go or self._end is not None:
             return not self._tenures
-        if self._tenures:
-            return False
         if self._only is not None:
             return await self._only_is_over(self._only)
-        return self._until_idle and await self._is_idle()
+        if self._tenures:
+            return False
+        return self._until_idle and await nothing_due(self._store, self._agents)
 
     async def _only_is_over(self, run_id: str) -> bool:
-        run = await self._store.get_run(run_id)
-        if run.state.final:
-            return True
-        return run.state is RunState.WAITING and run.available_at_us is None and run.asked is None
-
-    async def _is_idle(self) -> bool:
-        for name, version in self._agents:
-            for state in (RunState.QUEUED, RunState.RUNNING, RunState.WAITING):
-                states = frozenset({state})
-                ours = RunFilter(
-                    agent=name, version=version, states=states, timed=True, claimable=True, limit=1
-                )
-                if await self._store.list_runs(ours):
-                    return False
-        return True
+        """A child that outlives the run is left to other workers."""
+        if not self._tenures:
+            return await tree_is_over(self._store, run_id)
+        held = any(tenure.attempt.claim.run.id == run_id for tenure in self._tenures.values())
+        if not held and (await self._store.get_run(run_id)).state.final:
+            self._begin_drain(Reason.DRAINED)
+        return False
 
     # --- claiming and executing -----------------------------------------------------------------------------
 
@@ -477,12 +469,16 @@ class Worker:
         """Follow up on endings: drains past their time, code that does not listen, threads that never end."""
         now = self._time()
         if self._let_go:
-            self._tell_all(Lost(cancelled=False, message="the lease was lost"))
+            for tenure in self._tenures.values():
+                if tenure.told_to_end_at is None:
+                    self._tell_to_end(tenure, Lost(cancelled=False, message="the lease was lost"))
         elif self._end is not None:
             for tenure in self._tenures.values():
-                tenure.port.asked = tenure.port.asked or self._end
+                tenure.port.asked = tenure.port.asked or self._end_of(tenure, self._end)
             if self._now or now - self._drain_since >= self._drain_timeout_s:
-                self._tell_all(self._end)
+                for tenure in self._tenures.values():
+                    if tenure.told_to_end_at is None:
+                        self._tell_to_end(tenure, self._end_of(tenure, self._end))
         for tenure in list(self._tenures.values()):
             if tenure.told_to_end_at is not None:
                 self._tell_to_end(tenure, Lost(cancelled=False))  # again; the first ending stands
@@ -493,10 +489,11 @@ class Worker:
             if now - since >= GRACE_S and self._stuck is None:
                 self._replace(f"a thread of run {attempt.claim.run.id} does not end")
 
-    def _tell_all(self, ending: Ending) -> None:
-        for tenure in list(self._tenures.values()):
-            if tenure.told_to_end_at is None:
-                self._tell_to_end(tenure, ending)
+    def _end_of(self, tenure: _Tenure, end: Park | Release) -> Park | Release:
+        """How a drain ends the attempt: an interrupted `holdfast run` parks its run, and any worker may take what that
+        started."""
+        parked = isinstance(end, Park) and self._only not in (None, tenure.attempt.claim.run.id)
+        return Release() if parked else end
 
     def _give_up(self, tenure: _Tenure, group: asyncio.TaskGroup) -> None:
         """The code does not end. The run is settled without it, and the process has to go."""
@@ -504,7 +501,7 @@ class Worker:
         del self._tenures[tenure.key]
         self._stray.append((self._time(), tenure.attempt))
         if self._end is not None and not self._let_go:
-            group.create_task(tenure.attempt.settle(self._end), name=f"settle {run.id}")
+            group.create_task(tenure.attempt.settle(self._end_of(tenure, self._end)), name=f"settle {run.id}")
         if tenure.task is not None:
             tenure.task.cancel()
         self._replace(f"the code of run {run.id} does not listen")

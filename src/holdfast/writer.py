@@ -15,6 +15,7 @@ from msgspec import structs
 from holdfast.bodies import CHUNK_CHARS
 from holdfast.clock import Clock
 from holdfast.errors import (
+    Conflict,
     HoldfastError,
     LeaseLost,
     NotSerializable,
@@ -35,6 +36,7 @@ from holdfast.model import (
     Identity,
     Journal,
     NewCheckpoint,
+    NewChild,
     NewCursor,
     NewOutput,
     Note,
@@ -45,6 +47,7 @@ from holdfast.model import (
     Run,
     RunState,
     Signal,
+    Standing,
 )
 from holdfast.rules import progress as progress_rules
 from holdfast.store.protocol import Store
@@ -101,11 +104,12 @@ class Writer:
     ) -> asyncio.Future[Committed]:
         """Queue a Change; the future ends when it is durable, or with LeaseLost when it was refused.
 
-        `on_unstorable` is called before it ends with NotSerializable.
+        `on_unstorable` is called before it ends with NotSerializable or Conflict: the attempt goes on without it.
         """
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         task = id(asyncio.current_task())
-        if task == self._last_task and self._may_commit_here() and self._commit_on_the_spot(change, answer):
+        here = task == self._last_task and self._may_commit_here()
+        if here and self._commit_on_the_spot(change, answer, on_unstorable):
             return answer
         self._last_task = task
         if len(self._waiting) >= MAX_WAITING:
@@ -122,7 +126,9 @@ class Writer:
         alone = self._idle and len(self._followed) == 1
         return alone and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
 
-    def _commit_on_the_spot(self, change: Change, answer: asyncio.Future[Committed]) -> bool:
+    def _commit_on_the_spot(
+        self, change: Change, answer: asyncio.Future[Committed], on_unstorable: Callable[[], None] | None
+    ) -> bool:
         """Commit without handing the Change to `run`, which would cost two turns of the event loop."""
         try:
             answers = self._store.commit_now([change])
@@ -132,7 +138,7 @@ class Writer:
         if answers is None:
             return False
         self._follow_on(change, answers[0])
-        _deliver(answer, answers[0])
+        _deliver(answer, answers[0], on_unstorable)
         return True
 
     def follow(self, run: Run) -> None:
@@ -168,9 +174,7 @@ class Writer:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
                 answers = await self._commit([change for change, _, _ in batch])
                 for (_, future, on_unstorable), answer in zip(batch, answers, strict=True):
-                    if on_unstorable is not None and isinstance(answer, NotSerializable):
-                        on_unstorable()
-                    _deliver(future, answer)
+                    _deliver(future, answer, on_unstorable)
 
     async def _commit(self, changes: list[Change]) -> list[Answer]:
         tries = 0
@@ -253,13 +257,22 @@ def _not_stored(error: Exception) -> HoldfastError:
     return refused
 
 
-def _deliver(future: asyncio.Future[Committed], answer: Answer) -> None:
+def _deliver(
+    future: asyncio.Future[Committed], answer: Answer, on_unstorable: Callable[[], None] | None
+) -> None:
+    lost: HoldfastError | None = None
+    if isinstance(answer, RefusedChange):
+        lost = Conflict(answer.message) if answer.conflict else LeaseLost(answer.message)
+    elif not isinstance(answer, Committed):
+        lost = answer
+    if on_unstorable is not None and isinstance(lost, NotSerializable | Conflict):
+        on_unstorable()
     if future.done():
         return
     if isinstance(answer, Committed):
         future.set_result(answer)
         return
-    lost = answer if isinstance(answer, HoldfastError) else LeaseLost(answer.message)
+    assert lost is not None
     future.set_exception(lost)
     future.exception()  # read here, so that nobody being there any more is no warning
 
@@ -330,10 +343,12 @@ class WriterPort:
         """An entry that cannot be stored takes no position: the attempt can still say how it ends."""
         self._position -= 1
 
-    async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
+    async def settle(
+        self, outcome: Outcome, checkpoint: NewCheckpoint | None, beside: tuple[Beside, ...] = ()
+    ) -> bool:
         self.opened(None)
         try:
-            await self._writer.submit(self._change((), checkpoint, outcome))
+            await self._writer.submit(self._change((), checkpoint, outcome, beside))
         except (LeaseLost, StoreError):
             return False
         finally:
@@ -406,6 +421,12 @@ class WriterPort:
 
     async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
         return await self._writer.patiently(lambda: self._store.seal_content(upload, content_id, size_bytes))
+
+    async def check_child(self, new: NewChild) -> None:
+        await self._writer.patiently(lambda: self._store.check_child(self._claim.run.key, new))
+
+    async def child(self, child_id: str) -> Standing | None:
+        return await self._writer.patiently(lambda: self._store.read_child(self._claim.run.key, child_id))
 
     def tick(self, now_us: int) -> None:
         """Write what waits: called by the worker about every 50 ms, so that no step pays for it."""

@@ -46,6 +46,18 @@ async def hello(ctx: Context, name: str = "world") -> str:
     return text
 
 
+@holdfast.agent
+async def chorus(ctx: Context, left: bool = False) -> list[str]:
+    if left:
+        return [(await ctx.start(hello, "nobody", delay="1h", on_parent_end="leave")).id]
+    return [await ctx.call(hello, "sea"), await ctx.call(once_more, "kelp")]
+
+
+@holdfast.agent
+async def once_more(ctx: Context, name: str) -> str:
+    return await ctx.call(hello, name)
+
+
 def note(path: str, n: int) -> int:
     with open(path, "a") as file:
         file.write(f"{n}\\n")

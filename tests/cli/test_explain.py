@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast.cli.explain import explain, sides
-from holdfast.client import ApprovalView, Detail, EffectView, RunView, WorkerView
+from holdfast.client import ApprovalView, ChildView, Detail, EffectView, RunView, WorkerView
 from holdfast.model import (
     ApprovalStatus,
     Call,
@@ -19,10 +19,12 @@ from holdfast.model import (
     FailureKind,
     Identity,
     Mismatch,
+    ParentPolicy,
     Reason,
     RunState,
 )
 from holdfast.rules.effects import EffectState
+from holdfast.rules.waits import any_of, of_child
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOTHING = Detail(failure=None, mismatch=None, mismatch_entry=None, wait_name=None, due_at=None, asked=None)
@@ -50,6 +52,12 @@ ASKED = ApprovalView(
 ASKS = replace(NOTHING, wait_name="holdfast:approval/4", questions=(ASKED,))
 ASKS_TWO = replace(NOTHING, wait_name="go\nholdfast:approval/4", questions=(ASKED, replace(ASKED, n=5)))
 LATER = replace(NOTHING, due_at=NOW + timedelta(minutes=5))
+CHILD = ChildView(
+    id="c", agent="b", version="0", state=RunState.WAITING, reason=Reason.NEEDS_CODE,
+    on_parent_end=ParentPolicy.CANCEL,
+)  # fmt: skip
+FAMILY = replace(VIEW, children=(CHILD,))
+AWAITING = replace(NOTHING, wait_name=any_of(of_child(child) for child in "cdef"))
 EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
 
 
@@ -87,6 +95,14 @@ EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
         (RunState.WAITING, Reason.APPROVAL, VIEW, ASKS_TWO, "it asks 2 questions\n"),
         (RunState.WAITING, Reason.APPROVAL, VIEW, ASKS_TWO, "holdfast signal 'r 1' go --data"),
         (RunState.WAITING, Reason.APPROVAL, VIEW, replace(ASKS, due_at=NOW), "any worker goes on"),
+        (
+            RunState.WAITING,
+            Reason.CHILD,
+            FAMILY,
+            AWAITING,
+            "its child c (waiting, needs_code) or d or e or 1 others\n",
+        ),
+        (RunState.WAITING, Reason.CHILD, VIEW, AWAITING, "holdfast show c #"),
         (RunState.WAITING, Reason.PAUSED, VIEW, NOTHING, "holdfast resume 'r 1'"),
         (RunState.WAITING, Reason.PARKED, VIEW, NOTHING, "holdfast run … --id 'r 1'"),
         (RunState.WAITING, Reason.POISON, VIEW, NOTHING, "holdfast retry 'r 1'"),

@@ -119,8 +119,8 @@ def test_an_effect_in_doubt_waits_for_its_recorded_siblings() -> None:
     cursor.open_branch(f"{group}/x")
     doubtful = Call(identity=cursor.identify(f"{group}/x", "pay", None))
     assert isinstance(cursor.answer(doubtful), Blocked)
-    assert cursor.following(f"{group}/x") is INTENDED
-    assert cursor.following("nowhere") is None
+    assert cursor.left(f"{group}/x")[0] is INTENDED
+    assert cursor.left("nowhere") == []
     cursor.open_branch(f"{group}/y")
     assert isinstance(cursor.answer(doubtful), Unknown)
 

@@ -11,15 +11,16 @@ from holdfast.errors import UsageError
 from holdfast.model import (
     SETUP,
     Call,
+    Entry,
     EntryKind,
     EntryStatus,
     Identity,
     Mismatch,
 )
-from holdfast.rules.journal import Blocked, Cursor, Execute, Recorded, within
+from holdfast.rules.journal import CALLED, Blocked, Cursor, Execute, Recorded, superseded_by_retry, within
 from tests.rules.walks import G, Run, ask, branches, entry, journal, opened
 
-FAILED, ABANDONED = EntryStatus.FAILED, EntryStatus.ABANDONED
+OK, FAILED, ABANDONED = EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED
 RETRIED, UNSEEN = EntryStatus.RETRIED, EntryStatus.UNSEEN
 
 
@@ -242,21 +243,22 @@ def test_a_scope_that_ends_with_entries_left_is_held() -> None:
     assert cursor.close("other.0.0/x") is None
 
 
-def test_the_recorded_branches_of_a_group_come_in_the_order_of_their_first_outcomes_that_are_left() -> None:
+def test_the_recorded_branches_of_a_group_come_in_the_order_of_their_last_outcomes_that_are_left() -> None:
     cursor = opened(branches((f"{G}/y", "a"), (f"{G}/x", "a"), (f"{G}/y", "b"), (f"{G}/z/H.0.0/1", "a")))
-    assert cursor.branches(G) == (f"{G}/y", f"{G}/x", f"{G}/z")
+    assert cursor.branches(G) == (f"{G}/x", f"{G}/y", f"{G}/z")
+    assert [len(cursor.left(f"{G}/{branch}")) for branch in "xyza"] == [1, 2, 1, 0]
     cursor.spend(f"{G}/y")
     assert cursor.branches(G) == (f"{G}/x", f"{G}/z")
     assert cursor.branches("other.0.0") == ()
 
 
-def test_a_scope_whose_next_outcome_the_code_cancelled_says_so() -> None:
+def test_a_scope_says_how_the_outcomes_ended_that_are_left_in_it() -> None:
     (first,) = branches((f"{G}/x", "a"))
     second = structs.replace(first, identity=first.identity._replace(name="b"), position=2, status=ABANDONED)
     cursor = opened([first, second])
-    assert cursor.following(f"{G}/x") is EntryStatus.OK
+    assert cursor.left(f"{G}/x") == [OK, ABANDONED]
     cursor.use(first)
-    assert cursor.following(f"{G}/x") is EntryStatus.ABANDONED and cursor.following(f"{G}/y") is None
+    assert cursor.left(f"{G}/x") == [ABANDONED] and cursor.left(f"{G}/y") == []
 
 
 def test_a_scope_that_is_over_leaves_nothing_behind() -> None:
@@ -294,3 +296,29 @@ def test_a_call_of_a_spent_scope_may_still_deliver() -> None:
 def test_within_compares_whole_parts_of_a_path() -> None:
     assert within("a/b", "a") and within("a", "a") and within("a", "")
     assert not within("ab", "a") and not within("a", "a/b")
+
+
+# --- calls of children ----------------------------------------------------------------------------------------
+
+
+def a_call(scope: str, *statuses: EntryStatus, at: int) -> list[Entry]:
+    """What a call of a child recorded: how it began, and perhaps how it ended."""
+    identity = Identity(0, scope, "read", None, 0)
+    begun = Entry(identity._replace(name=f"read{CALLED}"), EntryKind.CHILD, OK, b'"c"', position=at)
+    ended = (Entry(identity, EntryKind.CHILD, status, b"1", position=at + 1) for status in statuses)
+    return [begun, *ended]
+
+
+def test_a_spent_scope_names_the_calls_of_children_whose_end_the_code_never_met() -> None:
+    entries = [*a_call(f"{G}/x", at=1), *a_call(f"{G}/y", OK, at=2), *a_call(f"{G}/z", ABANDONED, at=4)]
+    cursor = opened(entries)
+    assert cursor.spend(G) == entries[:1]
+    assert cursor.spend(G) == []
+
+
+def test_a_retry_begins_the_calls_again_that_were_under_way_beside_its_failure() -> None:
+    entries = [
+        *a_call(f"{G}/x", at=1), *a_call(f"{G}/y", OK, at=2), *a_call(f"{G}/z", ABANDONED, at=4),
+        *a_call(f"{G}/bad", FAILED, at=6),
+    ]  # fmt: skip
+    assert superseded_by_retry(entries, [7]) == (1, 5, 7)

@@ -15,6 +15,7 @@ from holdfast.errors import InvalidTransition, UsageError
 from holdfast.model import (
     FINAL_STATES,
     HELD_REASONS,
+    INBOX_REASONS,
     Decision,
     Failed,
     Failure,
@@ -34,6 +35,7 @@ from holdfast.model import (
 )
 from holdfast.rules import transitions
 from holdfast.rules.transitions import EVENTS, MAX_CRASHES, MAX_CRASHES_ALONE, TABLE, Takeover
+from holdfast.rules.waits import of_child
 from tests.rules.runs import LOST, NOW_US, a_run, running, waiting
 
 QUEUED, RUNNING, WAITING = RunState.QUEUED, RunState.RUNNING, RunState.WAITING
@@ -196,7 +198,7 @@ def test_the_start_of_a_run_is_its_first_claim():
     assert transitions.claim(a_run(started_at_us=5), 12, NOW_US, takeover=None).run.started_at_us == 5
 
 
-@pytest.mark.parametrize("reason", [Reason.SLEEP, Reason.SIGNAL])
+@pytest.mark.parametrize("reason", [Reason.SLEEP, *INBOX_REASONS])
 def test_a_wait_that_is_over_is_claimed_directly(reason: Reason):
     run = waiting(reason, available_at_us=NOW_US, wait_name="go")
     assert transitions.claim(run, 12, NOW_US, takeover=None).run.state is RUNNING
@@ -294,6 +296,7 @@ OUTCOMES = [
     Retry(failure=LOST, delay_us=9),
     SLEEP,
     Park(reason=Reason.SIGNAL, wait_name="go"),
+    Park(reason=Reason.CHILD, wait_name=of_child("c")),
     Park(reason=Reason.PARKED),
     Park(reason=Reason.PAUSED),
     Release(),
@@ -352,10 +355,13 @@ def test_a_sleep_wakes_at_its_time_also_one_in_the_past():
 @pytest.mark.parametrize(
     ("seen", "until", "due"), [(4, None, None), (4, 99, 99), (3, None, NOW_US), (3, 99, NOW_US)]
 )
-def test_no_signal_is_lost_between_looking_and_parking(seen: int, until: int | None, due: int | None):
-    park = Park(reason=Reason.SIGNAL, wait_name="go", inbox_seen=seen, until_us=until)
+@pytest.mark.parametrize("reason", sorted(INBOX_REASONS))
+def test_no_signal_is_lost_between_looking_and_parking(
+    reason: Reason, seen: int, until: int | None, due: int | None
+):
+    park = Park(reason=reason, wait_name="go", inbox_seen=seen, until_us=until)
     run = transitions.settle(running(inbox_no=4), park, NOW_US).run
-    assert (run.reason, run.wait_name, run.available_at_us) == (Reason.SIGNAL, "go", due)
+    assert (run.reason, run.wait_name, run.available_at_us) == (reason, "go", due)
 
 
 @pytest.mark.parametrize("reason", [Reason.PAUSED, Reason.PARKED])
@@ -402,6 +408,7 @@ def test_a_held_run_keeps_what_disagrees():
         (Park(reason=Reason.POISON), "no reason to park"),
         (Park(reason=Reason.SLEEP), "wake time"),
         (Park(reason=Reason.SIGNAL), "name of its signal"),
+        (Park(reason=Reason.CHILD), "name of its signal"),
         (Hold(reason=Reason.SLEEP, failure=LOST), "no reason to hold"),
     ],
 )
@@ -492,6 +499,7 @@ def test_resume_takes_an_asked_pause_back():
     [
         (running(), "holdfast pause r-1"),
         (waiting(Reason.SIGNAL, wait_name="go"), "holdfast signal r-1 go"),
+        (waiting(Reason.CHILD, wait_name=of_child("c")), "its child: holdfast show c"),
         (waiting(Reason.SLEEP), "wakes by itself"),
         (waiting(Reason.NEEDS_CODE), "version 0 of refactor"),
         (a_run(), "starts by itself"),
@@ -558,6 +566,12 @@ def test_a_signal_wakes_the_run_that_waits_for_it():
     assert (woken.state, woken.inbox_no, woken.available_at_us) == (WAITING, 2, NOW_US)
 
 
+def test_a_cancel_by_the_end_of_a_parent_says_whose():
+    decision = transitions.cancel(running(), NOW_US, parent="p")
+    assert told(decision)["parent"] == "p"
+    assert "parent" not in told(transitions.cancel(running(), NOW_US))
+
+
 def test_another_signal_wakes_nobody():
     run = waiting(Reason.SIGNAL, wait_name="go", inbox_no=1)
     assert transitions.signal(run, "stop", 2, NOW_US).run == structs.replace(run, inbox_no=2)
@@ -595,7 +609,7 @@ def test_code_is_found_only_for_what_needs_it():
 TAKEOVERS = st.builds(Takeover, alone=st.booleans(), counted=st.booleans())
 PARKS = st.builds(
     Park,
-    reason=st.sampled_from([Reason.SLEEP, Reason.SIGNAL, Reason.PAUSED, Reason.PARKED]),
+    reason=st.sampled_from([Reason.SLEEP, Reason.SIGNAL, Reason.CHILD, Reason.PAUSED, Reason.PARKED]),
     until_us=st.integers(0, 200),
     wait_name=st.sampled_from(["go", "stop"]),
     inbox_seen=st.integers(0, 3),
@@ -648,7 +662,7 @@ def check_laws(before: Run, after: Run) -> None:
     assert after.state.final == (after.finished_at_us is not None)
     assert 0 <= after.crashes_alone <= after.crashes <= MAX_CRASHES
     assert after.asked is None or after.state is RUNNING
-    assert after.wait_name is None or after.reason is Reason.SIGNAL
+    assert after.wait_name is None or after.reason in INBOX_REASONS
     assert after.claimed_position <= after.position
     assert after.inbox_no >= before.inbox_no
     if after.worker != before.worker and after.worker is not None:

@@ -24,3 +24,11 @@ def test_a_name_that_no_signal_of_a_users_can_have_is_refused(name: str) -> None
 
 def test_any_other_name_is_fine() -> None:
     assert waits.check_signal("go on, then") == "go on, then"
+
+
+def test_the_end_of_a_child_has_a_signal_of_its_own() -> None:
+    signal = waits.of_child("r.read-1")
+    assert waits.child_of(signal) == "r.read-1"
+    assert waits.child_of("go") is None
+    with pytest.raises(UsageError):
+        waits.check_signal(signal)

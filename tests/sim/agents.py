@@ -10,16 +10,29 @@ import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from holdfast import Context, Done, Every, FatalError, NotDone, RetryPolicy, StepFailed, TransientError, agent
+from holdfast import (
+    ChildFailed,
+    Context,
+    Done,
+    Every,
+    FatalError,
+    NotDone,
+    RetryPolicy,
+    StepFailed,
+    TransientError,
+    agent,
+)
 from holdfast.errors import ApprovalExpired, WaitTimedOut
 from holdfast.model import Note
 
 MARK: Final = re.compile(r"<([^|<>]+)\|(\d+)>")
 UNRECORDED: Final = ("chance", "stumble", "checkpoint")
+CHILDREN: Final = ("call", "give up", "two", "brood", "leave")
 POLICY: Final = RetryPolicy(attempts=4, base="1s", factor=3.0, cap="30s")
 
 
@@ -158,7 +171,22 @@ async def hurried(ctx: Context, setup: list[Line], plan: list[Line]) -> list[str
     return await _perform_all(ctx, setup, plan)
 
 
-AGENTS: Final = (play, hurried)
+@agent(name="errand", retry=RetryPolicy(attempts=2, base="1s"))
+async def errand(ctx: Context, kind: str, tag: str, seconds: float) -> str:
+    """What a play has others do."""
+    me = Life(ctx)
+    life.set(me)
+    stage.get().entered(me)
+    if kind == "long":
+        with suppress(WaitTimedOut):
+            await ctx.wait_for("never", timeout="10m")
+    what = await ctx.step(work_or_fail, tag, seconds, 0.3)
+    if kind == "deep":
+        return await ctx.call(errand, "plain", f"{tag} below", seconds)
+    return what
+
+
+AGENTS: Final = (play, hurried, errand)
 
 
 async def _perform_all(ctx: Context, setup: list[Line], plan: list[Line]) -> list[str]:
@@ -215,6 +243,8 @@ async def _perform(ctx: Context, me: Life, line: Line) -> str:
             what = answer.comment
         case "brief":
             return await _brief(ctx, me, line)
+        case kind if kind in CHILDREN:
+            return await _family(ctx, me, line)
         case "chance":
             what = f"{ctx.uuid()} {ctx.random.random()} {ctx.now().isoformat()}"
             scene.supposed(me, tag, what)
@@ -247,14 +277,49 @@ async def _handled(ctx: Context, me: Life, line: Line) -> str:
     return what
 
 
+async def _family(ctx: Context, me: Life, line: Line) -> str:
+    """Have others do it: wait for them, give them up, or leave them to themselves."""
+    tag, seconds = line.tag, line.seconds
+    if line.kind == "brood":
+        return f"began {(await ctx.start(errand, 'long', f'{tag} long', seconds)).id}"
+    if line.kind == "leave":
+        left = await ctx.start(errand, "deep", f"{tag} left", seconds, on_parent_end="leave")
+        return f"left {left.id}"
+    if line.kind == "two":
+        first = await ctx.start(errand, "plain", f"{tag} first", seconds)
+        second = await ctx.start(errand, "deep", f"{tag} second", seconds)
+        return " ".join([await _outcome(me, tag, each.result()) for each in (second, first)])
+    if line.kind == "call":
+        return await _outcome(me, tag, ctx.call(errand, "deep", tag, seconds))
+    try:
+        async with asyncio.timeout(seconds), ctx.branch(tag):
+            what = await ctx.call(errand, "long", tag, seconds)
+    except TimeoutError:
+        return f"gave up {tag}"
+    except ChildFailed:
+        return f"lost {tag}"
+    return f"had {what}"
+
+
+async def _outcome(me: Life, tag: str, call: Awaitable[str]) -> str:
+    try:
+        what = await call
+    except ChildFailed as error:
+        if error.kind == "cancelled":
+            return "cancelled"
+        return _marks(error)
+    stage.get().saw(me, f"{tag} {what.split('|')[0]}", what)
+    return what
+
+
 def _marks(error: StepFailed) -> str:
     """The mark in a failure, wherever it is in the chain of causes."""
     failure = error.failure
     while failure.cause is not None:
         failure = failure.cause
     found = MARK.search(failure.message)
-    assert found is not None, failure
-    return found.group()
+    assert found is not None or isinstance(error, ChildFailed), failure
+    return found.group() if found is not None else "failed"
 
 
 async def _hasty(ctx: Context, me: Life, line: Line) -> str:

@@ -28,6 +28,11 @@ _ROWS: Final = (
     "SELECT key, id, state, reason, token, position, event_no, steps, checkpoint_n, worker, attempts, queue,"
     " available_at_us, wait_name FROM run_rows"
 )
+_FAMILIES: Final = (
+    "SELECT parent, child, on_parent_end, standing, outcome, told.name, (SELECT count(*) FROM signals WHERE"
+    " signals.run = parent AND consumed IS NULL AND name = 'holdfast:child/' || runs.id)"
+    " FROM children JOIN runs ON runs.key = child LEFT JOIN signals AS told ON told.run = parent AND told.n = outcome"
+)
 _WORKERS: Final = "SELECT key, lease_until_us, retired, lock_path FROM workers"
 _UNREAD: Final = "SELECT count(*) FROM signals WHERE run = ? AND name = ? AND consumed IS NULL"
 _UNHEARD: Final = (
@@ -72,6 +77,8 @@ class Told:
     )  # number → what happened to it  # marks of log lines
     signals: dict[str, int] = field(default_factory=dict)  # name → the newest consumed
     pinned: dict[str, str] = field(default_factory=dict)  # tag → what code saw, in every attempt
+    children: set[str] = field(default_factory=set)  # ids that starts recorded
+    born: bool = False  # by another run
     superseded: int = 0
     rerun_token: int = 0  # attempts up to this one are from before an operator's retry
     begun: Counter[tuple[int, str]] = field(default_factory=Counter)  # (token, tag) → executions
@@ -109,8 +116,11 @@ class Laws:
         self._version = version
         self.commits += 1
         with self._db.moment():
+            were = {key: told.state for key, told in self.runs.items()}
+            born = {row[0] for row in self._db.rows("SELECT child FROM children")}
             for row in self._db.rows(_ROWS):
-                self._check_run(operation, row)
+                self._check_run(operation, row, row[0] in born)
+            self._check_families(were)
             if operation == "commit" and isinstance(answer, list):
                 self._check_fence(arguments[0], answer)
             if operation in ("claim", "renew_lease") and self.limits:
@@ -118,11 +128,12 @@ class Laws:
             self._workers = {row[0]: row for row in self._db.rows(_WORKERS)}
         return True
 
-    def _check_run(self, operation: str, row: tuple[Any, ...]) -> None:
+    def _check_run(self, operation: str, row: tuple[Any, ...], born: bool) -> None:
         key, run_id, _, _, token, position, event_no, steps = row[:8]
         told = self.runs.get(key)
         if told is None:
             told = self.runs[key] = self.by_id[run_id] = Told(run_id)
+        told.born = born
         self._law(token >= told.token, told, f"the token fell from {told.token} to {token}")
         if operation == "update_run":
             self._supersede(key, told)
@@ -160,7 +171,7 @@ class Laws:
         if state == "running":
             self._law(reason in _SET_WHILE_RUNNING, told, f"running for the reason {reason}")
         else:
-            if reason in ("signal", "approval") and row[12] is None:
+            if reason in ("signal", "approval", "child") and row[12] is None:
                 unread: int = self._db.value(_UNREAD, (row[0], row[13]))
                 self._law(
                     unread == 0, told, f"it waits for {row[13]!r}, which is in its inbox {unread} times"
@@ -181,12 +192,17 @@ class Laws:
             return
         if kind == "effect.settled":
             self._law(told.reason == "effect_unknown", told, f"a verdict while {told.state} ({told.reason})")
+            return
         if kind.startswith("approval."):
             self._fold_question(told, kind[9:], json.loads(event[11]))
             return
         self._law(told.state == "running" or kind == "checkpoint.corrupt", told, f"{kind} while {told.state}")
         if position is not None:
-            self._law(event[10] == token, told, f"an entry of attempt {event[10]} while the token is {token}")
+            self._law(
+                event[10] == token or self._ended_with_it(told, event[10], token),
+                told,
+                f"an entry of attempt {event[10]} while the token is {token}",
+            )
             self._fold_entry(told, event)
         elif kind == "checkpoint.saved":
             segment = json.loads(event[11])["segment"]
@@ -257,7 +273,9 @@ class Laws:
                 told.marks[found.group()] = position
         if kind in ("step", "once") and status not in ("unseen", "intended"):
             told.recorded[token] += 1
-        if signal is not None:
+        if kind == "child" and name.endswith((":start", ":call")) and status == "ok":
+            told.children.add(json.loads(payload))
+        if signal is not None and kind != "child":
             newest = told.signals.get(name, 0)
             self._law(signal > newest or told.superseded > 0, told, f"signal {signal} came after {newest}")
             told.signals[name] = signal
@@ -278,8 +296,41 @@ class Laws:
             if isinstance(answer, Committed):
                 told = self.runs[change.run]
                 self._law(
-                    change.token == told.token, told, f"attempt {change.token} recorded, token {told.token}"
+                    change.token == told.token or self._ended_with_it(told, change.token, told.token),
+                    told,
+                    f"attempt {change.token} recorded, token {told.token}",
                 )
+
+    @staticmethod
+    def _ended_with_it(told: Told, attempt: int, token: int) -> bool:
+        """A child that recorded, and that its parent's end cancelled in the same commit."""
+        return told.born and attempt == token - 1
+
+    def _check_families(self, were: dict[int, str]) -> None:
+        """Every start has its child; a child ends with its parent, and its end is told once."""
+        behind = {row[0] for row in self._db.rows("SELECT parent FROM children_behind")}
+        born: dict[int, set[str]] = {}
+        for parent, child, policy, standing, outcome, named, sent in self._db.rows(_FAMILIES):
+            told, mine = self.runs[parent], self.runs[child]
+            born.setdefault(parent, set()).add(mine.id)
+            over, ended = told.state in FINAL, mine.state in FINAL
+            self._law((standing == "open") != ended, mine, f"it is {mine.state}, and stands as {standing}")
+            self._law(standing != "swept" or mine.state == "cancelled", mine, "swept, and not cancelled")
+            if over and were.get(parent) not in FINAL and parent not in behind:
+                self._law(
+                    ended or policy == "leave", mine, f"it is {mine.state}, and its parent {told.state}"
+                )
+            if outcome is not None:
+                self._law(named == f"holdfast:child/{mine.id}", mine, f"its end is told by {named}")
+            self._law(sent <= 1, mine, f"{sent} untaken outcomes of it are in its parent's inbox")
+            if not over and parent not in behind:
+                self._law(
+                    standing != "ended" or outcome is not None, mine, "its parent was not told of its end"
+                )
+                self._law(standing != "swept", mine, "its parent goes on without it")
+        for key, told in self.runs.items():
+            self._law(told.children == born.get(key, set()), told,
+                      f"it started {told.children}, and its children are {born.get(key)}")  # fmt: skip
 
     def _check_takeover(self, told: Told, worker: int) -> None:
         """A run is taken from a dead worker only: as it was, before this commit."""

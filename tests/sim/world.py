@@ -31,7 +31,7 @@ from holdfast.store.sqlite import SQLiteStore
 from holdfast.testing.loop import Process, VirtualClock, VirtualLoop, current_process
 from holdfast.worker import Worker
 from tests.sim import agents, timetable
-from tests.sim.agents import AGENTS, Life, Line
+from tests.sim.agents import AGENTS, CHILDREN, Life, Line
 from tests.sim.laws import LawBroken, Laws
 
 PACE: Final = Pace(tick_s=4.0, ask_s=8.0, poll_s=20.0)
@@ -478,7 +478,11 @@ class World:
             started.append(handle)
         while not self.calm:
             await asyncio.sleep(chance.expovariate(1 / 8))
-            await self._poke(chance.choice(started))
+            handle: RunHandle[Any] = chance.choice(started)
+            if chance.random() < 0.2:
+                kin = await self.surely(lambda i=handle.id: store.list_children([i], 100))  # type: ignore[misc]
+                handle = client.handle(agents.errand, chance.choice(kin).run.id) if kin else handle
+            await self._poke(handle)
         await asyncio.sleep(100 * LIVENESS_S)  # it stays, and does nothing more
 
     async def _poke(self, handle: RunHandle[list[str]]) -> None:
@@ -792,6 +796,7 @@ def _told(answer: object) -> str:
 LINES: Final = (
     "step", "step", "step", "named", "once", "flaky", "fatal", "fragile", "hasty", "hasty", "sleep", "signal",
     "impatient", "chance", "stumble", "checkpoint", "checkpoint", "checkpoint", "approval", "approval", "brief",
+    *CHILDREN,
 )  # fmt: skip
 
 

@@ -129,7 +129,19 @@ async def test_a_claim_reads_no_run_that_it_does_not_take(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "file", ["claim", "commit", "decisions", "journal", "payloads", "reading", "runs", "sweep", "workers"]
+    "file",
+    [
+        "children",
+        "claim",
+        "commit",
+        "decisions",
+        "journal",
+        "payloads",
+        "reading",
+        "runs",
+        "sweep",
+        "workers",
+    ],
 )
 def test_no_statement_reads_a_whole_table_of_runs_or_events(tmp_path: Path, file: str) -> None:
     path = tmp_path / "runs.db"

@@ -171,6 +171,28 @@ async def approvals_are_typed_after_their_options(ctx: Context, client: Client) 
     await ctx.approval("Sure?", [1, 2])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 
 
+# --- children -------------------------------------------------------------------------------------------------
+
+
+@agent
+async def shouter(ctx: Context, text: str) -> str:
+    return text.upper()
+
+
+@agent
+async def caller(ctx: Context) -> str:
+    assert_type(await ctx.call(shouter, "a", id="c", priority=1, delay="1h", key="k"), str)
+    handle = await ctx.start(shouter, "a", on_parent_end="leave")
+    assert_type(handle, holdfast.ChildHandle[str])
+    assert_type(await handle.result(), str)
+    assert_type(await ctx.child(shouter, handle.id).result(), str)
+    await handle.cancel()
+    await ctx.start(shouter, "a", on_parent_end=holdfast.ParentPolicy.CANCEL)
+    await ctx.call(shouter, 1)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await ctx.start(shouter, "a", on_parent_end="kill")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return handle.id
+
+
 # --- concurrency ----------------------------------------------------------------------------------------------
 
 
@@ -183,6 +205,9 @@ async def together(ctx: Context, urls: list[str]) -> int:
     assert_type(await ctx.map(shorten, urls), list[str])
     assert_type(await ctx.map(fetch, urls, return_failures=True), list[bytes | holdfast.StepFailed])
     await ctx.map(fetch, [1, 2])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert_type(await ctx.map(shouter, ["a"]), list[str])
+    assert_type(await ctx.map(shouter, ["a"], return_failures=True), list[str | holdfast.StepFailed])
+    await ctx.map(shouter, [1])  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
     key, won = await ctx.race({"a": body})
     assert_type((key, won), tuple[str, int])
     async with ctx.branch("a"):

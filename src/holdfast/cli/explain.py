@@ -6,11 +6,15 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from holdfast.cli import words
 from holdfast.client import ApprovalView, Detail, RunView
 from holdfast.model import EntryStatus, Mismatch, Reason, RunState
 from holdfast.rules import waits
+
+CHILDREN_NAMED: Final = 3
+"""Of many children that a run waits for, so many are named; the page lists more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return _waits_for_signal(detail, now, quoted)
         case Reason.APPROVAL:
             return _waits_for_answer(detail, now, quoted)
+        case Reason.CHILD:
+            return _waits_for_child(view, detail)
         case Reason.PAUSED:
             return Explanation("an operator paused it", (_resume(quoted),))
         case Reason.PARKED:
@@ -183,6 +189,23 @@ def answers(questions: Sequence[ApprovalView]) -> tuple[WayOut, ...]:
         for one in questions
         for option in one.options
     )
+
+
+def _waits_for_child(view: RunView, detail: Detail) -> Explanation:
+    awaited = [waits.child_of(name) or name for name in waits.names(detail.wait_name)]
+    known = {child.id: child for child in view.children}
+    told: list[str] = []
+    for name in awaited[:CHILDREN_NAMED]:
+        child = known.get(name)
+        reason = f", {child.reason}" if child is not None and child.reason is not None else ""
+        told.append(f"{name} ({child.state}{reason})" if child is not None else name)
+    more = len(awaited) - len(told)
+    children = " or ".join(told) + (f" or {more} others" if more else "")
+    ways = tuple(
+        WayOut(f"holdfast show {shlex.quote(name)}", "what it does, or waits for")
+        for name in awaited[:CHILDREN_NAMED]
+    )
+    return Explanation(f"it waits for its child {children}", ways)
 
 
 def _ways_out_of(mismatch: Mismatch | None, quoted: str) -> tuple[WayOut, ...]:

@@ -10,6 +10,7 @@ from holdfast.cli import words
 from holdfast.client import Json
 from holdfast.client.view import at, event_payload
 from holdfast.model import Event
+from holdfast.rules import waits
 
 Told = Mapping[str, Json]
 
@@ -42,11 +43,17 @@ def _run(told: Told) -> str:
     if (attempt := told.get("attempt")) is not None:
         text += f" attempt {attempt}"
     if (signal := told.get("signal")) is not None:
-        text += f" waits for {signal!r}"
+        text += f" waits for {_awaited(str(signal))}"
     error = told.get("error")
     if isinstance(error, dict):
         text += f" {error_text(error)}"
     return text.strip()
+
+
+def _awaited(wait_name: str) -> str:
+    names = [waits.child_of(name) or repr(name) for name in waits.names(wait_name)]
+    more = f" or {len(names) - 3} others" if len(names) > 3 else ""
+    return " or ".join(names[:3]) + more
 
 
 def _step(told: Told) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Final
 
 import click
 
@@ -10,12 +11,15 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
 from holdfast.cli.needs import needs_of
 from holdfast.cli.options import common, filters, on_run, on_store, run_argument
-from holdfast.cli.views import print_document
+from holdfast.cli.views import in_trees, print_document
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
 from holdfast.errors import UsageError
 from holdfast.model import RunState
 from holdfast.rules.tags import parsed
+
+SHOWN_BELOW: Final = 50
+"""Runs under the page of the one that started them: more is no page any more."""
 
 
 @click.command()
@@ -26,6 +30,7 @@ from holdfast.rules.tags import parsed
 @click.option(
     "--needs-me", is_flag=True, help="What only a person can move: questions first, each with its command."
 )
+@click.option("--tree", is_flag=True, help="Runs that no other started, each with what it started.")
 @common
 def ls(
     agent: str | None,
@@ -35,6 +40,7 @@ def ls(
     text: str | None,
     limit: int,
     needs_me: bool,
+    tree: bool,
     store: str | None,
     as_json: bool,
 ) -> int:
@@ -49,8 +55,10 @@ def ls(
     async def list_them(client: Client) -> int:
         chosen = [RunState(state) for state in states]
         views = await client.runs(
-            agent=agent, states=chosen, queue=queue, tags=parsed(tags), text=text, limit=limit
+            agent=agent, states=chosen, queue=queue, tags=parsed(tags), text=text, limit=limit, top=tree
         )
+        if tree and views:
+            views = in_trees(views, await client.tree([view.id for view in views]))
         if as_json:
             print_document(views)
         elif not views:
@@ -93,9 +101,11 @@ def show(run_id: str, store: str | None, as_json: bool) -> int:
 
         detail = await handle.detail()
         now = at(await client.store.now())
-        console().print(
-            page(view, detail, explain(view, detail, now), now, await handle.input()), soft_wrap=False
-        )
+        why, given = explain(view, detail, now), await handle.input()
+        below = in_trees([], await client.tree([run_id], SHOWN_BELOW), of=run_id) if view.children else []
+        console().print(page(view, detail, why, now, given, below), soft_wrap=False)
+        if len(below) == SHOWN_BELOW:
+            click.echo(f"the first {SHOWN_BELOW} of them; `holdfast ls --tree` has all", err=True)
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, tell)

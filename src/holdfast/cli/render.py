@@ -66,12 +66,14 @@ def state_text(state: str, reason: str | None = None) -> Text:
 
 
 def runs_table(views: Sequence[RunView], now: datetime) -> Table:
-    """The table of `ls`."""
+    """The table of `ls`; what follows its parent stands under it."""
     tagged = any(view.tags for view in views)
     table = _table("ID", "AGENT", "STATE", "PROGRESS", "STEP", "AGE", "TOOK", *(["TAGS"] if tagged else []))
+    depths: dict[str, int] = {}
     for view in views:
+        depths[view.id] = depth = 0 if view.parent not in depths else depths[view.parent] + 1
         table.add_row(
-            Text(view.id, style="bold"),
+            Text("   " * (depth - 1) + "└─ " if depth else "").append(view.id, style="bold"),
             view.agent,
             state_text(view.state, view.reason),
             words.progress(view.progress),
@@ -198,8 +200,15 @@ def fires_table(fires: Sequence[FireView]) -> Table:
     return table
 
 
-def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_input: object) -> RenderableType:
-    """The page of `show`."""
+def page(
+    view: RunView,
+    detail: Detail,
+    why: Explanation,
+    now: datetime,
+    run_input: object,
+    below: Sequence[RunView] = (),
+) -> RenderableType:
+    """The page of `show`; `below` is what the run started, in trees."""
     head = Text.assemble((view.id, "bold"), "  ")
     head.append_text(state_text(view.state, view.reason))
     parts: list[RenderableType] = [
@@ -212,6 +221,8 @@ def page(view: RunView, detail: Detail, why: Explanation, now: datetime, run_inp
         parts += ["", failure_text(detail.failure)]
     for question in detail.questions:
         parts += ["", question_text(question, now)]
+    if below:
+        parts += ["", Text("children"), Padding(runs_table(below, now), (0, 0, 0, 2), expand=False)]
     if why.ways:
         parts += ["", ways_out(why)]
     return Group(*parts)
@@ -262,6 +273,8 @@ def _facts(view: RunView, detail: Detail, why: Explanation, now: datetime, run_i
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     grid.add_row("why", why.why)
+    if view.parent is not None:
+        grid.add_row("parent", view.parent)
     grid.add_row("agent", f"{view.agent}, version {view.version}")
     if view.tags:
         grid.add_row("tags", tags.told(view.tags))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import click
 
 from holdfast import codec
-from holdfast.agents import AnyAgent, load_agent
+from holdfast.agents import AnyAgent, load_agent, reachable
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit, exit_of_state
 from holdfast.cli.explain import WayOut, explain
@@ -90,9 +90,8 @@ async def _run(client: Client, order: Order) -> int:
     show = choose_show(
         picture, as_json=order.as_json, stderr=True, now_us=SystemClock().wall_us, quiet_json=True
     )
-    worker = Worker(
-        client.store, [order.agent], capacity=1, only=prepared.id, drain_timeout=order.drain_timeout_s
-    )
+    served = reachable([order.agent])
+    worker = Worker(client.store, served, only=prepared.id, drain_timeout=order.drain_timeout_s)
     if not sys.stderr.isatty():
         verb = "goes on with" if prepared.attempts else "begins"
         show.say(f"{verb} run {prepared.id}")

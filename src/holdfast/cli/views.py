@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, cast
 
 import click
 
 from holdfast.cli.words import rfc3339
-from holdfast.client import Json
+from holdfast.client import Json, RunView
 from holdfast.client.view import at, event_payload
 from holdfast.model import Event
 
@@ -35,6 +35,20 @@ def jsonable(value: object) -> Json:
     if isinstance(value, Iterable):
         return [jsonable(one) for one in cast("Iterable[object]", value)]
     raise TypeError(f"{type(value).__name__} has no JSON form here")
+
+
+def in_trees(tops: Sequence[RunView], below: Sequence[RunView], *, of: str | None = None) -> list[RunView]:
+    """Each run followed by what it started, and so on down; or what the run `of` started."""
+    children: dict[str | None, list[RunView]] = {}
+    for view in below:
+        children.setdefault(view.parent, []).append(view)
+    ordered: list[RunView] = []
+    left = list(reversed(tops or children.get(of, [])))
+    while left:
+        view = left.pop()
+        ordered.append(view)
+        left += reversed(children.get(view.id, []))
+    return ordered
 
 
 def event_json(event: Event) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from holdfast.client.schedules import FireView, Schedule, Schedules, ScheduleVie
 from holdfast.client.view import (
     ApprovalView,
     CheckpointView,
+    ChildView,
     CursorView,
     Detail,
     EffectView,
@@ -25,6 +26,7 @@ from holdfast.client.view import (
 __all__ = [
     "ApprovalView",
     "CheckpointView",
+    "ChildView",
     "Client",
     "CursorView",
     "Detail",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -16,7 +16,8 @@ from holdfast.client.schedules import Schedules
 from holdfast.client.view import ApprovalView, RunView, approval_view, decode_json, run_view
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
-from holdfast.model import Created, NewRun, NewSignal, RunFilter, RunState
+from holdfast.model import Created, NewRun, NewSignal, Run, RunFilter, RunState
+from holdfast.rules.ids import checked_id
 from holdfast.rules.tags import checked
 from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Store
@@ -24,7 +25,6 @@ from holdfast.store.protocol import Store
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
-ID_LONGEST: Final = 200
 BATCH: Final = 500  # runs created in one transaction: a few milliseconds of the write lock
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: nothing that reads as something else
 _RANDOM_LENGTH: Final = 8  # 40 bits: an agent meets its own id by chance once in a million runs
@@ -167,11 +167,12 @@ class Client:
         tags: Mapping[str, str] | None = None,
         text: str | None = None,
         limit: int = 100,
+        top: bool = False,
     ) -> list[RunView]:
         """Runs that fit, newest first, at most `limit`, without results and checkpoints.
 
         Each of `tags` must be there, with its value unless that is ""; `text` is looked for in ids, agents, tags, open
-        steps, progress and errors.
+        steps, progress and errors. `top` leaves out children of other runs: `tree` lists those.
         """
         chosen = RunFilter(
             agent=agent,
@@ -181,6 +182,7 @@ class Client:
             tags=tuple((tags or {}).items()),
             text=text,
             limit=limit,
+            top=top,
         )
         return await self.views(chosen)
 
@@ -194,15 +196,30 @@ class Client:
 
     async def views(self, chosen: RunFilter) -> list[RunView]:
         """The runs that a filter chooses, as `runs` gives them."""
-        runs = await self.store.list_runs(chosen)
+        return await self._views(await self.store.list_runs(chosen))
+
+    async def tree(self, run_ids: Collection[str], limit: int = 10_000) -> list[RunView]:
+        """What these runs started, and what that started, at most `limit`: each after its `parent`."""
+        found: list[Run] = []
+        level = list(run_ids)
+        while level and len(found) < limit:
+            kin = await self.store.list_children(level, limit - len(found))
+            found += [child.run for child in kin]
+            level = [child.run.id for child in kin]
+        return await self._views(found)
+
+    async def _views(self, runs: Sequence[Run]) -> list[RunView]:
         workers = {one.key: one for one in await self.store.list_workers() if one.alive} if runs else {}
         now_us = await self.store.now()
-        tags = await self.store.get_tags([run.key for run in runs]) if runs else {}
+        keys = [run.key for run in runs]
+        tags = await self.store.get_tags(keys) if runs else {}
+        parents = await self.store.parents_of(keys) if runs else {}
         return [
             run_view(
                 run,
                 now_us=now_us,
                 tags=tags.get(run.key),
+                parent=parents.get(run.key),
                 progress=await self.store.get_progress(run.key),
                 worker=workers.get(run.worker) if run.worker is not None else None,
             )
@@ -247,14 +264,3 @@ def new_signal(name: str, data: object, dedup: str | None) -> NewSignal:
 def new_id(agent_name: str) -> str:
     """An id for a run of this agent: its name and a random ending."""
     return f"{agent_name}-{''.join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))}"
-
-
-def checked_id(run_id: str) -> str:
-    """The id, if people can type it and a line can hold it. Raises UsageError."""
-    if not run_id or len(run_id) > ID_LONGEST:
-        raise UsageError(f"a run's id has 1 to {ID_LONGEST} characters, this one has {len(run_id)}")
-    if not run_id.isprintable() or any(character.isspace() for character in run_id):
-        raise UsageError(f"a run's id holds no spaces and no control characters, not {run_id!r}")
-    if run_id.startswith("-"):
-        raise UsageError(f"a run's id cannot begin with a dash (the shell reads it as an option): {run_id!r}")
-    return run_id

@@ -57,6 +57,9 @@ from holdfast.verdicts import GivenUp, NotDone, Verdict
 
 R = TypeVar("R", covariant=True)
 
+CHILDREN_SHOWN: Final = 100
+"""Of a run with more children `status` has the first ones; `Client.tree` has all."""
+
 
 class RunHandle(Generic[R]):
     """One run, by its id. It holds no connection and no copy: every call asks the store.
@@ -85,6 +88,8 @@ class RunHandle(Generic[R]):
             checkpoint=newest(checkpoints),
             worker=await self._worker(run),
             tags=(await self._store.get_tags([run.key])).get(run.key),
+            parent=(await self._store.parents_of([run.key])).get(run.key),
+            children=await self._store.list_children([self.id], CHILDREN_SHOWN),
         )
 
     async def detail(self) -> Detail:

@@ -21,8 +21,10 @@ from holdfast.model import (
     EntryStatus,
     Event,
     Failure,
+    Kin,
     Mismatch,
     Output,
+    ParentPolicy,
     Progress,
     Reason,
     Run,
@@ -94,8 +96,22 @@ class ErrorView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChildView:
+    """A child in short, and what becomes of it when its parent ends first."""
+
+    id: str
+    agent: str
+    version: str
+    state: RunState
+    reason: Reason | None
+    on_parent_end: ParentPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one."""
+    """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one. `children`
+    are the first 100 that it started; lists leave them out.
+    """
 
     id: str
     agent: str
@@ -118,6 +134,8 @@ class RunView:
     started_at: datetime | None
     finished_at: datetime | None
     tags: dict[str, str]
+    parent: str | None = None
+    children: tuple[ChildView, ...] = ()
 
 
 StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded", "intended"]
@@ -247,6 +265,8 @@ def run_view(
     checkpoint: Checkpoint | None = None,
     worker: WorkerRecord | None = None,
     tags: dict[str, str] | None = None,
+    parent: str | None = None,
+    children: Sequence[Kin] = (),
 ) -> RunView:
     """Put together what `show --json` says. Pure: everything that it says is an argument."""
     running = run.state is RunState.RUNNING and worker is not None
@@ -274,6 +294,21 @@ def run_view(
         started_at=at_or_none(run.started_at_us),
         finished_at=at_or_none(run.finished_at_us),
         tags=tags or {},
+        parent=parent,
+        children=tuple(child_view(kin) for kin in children),
+    )
+
+
+def child_view(kin: Kin) -> ChildView:
+    """A child in short."""
+    run = kin.run
+    return ChildView(
+        id=run.id,
+        agent=run.agent,
+        version=run.version,
+        state=run.state,
+        reason=run.reason,
+        on_parent_end=kin.on_parent_end,
     )
 
 

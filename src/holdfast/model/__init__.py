@@ -32,6 +32,7 @@ from holdfast.model.changes import (
     Retry,
     Succeeded,
 )
+from holdfast.model.children import CancelChild, Kin, NewChild, ParentPolicy, Standing
 from holdfast.model.events import Event, Note, Progress
 from holdfast.model.failures import Failure, FailureKind
 from holdfast.model.journal import (
@@ -53,6 +54,7 @@ from holdfast.model.parts import OwnedProgress, OwnedState
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
+    INBOX_REASONS,
     Claim,
     Created,
     NewRun,
@@ -93,6 +95,7 @@ __all__ = [
     "Call",
     "CatchUp",
     "CatchUpKind",
+    "CancelChild",
     "Change",
     "Checkpoint",
     "Claim",
@@ -116,9 +119,11 @@ __all__ = [
     "Fired",
     "HELD_REASONS",
     "Hold",
+    "INBOX_REASONS",
     "Identity",
     "Interval",
     "Journal",
+    "Kin",
     "Level",
     "Mismatch",
     "NewApproval",
@@ -126,6 +131,7 @@ __all__ = [
     "NewCheckpoint",
     "NewCursor",
     "NewOutput",
+    "NewChild",
     "NewRun",
     "NewSchedule",
     "NewSignal",
@@ -136,6 +142,7 @@ __all__ = [
     "Output",
     "OwnedProgress",
     "OwnedState",
+    "ParentPolicy",
     "Park",
     "Progress",
     "QueueRecord",
@@ -154,6 +161,7 @@ __all__ = [
     "Served",
     "Signal",
     "StepCursor",
+    "Standing",
     "Succeeded",
     "Trigger",
     "TOLD_FROM_OUTSIDE",

@@ -51,10 +51,9 @@ class Retry:
 class Park:
     """The run waits and is unloaded.
 
-    For `sleep`, `until_us` is the wake time. For `signal`, `wait_name` is the signal and `inbox_seen` the highest
-    inbox number that the attempt knows: when a newer signal is there, the run is claimable at once, so that no wake
-    is lost; `until_us` then is the time-out, if any. `approval` is the same for the signal of an answer. `paused` and
-    `parked` wait for a person.
+    For `sleep`, `until_us` is the wake time. For `signal`, `child` and `approval`, `wait_name` is the signal and
+    `inbox_seen` the highest inbox number that the attempt knows: when a newer signal is there, the run is claimable at
+    once, so that no wake is lost; `until_us` then is the time-out, if any. `paused` and `parked` wait for a person.
     """
 
     reason: Reason
@@ -120,11 +119,15 @@ class Committed(Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedChange:
-    """A Change was fenced out and changed nothing: the run's true `state` and `token` say why."""
+    """A Change was fenced out and changed nothing: the run's true `state` and `token` say why.
+
+    `conflict`: it was not fenced out. What was to come into being beside its entry cannot, and the attempt goes on.
+    """
 
     state: RunState | None
     token: int
     message: str
+    conflict: bool = False
 
 
 class Decision(Struct, frozen=True, kw_only=True, gc=False):

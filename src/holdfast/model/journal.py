@@ -31,7 +31,8 @@ class Identity(NamedTuple):
 
 
 class EntryKind(StrEnum):
-    """What kind of call an entry answers: `group` is a map or a race as a whole, `approval` asking or its answer."""
+    """What kind of call an entry answers: `group` is a map or a race as a whole, `approval` asking or its answer,
+    `child` a start of a child or its outcome."""
 
     STEP = "step"
     TIMER = "timer"
@@ -40,6 +41,7 @@ class EntryKind(StrEnum):
     GROUP = "group"
     APPROVAL = "approval"
     ARTIFACT = "artifact"
+    CHILD = "child"
 
 
 class EntryStatus(StrEnum):

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     SLEEP = "sleep"  # waiting: until a time
     SIGNAL = "signal"  # waiting: for a signal
     APPROVAL = "approval"  # waiting: for a person's answer to a question
+    CHILD = "child"  # waiting: for a child to end
     PAUSED = "paused"  # waiting: an operator paused it
     PARKED = "parked"  # waiting: its `holdfast run` was interrupted; `run --id` goes on
     POISON = "poison"  # waiting: it took its worker down too often
@@ -55,6 +56,10 @@ HELD_REASONS: Final = frozenset(
     {Reason.POISON, Reason.MISMATCH, Reason.CHECKPOINT_LOST, Reason.EFFECT_UNKNOWN}
 )
 """Waits that only an operator ends: by a `retry`, or by saying what became of the effect."""
+
+
+INBOX_REASONS: Final = frozenset({Reason.SIGNAL, Reason.CHILD, Reason.APPROVAL})
+"""Waits that a signal in the inbox ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +161,7 @@ class RunFilter:
 
     `timed`: only those that are due at some time, or run. Of `tags`, each must be there, with its value unless that is
     "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the progress and the
-    error.
+    error. `top`: no children of other runs.
     """
 
     agent: str | None = None
@@ -171,3 +176,4 @@ class RunFilter:
     timed: bool = False
     tags: tuple[tuple[str, str], ...] = ()
     text: str | None = None
+    top: bool = False

@@ -63,6 +63,10 @@ class Blocked:
     entry: int
 
 
+CALLED: Final = ":call"
+"""How the name of the entry ends with which a call of a child begins; the name before it is that of its outcome."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """The call is an effect that may have happened: its newest intent, a person's word about it, if any, and how often
@@ -241,13 +245,13 @@ class Cursor:
         return None
 
     def branches(self, group: str) -> tuple[str, ...]:
-        """The branches of the group in which outcomes are left, in the order of the first one of each."""
-        return tuple(dict.fromkeys(_branch(e.entry.identity.scope, group) for e in self._elements(group)))
+        """The branches of the group in which outcomes are left, in the order of the last one of each."""
+        scopes = [_branch(element.entry.identity.scope, group) for element in self._elements(group)]
+        return tuple(reversed(dict.fromkeys(reversed(scopes))))
 
-    def following(self, scope: str) -> EntryStatus | None:
-        """How the next outcome that is left in the scope ended; INTENDED: nobody knows."""
-        following = self._next(scope)
-        return None if following is None else following.entry.status
+    def left(self, scope: str) -> list[EntryStatus]:
+        """How the outcomes that are left in the scope ended, the next one first; INTENDED: nobody knows."""
+        return [element.entry.status for element in self._elements(scope)]
 
     def open_branch(self, scope: str) -> None:
         """A branch begins."""
@@ -261,11 +265,14 @@ class Cursor:
         self._forget(scope)
         return None
 
-    def spend(self, scope: str) -> None:
-        """A scope was left by an exception or lost a race: its entries count as answered."""
-        for element in list(self._elements(scope)):
+    def spend(self, scope: str) -> list[Entry]:
+        """A scope was left by an exception or lost a race: its entries count as answered. Returns those that began a
+        call of a child whose outcome the code never met: nobody waits for it any more."""
+        left = list(self._elements(scope))
+        for element in left:
             self._answer(element)
         self._forget(scope)
+        return _unfinished_calls([element.entry for element in left])
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -340,8 +347,9 @@ def superseded_by_retry(entries: Sequence[Entry], failed: Iterable[int]) -> tupl
 
     These are: each such failure with its recorded tries; everything that follows it in its scope and the scopes
     around it (cleanup runs again); and, in the other branches of the groups it is in, a last entry that is a failure
-    or abandoned. Of a last entry that only went unseen, the mark goes and the outcome stays. `ctx.once` is outside
-    all order: only a failure of it that is named goes. Which intents stay nevertheless, `rules.effects` says.
+    or abandoned, or began the call of a child. Of a last entry that only went unseen, the mark goes and the outcome
+    stays. `ctx.once` is outside all order: only a failure of it that is named goes. Which intents stay nevertheless,
+    `rules.effects` says.
     """
     live = [entry for entry in entries if not entry.superseded]
     calls = [entry for entry in live if entry.kind is not EntryKind.ONCE]
@@ -425,6 +433,21 @@ def _branch(scope: str, group: str) -> str:
     return f"{group}/{rest.partition('/')[0]}"
 
 
+def _unfinished_calls(entries: Sequence[Entry]) -> list[Entry]:
+    identities = {entry.identity for entry in entries}
+    return [
+        entry
+        for entry in entries
+        if _begins_call(entry)
+        and entry.identity._replace(name=entry.identity.name.removesuffix(CALLED)) not in identities
+    ]
+
+
+def _begins_call(entry: Entry) -> bool:
+    called = entry.kind is EntryKind.CHILD and entry.identity.name.endswith(CALLED)
+    return called and entry.status is EntryStatus.OK
+
+
 def _is_mark(entry: Entry) -> bool:
     return entry.status in (EntryStatus.RETRIED, EntryStatus.UNSEEN, EntryStatus.INTENDED)
 
@@ -453,7 +476,9 @@ def _undone(calls: Sequence[Entry], failure: Entry) -> Iterable[int]:
     unhappy = (EntryStatus.FAILED, EntryStatus.ABANDONED, EntryStatus.UNSEEN)
     for entry in kept:
         later = (other for other in kept if other.identity != entry.identity or not _is_mark(other))
-        if entry.status in unhappy and not any(_follows(other, entry) for other in later):
+        if (entry.status in unhappy or _begins_call(entry)) and not any(
+            _follows(other, entry) for other in later
+        ):
             yield entry.position
 
 

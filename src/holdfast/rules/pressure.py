@@ -126,10 +126,6 @@ class Measure:
 def measure(level: Level) -> Measure:
     """A warning makes a tree stand back from the CPU; at critical it is stopped for a while as well. Nothing is killed,
     and niceness is not taken back: without privileges it only rises."""
-    match level:
-        case Level.OK:
-            return Measure()
-        case Level.WARNING:
-            return Measure(nice=NICENESS)
-        case Level.CRITICAL:
-            return Measure(nice=NICENESS, stop_s=CRITICAL_PAUSE_S)
+    if level is Level.OK:
+        return Measure()
+    return Measure(nice=NICENESS, stop_s=CRITICAL_PAUSE_S if level is Level.CRITICAL else 0.0)

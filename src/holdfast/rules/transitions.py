@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from holdfast.errors import InvalidTransition, UsageError
 from holdfast.model import (
     HELD_REASONS,
+    INBOX_REASONS,
     Decision,
     Failed,
     Failure,
@@ -54,14 +55,14 @@ EVENTS: Final[Mapping[str, str]] = {
     "succeeded": "the agent returned",
     "failed": "the agent failed for good: a fatal error, or no tries are left",
     "retried_later": "the attempt failed; another follows after the backoff",
-    "parked": "it sleeps, waits for a signal or an answer, or its `holdfast run` was interrupted",
+    "parked": "it sleeps, waits for a signal, an answer or a child, or its `holdfast run` was interrupted",
     "released": "its worker shuts down: claimable at once, nothing counted",
     "held": "code and journal disagree, no good checkpoint is left, or an effect may have happened",
     "paused": "an operator paused it (a running one at its next safe point)",
     "pause_asked": "an operator asks it to pause",
     "resumed": "an operator resumes it, or takes a pause back",
     "signalled": "a signal arrives: a run that waits for it becomes claimable at once",
-    "cancelled": "an operator cancels it: nothing is recorded after that",
+    "cancelled": "an operator or its parent's end cancels it: nothing is recorded after that",
     "expired": "its deadline passed",
     "retried": "an operator retries it, every counter at zero",
     "settled": "an operator says what became of an effect; queued, when it is the one that the run is held for",
@@ -114,8 +115,7 @@ MAX_CRASHES_ALONE: Final = 3
 MAX_CRASHES: Final = 10
 """Beside others the blame is shared, so more is needed; without a bound a guilty run would go round for ever."""
 
-_FOR_A_SIGNAL: Final = frozenset({Reason.SIGNAL, Reason.APPROVAL})
-_PARKS: Final = _FOR_A_SIGNAL | {Reason.SLEEP, Reason.PAUSED, Reason.PARKED}
+_PARKS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.PAUSED, Reason.PARKED}
 _RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
 _RETRIABLE_WAITS: Final = HELD_REASONS | {Reason.NEEDS_CODE}
 
@@ -286,16 +286,16 @@ def _park(run: Run, park: Park, now_us: int) -> Decision:
         raise _refused(run, "parked", f"{park.reason} is no reason to park; use one of {_names(_PARKS)}")
     if park.reason is Reason.SLEEP and park.until_us is None:
         raise _refused(run, "parked", "a sleep needs a wake time, or nothing would ever wake the run")
-    if park.reason in _FOR_A_SIGNAL and park.wait_name is None:
+    if park.reason in INBOX_REASONS and park.wait_name is None:
         raise _refused(run, "parked", "a wait needs the name of its signal")
     if run.asked == "pause" or park.reason is Reason.PAUSED:
         return _pause(run)
     wakes_at_us = None if park.reason is Reason.PARKED else park.until_us
-    if park.reason in _FOR_A_SIGNAL and run.inbox_no > park.inbox_seen:
+    if park.reason in INBOX_REASONS and run.inbox_no > park.inbox_seen:
         wakes_at_us = (
             now_us  # a signal that the attempt has not seen: it may be the one, so look again at once
         )
-    wait_name = park.wait_name if park.reason in _FOR_A_SIGNAL else None
+    wait_name = park.wait_name if park.reason in INBOX_REASONS else None
     parked = _out_of_running(run, WAITING, park.reason)
     parked = replace(parked, available_at_us=wakes_at_us, wait_name=wait_name)
     return _moved(run, parked, "parked", attempt=run.attempts, available_at_us=wakes_at_us, signal=wait_name)
@@ -304,13 +304,14 @@ def _park(run: Run, park: Park, now_us: int) -> Decision:
 # --- what operators ask for ---------------------------------------------------------------------------------
 
 
-def cancel(run: Run, now_us: int) -> Decision:
-    """End the run as cancelled. Idempotent. From then on nothing of it is recorded."""
+def cancel(run: Run, now_us: int, *, parent: str | None = None) -> Decision:
+    """End the run as cancelled. Idempotent. From then on nothing of it is recorded. `parent`: the one whose end it is
+    that cancels it."""
     _check(run, "cancelled")
     if run.state is CANCELLED:
         return Decision(run=run)
     cancelled = replace(_fenced(run, CANCELLED), finished_at_us=now_us)
-    return _moved(run, cancelled, "cancelled", attempt=run.attempts)
+    return _moved(run, cancelled, "cancelled", attempt=run.attempts, parent=parent)
 
 
 def pause(run: Run, now_us: int) -> Decision:
@@ -532,6 +533,9 @@ def _way_out_of_wait(run: Run) -> str:
             )
         case Reason.APPROVAL:
             return f"it waits for an answer: holdfast approve {run.id}"
+        case Reason.CHILD:
+            children = [waits.child_of(name) or name for name in waits.names(run.wait_name)]
+            return "it waits for its child: " + " or ".join(f"holdfast show {child}" for child in children)
         case Reason.SLEEP:
             return f"it wakes by itself; to end it: holdfast cancel {run.id}"
         case Reason.NEEDS_CODE:

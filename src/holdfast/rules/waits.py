@@ -9,6 +9,7 @@ from holdfast.errors import UsageError
 
 OURS: Final = "holdfast:"
 """Signals that begin so are sent by holdfast itself: a child that ended, an approval that was given."""
+_CHILD: Final = f"{OURS}child/"
 _BETWEEN: Final = "\n"
 
 
@@ -25,6 +26,16 @@ def waits_for(wait_name: str | None, signal: str) -> bool:
 def names(wait_name: str | None) -> list[str]:
     """The signals that a run waits for."""
     return [] if wait_name is None else wait_name.split(_BETWEEN)
+
+
+def of_child(child_id: str) -> str:
+    """The signal that tells a parent of the end of this child."""
+    return _CHILD + child_id
+
+
+def child_of(signal: str) -> str | None:
+    """The child whose end the signal tells of; None for any other signal."""
+    return signal.removeprefix(_CHILD) if signal.startswith(_CHILD) else None
 
 
 def check_signal(name: str) -> str:

@@ -32,6 +32,8 @@ from holdfast.model import (
     Fire,
     Fired,
     Journal,
+    Kin,
+    NewChild,
     NewRun,
     NewSchedule,
     NewWorker,
@@ -47,6 +49,7 @@ from holdfast.model import (
     ScheduleRecord,
     Served,
     Signal,
+    Standing,
     StepCursor,
     WorkerRecord,
 )
@@ -147,7 +150,8 @@ class Runs(Protocol):
         ...
 
     async def delete_run(self, run_id: str) -> None:
-        """Delete a final run and all that belongs to it. Raises RunNotFound, Refused when it is not final."""
+        """Delete a final run and all that belongs to it; its children stay. Raises RunNotFound, and Refused when it is
+        not final, when an unfinished parent has not taken its outcome, or when its end has not reached its children."""
         ...
 
     async def prunable(self, before_us: int) -> dict[str, int]:
@@ -155,7 +159,8 @@ class Runs(Protocol):
         ...
 
     async def prune(self, before_us: int, limit: int) -> int:
-        """Delete at most `limit` runs that finished before `before_us`, and return how many."""
+        """Delete at most `limit` runs that finished before `before_us` and that `delete_run` would delete, and return
+        how many."""
         ...
 
 
@@ -171,7 +176,8 @@ class Attempts(Protocol):
         Atomic. A run that must run alone is handed out only to a worker without other runs, and nothing beside it.
         A run that took its worker down too often becomes `waiting: poison` instead. A run past its deadline is left
         to `sweep`. A retired or draining worker gets nothing. `only` claims one run by id, whatever its queue's limit,
-        also one that is not `claimable`; never one that is not due or has a live holder.
+        also one that is not `claimable`; never one that is not due or has a live holder. When it cannot be claimed,
+        its unfinished children are, and theirs, within the limits.
         """
         ...
 
@@ -242,6 +248,37 @@ class Approvals(Protocol):
 
     async def list_open_approvals(self, limit: int) -> list[ApprovalRecord]:
         """The questions of all runs that can be answered now: escalated ones first, then as they were asked."""
+        ...
+
+
+class Children(Protocol):
+    """Runs that another run started, by a Change with `NewChild` beside an entry: both become durable, or neither.
+
+    A child that ends is told to its parent, unless that ended first, by a signal (`rules.waits.of_child`), in the
+    transaction of its end; the signal is taken back when the child is retried before it is consumed. The end of a
+    parent, however it comes, cancels its unfinished children of that policy, and theirs, in its transaction: 1,000 of
+    them, and `sweep` the rest. A retry of the parent queues them again, and retries those children that did not succeed
+    and whose outcome, or the entry that cancelled them, it supersedes. A run of the child's id that is no child of this
+    parent, or of another agent or input, refuses the Change with `conflict`.
+    """
+
+    async def read_child(self, parent: int, child_id: str) -> Standing | None:
+        """How a child of the run with this key stands at one moment; None when the run has no such child."""
+        ...
+
+    async def check_child(self, parent: int, new: NewChild) -> None:
+        """Raise Conflict when a Change of the run with this key would be refused for this child."""
+        ...
+
+    async def list_children(
+        self, run_ids: Sequence[str], limit: int, *, unfinished: bool = False
+    ) -> list[Kin]:
+        """At most `limit` children of these runs, or those that have not ended, in the order of their start, without
+        their results."""
+        ...
+
+    async def parents_of(self, run_keys: Sequence[int]) -> dict[int, str]:
+        """The ids of the parents of those of these runs that are children, by the child's key."""
         ...
 
 
@@ -325,7 +362,8 @@ class Workers(Protocol):
     async def sweep(self, limit: int) -> int:
         """Do for at most `limit` runs what no worker can do for itself, by pure rules: fail those past their
         deadline, mark those whose version no live worker serves as `needs_code` (unless there is no live worker at
-        all) and queue them again when one does, mark questions whose `escalate_at_us` has come, each once,
+        all) and queue them again when one does, let ends reach the children that are left, mark questions whose
+        `escalate_at_us` has come, each once,
         forget dead generations without runs. Returns how many rows changed."""
         ...
 
@@ -496,6 +534,7 @@ class Store(
     Attempts,
     Inbox,
     Approvals,
+    Children,
     Feed,
     Rehearsals,
     Workers,

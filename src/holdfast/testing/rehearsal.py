@@ -25,6 +25,7 @@ from holdfast.model import (
     Identity,
     Journal,
     NewCheckpoint,
+    NewChild,
     NewCursor,
     NewOutput,
     Note,
@@ -34,6 +35,7 @@ from holdfast.model import (
     Run,
     RunState,
     Signal,
+    Standing,
     Succeeded,
 )
 from holdfast.recording import OpenCall, Recording
@@ -182,7 +184,14 @@ class _Port:
     async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
         return await self.stop("would keep an artifact")
 
-    async def settle(self, outcome: Outcome, checkpoint: NewCheckpoint | None) -> bool:
+    async def check_child(self, new: NewChild) -> None: ...
+
+    async def child(self, child_id: str) -> Standing | None:
+        return await self.stop(f"would wait for the child {child_id}")
+
+    async def settle(
+        self, outcome: Outcome, checkpoint: NewCheckpoint | None, beside: tuple[Beside, ...] = ()
+    ) -> bool:
         return True
 
     async def stop(self, what: str) -> NoReturn:
@@ -212,8 +221,8 @@ class _Answers(Recording):
         super().deliver(call)
         self._reach(call)
 
-    def unseen(self, call: OpenCall) -> None:
-        super().unseen(call)
+    def unseen(self, call: OpenCall, beside: tuple[Beside, ...] = ()) -> None:
+        super().unseen(call, beside)
         self._reach(call)
 
     def _reach(self, call: OpenCall) -> None:

@@ -7,14 +7,16 @@ from typing import Any, Final, cast
 
 from holdfast.model import (
     Beside,
+    CancelChild,
     CloseApproval,
     CursorOver,
     NewApproval,
     NewArtifact,
+    NewChild,
     NewCursor,
     NewOutput,
 )
-from holdfast.store.sqlite import approvals, artifacts, steps
+from holdfast.store.sqlite import approvals, artifacts, children, steps
 from holdfast.store.sqlite.connection import Connection
 
 Write = Callable[[Connection, int, int, Any, int], None]
@@ -28,6 +30,8 @@ WRITERS: Final[Mapping[type[Beside], Write]] = {
     NewApproval: approvals.ask,
     NewArtifact: artifacts.write,
     CloseApproval: approvals.close,
+    NewChild: cast("Write", children.start),
+    CancelChild: cast("Write", children.cancel),
 }
 
 

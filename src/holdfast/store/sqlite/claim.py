@@ -34,7 +34,7 @@ _LOAD_OF, _LIVE, _LIMITS, _CHOSEN, _KEY_OF = (
     _SQL["chosen"],
     _SQL["key_of"],
 )
-_TAKE, _FELL_WITH = _SQL["take"], _SQL["fell_with"]
+_TAKE, _FELL_WITH, _DUE_IN_TREE = _SQL["take"], _SQL["fell_with"], _SQL["due_in_tree"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,8 @@ def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
 
 
 def _only(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> list[int]:
-    """The one run that is asked for, if it can be claimed now and need not be alone beside others."""
+    """The one run that is asked for, if it can be claimed now and need not be alone beside others; else those of its
+    unfinished children, and theirs, that can."""
     key = connection.value(_KEY_OF, (asks.only,))
     run = None if key is None else decisions.run_by_key(connection, key)
     if run is None or (asks.serves and Served(agent=run.agent, version=run.version) not in asks.serves):
@@ -147,7 +148,27 @@ def _only(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
         free = not run.state.final and run.available_at_us is not None and run.available_at_us <= now_us
     held, alone = _load(connection, asks.worker)
     fits = held == 0 or not (alone or schedule.runs_alone(run))
-    return [run.key] if free and fits else []
+    return [run.key] if free and fits else _tree(connection, now_us, asks, dead, run.key)
+
+
+def _tree(connection: Connection, now_us: int, asks: Asking, dead: _Dead, root: int) -> list[int]:
+    held, alone = _load(connection, asks.worker)
+    limits: dict[str, int | None] = dict(connection.rows(_LIMITS))
+    live: dict[str, int] = dict(connection.rows(_LIVE)) if limits else {}
+    candidates: list[schedule.Candidate] = []
+    for row in connection.rows(_DUE_IN_TREE, (root, now_us)):
+        run = rows.run_of(row)
+        if run.worker is not None and run.worker not in dead:
+            continue
+        if run.worker is not None and limits:
+            live[run.queue] -= 1  # it holds no live lease
+        if Served(agent=run.agent, version=run.version) in asks.serves:
+            due_us = run.created_at_us if run.available_at_us is None else run.available_at_us
+            place = schedule.claim_key(due_us, run.priority)
+            candidates.append(schedule.Candidate(run.key, place, run.queue, schedule.runs_alone(run)))
+    return schedule.pick(
+        candidates, slots=asks.limit, running=live, limits=limits, worker_runs=held, alone=alone
+    )
 
 
 def _load(connection: Connection, worker: int) -> tuple[int, bool]:

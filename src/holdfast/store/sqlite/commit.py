@@ -11,12 +11,13 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import apsw
 from msgspec import structs
 
-from holdfast.errors import Refused
+from holdfast.errors import Conflict, Refused
 from holdfast.model import (
     Change,
     Committed,
@@ -273,7 +274,8 @@ class _Batch:
             self._progress.pop(change.run, None)
             if progress is not None:
                 self._progress[change.run] = progress
-            self._answers[index] = self._refused(change, str(error))
+            refused = self._refused(change, str(error))
+            self._answers[index] = replace(refused, conflict=isinstance(error, Conflict))
 
     def _apply_rest(self, change: Change, done: Committed) -> Committed:
         position = done.position - len(change.entries)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from holdfast.errors import RunNotFound
 from holdfast.model import Decision, Note, Run
+from holdfast.rules.waits import child_of
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import ends, payloads, questions, rows
-from holdfast.store.sqlite.connection import Connection
+from holdfast.store.sqlite.connection import Connection, Row
+from holdfast.store.sqlite.family import AT_ONCE, Family
 
 _SQL = statements("holdfast.store.sqlite", "sql", "decisions.sql")
 _SETTLE_RUN, _SETTLE_PAYLOADS = _SQL["settle_run"], _SQL["settle_payloads"]
 _SUPERSEDE, _RETURN_SIGNAL = _SQL["supersede"], _SQL["return_signal"]
 _INSERT_RESOLUTION, _LET_ANY_WORKER_CLAIM = _SQL["insert_resolution"], _SQL["let_any_worker_claim"]
+_CANCELLED_BY = _SQL["cancelled_by"]
 _RUN_BY_KEY, _RUN_BY_ID = _SQL["run_by_key"], _SQL["run_by_id"]
 _INSERT_NOTE = statements("holdfast.store.sqlite", "sql", "commit.sql")["insert_note"]
 
@@ -29,15 +34,37 @@ def run_by_id(connection: Connection, run_id: str) -> Run:
     row = connection.row(_RUN_BY_ID, (run_id,))
     if row is None:
         raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
+    return whole_run(connection, row)
+
+
+def whole_run(connection: Connection, row: Row) -> Run:
+    """The run with its result, from a row of `whole_runs`; further columns are ignored."""
     run = rows.run_of(row)
     inline, blob = row[rows.RESULT : rows.RESULT + 2]
     if inline is None and blob is None:
         return run
-    return replace(run, result=payloads.load(connection, inline, blob, f"the result of run {run_id}"))
+    return replace(run, result=payloads.load(connection, inline, blob, f"the result of run {run.id}"))
 
 
 def apply(connection: Connection, before: Run, decision: Decision, now_us: int) -> Run:
-    """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then."""
+    """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then.
+
+    What it means for the run's parent and children becomes durable with it.
+    """
+    after, undone = _write(connection, before, decision, now_us)
+    if undone or before.state.final is not after.state.final:
+        family(connection, now_us).follow(before, after, undone)
+    return after
+
+
+def family(connection: Connection, now_us: int, limit: int = AT_ONCE) -> Family:
+    """What follows from moves of this transaction, for at most `limit` children."""
+    return Family(connection, now_us, _write, limit)
+
+
+def _write(connection: Connection, before: Run, decision: Decision, now_us: int) -> tuple[Run, Sequence[str]]:
+    """Write the run alone; the children whose outcome or cancellation it supersedes."""
+    undone: list[str] = []
     first, last = questions.follow(connection, before, decision)
     notes = (*first, *decision.notes, *last)
     after = replace(decision.run, event_no=before.event_no + len(notes))
@@ -49,12 +76,14 @@ def apply(connection: Connection, before: Run, decision: Decision, now_us: int) 
         connection.run(_LET_ANY_WORKER_CLAIM, (after.key,))
     for position in decision.supersede:
         connection.run(_SUPERSEDE, (after.key, position))
-        connection.run(_RETURN_SIGNAL, (after.key, position))
+        returned = (child_of(name) for (name,) in connection.rows(_RETURN_SIGNAL, (after.key, position)))
+        undone += (child for child in returned if child is not None)
+        undone += (child for (child,) in connection.rows(_CANCELLED_BY, (after.key, position)))
     if decision.resolution is not None:
         connection.run(_INSERT_RESOLUTION, (after.key, rows.to_json(decision.resolution)))
     write_notes(connection, after.key, before.event_no + 1, notes, now_us)
     ends.moved(connection, before, after, now_us)
-    return after
+    return after, undone
 
 
 def write_notes(connection: Connection, run: int, first_n: int, notes: tuple[Note, ...], now_us: int) -> None:

@@ -108,6 +108,8 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
         wanted.append((_HAS_TAG if value else _HAS_NAME, (name, value) if value else name))
     if chosen.text:
         wanted.append((_HAS_TEXT, f"%{_literally(chosen.text)}%"))
+    if chosen.top:
+        wanted.append(("NOT EXISTS (SELECT 1 FROM children WHERE child = run_rows.key) = ?", 1))
     if chosen.claimable is not None:
         wanted.append(
             ("(SELECT claimable FROM runs WHERE runs.key = run_rows.key) = ?", int(chosen.claimable))

@@ -28,9 +28,7 @@ def create(connection: Connection, new: NewRun, now_us: int) -> Created:
 
 def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
     payloads.check_size(new.input, f"the input of run {new.id}")
-    existing = connection.row(_SQL["existing"], (new.id,))
-    if existing is not None:
-        _check_same(new, *existing)
+    if check_same(connection, new):
         return Created(run=decisions.run_by_id(connection, new.id), existed=True)
     decision = transitions.create(new, 0, now_us)
     run = replace(decision.run, event_no=len(decision.notes))
@@ -46,11 +44,17 @@ def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
     return Created(run=run, existed=False)
 
 
-def _check_same(new: NewRun, agent: str, input_hash: bytes) -> None:
+def check_same(connection: Connection, new: NewRun) -> bool:
+    """Whether the run is there. Raises Conflict when its id is that of a run of another agent or input."""
+    existing = connection.row(_SQL["existing"], (new.id,))
+    if existing is None:
+        return False
+    agent, input_hash = existing
     if agent != new.agent:
         raise Conflict(f"the id {new.id!r} is taken by a run of agent {agent!r}; use another id")
     if input_hash != payloads.digest(new.input):
         raise Conflict(f"the id {new.id!r} is taken by a run of {agent!r} with another input; use another id")
+    return True
 
 
 def update(connection: Connection, run_id: str, decide: Decide, now_us: int) -> Run:
@@ -67,11 +71,16 @@ def delete(connection: Connection, run_id: str) -> None:
         raise Refused(
             f"run {run_id} is {run.state}: only a run that ended can be deleted; holdfast cancel {run_id}"
         )
+    if connection.row(_SQL["needed"], (run.key,)) is not None:
+        raise Refused(
+            f"run {run_id} is needed: its parent has not taken its outcome, or its own end has not reached all of its"
+            f" children yet; holdfast show {run_id}"
+        )
     connection.run(_SQL["delete_run"], (run.key,))
 
 
 def prune(connection: Connection, before_us: int, limit: int) -> int:
-    """Delete runs that finished before, oldest first; return how many."""
+    """Delete runs that finished before and are not needed, oldest first; return how many."""
     keys = connection.rows(_SQL["prunable"], (before_us, limit))
     for (key,) in keys:
         connection.run(_SQL["delete_run"], (key,))

@@ -28,6 +28,8 @@ from holdfast.model import (
     Fire,
     Fired,
     Journal,
+    Kin,
+    NewChild,
     NewRun,
     NewSchedule,
     NewWorker,
@@ -43,6 +45,7 @@ from holdfast.model import (
     ScheduleRecord,
     Served,
     Signal,
+    Standing,
     StepCursor,
     WorkerRecord,
 )
@@ -51,6 +54,7 @@ from holdfast.store.protocol import Decide
 from holdfast.store.sqlite import (
     approvals,
     artifacts,
+    children,
     claim,
     decisions,
     inbox,
@@ -218,6 +222,24 @@ class SQLiteStore:
         return await self._engine.read(
             lambda connection: approvals.still_open(connection, self._clock.wall_us(), limit)
         )
+
+    # --- children -------------------------------------------------------------------------------------------
+
+    async def read_child(self, parent: int, child_id: str) -> Standing | None:
+        return await self._engine.read(lambda connection: children.standing(connection, parent, child_id))
+
+    async def check_child(self, parent: int, new: NewChild) -> None:
+        await self._engine.read(lambda connection: children.check(connection, parent, new))
+
+    async def list_children(
+        self, run_ids: Sequence[str], limit: int, *, unfinished: bool = False
+    ) -> list[Kin]:
+        return await self._engine.read(
+            lambda connection: children.of_parents(connection, run_ids, limit, unfinished)
+        )
+
+    async def parents_of(self, run_keys: Sequence[int]) -> dict[int, str]:
+        return await self._engine.read(lambda connection: children.parents(connection, run_keys))
 
     # --- reading --------------------------------------------------------------------------------------------
 

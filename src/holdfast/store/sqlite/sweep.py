@@ -10,7 +10,7 @@ from holdfast.clock import Clock
 from holdfast.model import Decision, Run
 from holdfast.rules import transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import approvals, claim, decisions, rows, workers
+from holdfast.store.sqlite import approvals, children, claim, decisions, rows, workers
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "sweep.sql")
@@ -24,6 +24,7 @@ def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks
     now_us = clock.wall_us()
     dead = workers.fallen(connection, clock, locks)
     swept = _expire(connection, now_us, limit)
+    swept += children.catch_up(connection, now_us, limit - swept)
     served = _served(connection, {each.key for each in dead})
     swept += find_code(connection, served, now_us, limit - swept)
     swept += _miss_code(connection, served, now_us, limit - swept)

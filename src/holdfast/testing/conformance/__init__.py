@@ -46,6 +46,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PA
 
 from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
 from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
+from holdfast.testing.conformance.children import ChildPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
 from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
@@ -73,6 +74,7 @@ class StoreConformance(
     RehearsalPromises,
     SignalPromises,
     ApprovalPromises,
+    ChildPromises,
     WorkerPromises,
     HandlePromises,
     TagPromises,

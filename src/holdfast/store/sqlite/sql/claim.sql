@@ -67,3 +67,13 @@ UPDATE runs SET claimed_by = ? WHERE key = ?;
 
 -- name: fell_with
 UPDATE workers SET fell_with = ? WHERE key = ?;
+
+-- name: due_in_tree
+-- The unfinished children of a run, and theirs, that are due or held by some worker.
+WITH RECURSIVE tree (key) AS (
+    SELECT child FROM children WHERE parent = ?1 AND standing = 'open'
+    UNION ALL
+    SELECT child FROM tree JOIN children ON parent = tree.key AND standing = 'open'
+)
+SELECT run_rows.* FROM tree CROSS JOIN run_rows ON run_rows.key = tree.key
+WHERE (state = 'running' OR available_at_us <= ?2) AND (deadline_at_us IS NULL OR deadline_at_us > ?2);

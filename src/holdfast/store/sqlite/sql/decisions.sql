@@ -18,7 +18,10 @@ UPDATE events SET superseded = 1 WHERE rowid = (    -- an entry's number in the 
     SELECT rowid FROM events WHERE run = ?1 AND n >= ?2 AND position = ?2 ORDER BY n LIMIT 1);
 
 -- name: return_signal
-UPDATE signals SET consumed = NULL WHERE run = ? AND consumed = ?;
+UPDATE signals SET consumed = NULL WHERE run = ? AND consumed = ? RETURNING name;
+
+-- name: cancelled_by
+SELECT id FROM children JOIN runs ON runs.key = child WHERE parent = ? AND cancelled_by = ?;
 
 -- name: insert_resolution
 INSERT INTO resolutions (run, n, resolution)

@@ -9,6 +9,7 @@ SELECT current, total, description, phase, started_at_us, updated_at_us FROM pro
 
 -- name: prunable
 SELECT agent, count(*) FROM runs INDEXED BY runs_finished WHERE finished_at_us IS NOT NULL AND finished_at_us < ?
+    AND NOT EXISTS (SELECT 1 FROM runs_needed WHERE run = runs.key)
 GROUP BY agent ORDER BY agent;
 
 -- name: runs_with_input

@@ -21,8 +21,12 @@ SELECT run, name, tags.value FROM tags JOIN json_each(?) AS wanted ON run = want
 -- name: delete_run
 DELETE FROM runs WHERE key = ? AND finished_at_us IS NOT NULL;
 
+-- name: needed
+SELECT 1 FROM runs_needed WHERE run = ?;
+
 -- name: prunable
 SELECT key FROM runs INDEXED BY runs_finished WHERE finished_at_us IS NOT NULL AND finished_at_us < ?
+    AND NOT EXISTS (SELECT 1 FROM runs_needed WHERE run = runs.key)
 ORDER BY finished_at_us LIMIT ?;
 
 -- name: signal_by_dedup
