@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         WaitTimedOut,
     )
     from holdfast.model import FailureKind, RunState
+    from holdfast.rules.lanes import Concurrency
     from holdfast.rules.pressure import Thresholds
     from holdfast.rules.retry import RetryPolicy
     from holdfast.store import open_store
@@ -35,6 +36,7 @@ _HOME = {
     "Agent": "agents",
     "CheckpointError": "errors",
     "Client": "client",
+    "Concurrency": "rules.lanes",
     "Context": "context",
     "Controller": "controller",
     "Every": "agents",
@@ -62,6 +64,7 @@ __all__ = [
     "Agent",
     "CheckpointError",
     "Client",
+    "Concurrency",
     "Context",
     "Controller",
     "Every",

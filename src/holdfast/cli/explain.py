@@ -53,6 +53,9 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
     if view.reason is Reason.BACKOFF and later:
         failures = words.number(view.failures, "failure")
         return Explanation(f"the next attempt begins {when}, after {failures}", (_retry(quoted, "try now"),))
+    if view.reason is Reason.LIMIT:
+        why = "it stands in line: the runs of its concurrency key are at their limit (`holdfast watch` tells its place)"
+        return Explanation(why)
     if later:
         return Explanation(f"it starts {when}")
     what = (

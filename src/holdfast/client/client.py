@@ -16,6 +16,7 @@ from holdfast.client.view import RunView, decode_json, run_view
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
 from holdfast.model import Created, NewRun, RunFilter, RunState
+from holdfast.rules.lanes import Concurrency
 from holdfast.rules.tags import checked
 from holdfast.store.protocol import Store
 
@@ -44,17 +45,26 @@ class Client:
         queue: str | None = None,
         delay: Duration = 0,
         tags: Mapping[str, str] | None = None,
+        concurrency: Concurrency | None = None,
     ) -> RunHandle[R]:
         """Queue a run of `agent` and return at once; it is durable then. Typed after the agent.
 
         Idempotent by `id`: the same agent and input give a handle on the run that is there. Another agent or input
         under the same id raises Conflict; arguments that do not fit raise InvalidInput. A smaller `priority` goes
         first. Without `id` the run is called after its agent, with a random ending. `tags` are what lists are
-        searched by; a run that was there keeps its own.
+        searched by; a run that was there keeps its own. `concurrency` replaces the agent's: how many runs with one key
+        run at once.
         """
         payload = codec.input_json(agent.fn, args)
         created = await self.create(
-            agent, payload, id=id, priority=priority, queue=queue, delay=delay, tags=tags
+            agent,
+            payload,
+            id=id,
+            priority=priority,
+            queue=queue,
+            delay=delay,
+            tags=tags,
+            concurrency=concurrency,
         )
         return self.handle(agent, created.run.id)
 
@@ -69,6 +79,7 @@ class Client:
         delay: Duration = 0,
         claimable: bool = True,
         tags: Mapping[str, str] | None = None,
+        concurrency: Concurrency | None = None,
     ) -> Created:
         """As `start`, from input that is JSON already, as `codec.normalise_input` gives it.
 
@@ -83,12 +94,11 @@ class Client:
             delay=delay,
             claimable=claimable,
             tags=tags,
+            concurrency=concurrency,
         )
         created = await self.store.create_run(new)
         if created.existed and id is None:  # met by chance: not ours
-            return await self.create(
-                agent, payload, priority=priority, queue=queue, delay=delay, claimable=claimable, tags=tags
-            )
+            return await self.store.create_run(replace(new, id=new_id(agent.name)))
         return created
 
     async def start_many(
@@ -101,6 +111,7 @@ class Client:
         queue: str | None = None,
         delay: Duration = 0,
         tags: Mapping[str, str] | None = None,
+        concurrency: Concurrency | None = None,
     ) -> list[RunHandle[R]]:
         """Queue a run of `agent` for each tuple of arguments, 500 in a transaction: ten times as fast as one by one.
 
@@ -119,6 +130,7 @@ class Client:
                     queue=queue,
                     delay=delay,
                     tags=tags,
+                    concurrency=concurrency,
                 )
                 for number, args in some
             ]
@@ -198,7 +210,9 @@ def _new_run(
     delay: Duration,
     claimable: bool = True,
     tags: Mapping[str, str] | None,
+    concurrency: Concurrency | None,
 ) -> NewRun:
+    limited = concurrency or agent.concurrency
     return NewRun(
         id=checked_id(id) if id is not None else new_id(agent.name),
         agent=agent.name,
@@ -210,6 +224,7 @@ def _new_run(
         deadline_us=agent.deadline_us,
         claimable=claimable,
         tags=checked(tags or {}),
+        lane=None if limited is None else limited.lane(codec.decode_input(agent.fn, payload)),
     )
 
 

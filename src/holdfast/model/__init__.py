@@ -38,6 +38,7 @@ from holdfast.model.journal import (
     ResolutionKind,
     Signal,
 )
+from holdfast.model.limits import Lane
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
@@ -97,6 +98,7 @@ __all__ = [
     "Identity",
     "Interval",
     "Journal",
+    "Lane",
     "Level",
     "Mismatch",
     "NewCheckpoint",

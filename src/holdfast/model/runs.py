@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from holdfast.model.failures import Failure
 from holdfast.model.journal import Journal, Mismatch
+from holdfast.model.limits import Lane
 
 
 class RunState(StrEnum):
@@ -37,6 +38,7 @@ class Reason(StrEnum):
     BACKOFF = "backoff"  # queued: a retry after a failure
     DRAINED = "drained"  # queued: released by a worker that shuts down
     CRASHED = "crashed"  # queued/running: its worker went down
+    LIMIT = "limit"  # queued: its concurrency key is at its limit; it stands in line
     SLEEP = "sleep"  # waiting: until a time
     SIGNAL = "signal"  # waiting: for a signal
     PAUSED = "paused"  # waiting: an operator paused it
@@ -58,6 +60,7 @@ class NewRun:
     """A run as it is asked for. `input` is a JSON object whose keys are the agent's parameters.
 
     `claimable=False` leaves the run to a claim by id (`holdfast run`, which executes it in its own process).
+    `lane` is its concurrency key, if it has one.
     """
 
     id: str
@@ -70,6 +73,7 @@ class NewRun:
     deadline_us: int | None = None  # a duration, counted from the creation of the run
     claimable: bool = True
     tags: tuple[tuple[str, str], ...] = ()
+    lane: Lane | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True, gc=False):
@@ -139,7 +143,7 @@ class Claim:
 class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
 
-    `timed`: only those that are due at some time, or run. Of `tags`, each must be there, with its value unless that is
+    `timed`: only those that are due at some time, in line, or run. Of `tags`, each must be there, with its value unless that is
     "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the progress and the
     error.
     """

@@ -8,7 +8,7 @@ Laws of this file:
 4. `worker` is set while the run is `running`, and never otherwise.
 5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them.
 6. A pause that was asked is never lost: the attempt that ends for another reason leaves the run paused.
-7. Every change of state writes one note, `run.<state>`; a decision that changes no state writes none.
+7. Every change of state or reason writes one note, `run.<state>`; a decision that changes neither writes none.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ EVENTS: Final[Mapping[str, str]] = {
     "cancelled": "an operator cancels it: nothing is recorded after that",
     "expired": "its deadline passed",
     "retried": "an operator retries it, every counter at zero",
+    "lined_up": "it is due, but the runs of its concurrency key are at their limit: it stands in line",
+    "called_up": "its turn in the line has come: it is due again, as it was before",
     "needs_code": "no live worker has its version of the agent",
     "code_found": "a worker has its version again",
 }
@@ -75,6 +77,8 @@ TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
     (QUEUED, "cancelled"): frozenset({CANCELLED}),
     (QUEUED, "expired"): frozenset({FAILED}),
     (QUEUED, "retried"): frozenset({QUEUED}),  # in backoff: now instead of later
+    (QUEUED, "lined_up"): frozenset({QUEUED}),
+    (QUEUED, "called_up"): frozenset({QUEUED}),
     (QUEUED, "needs_code"): frozenset({WAITING}),
     (RUNNING, "taken_over"): frozenset({RUNNING}),
     (RUNNING, "poisoned"): frozenset({WAITING}),
@@ -97,6 +101,7 @@ TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
     (WAITING, "cancelled"): frozenset({CANCELLED}),
     (WAITING, "expired"): frozenset({FAILED}),
     (WAITING, "retried"): frozenset({QUEUED}),
+    (WAITING, "lined_up"): frozenset({QUEUED}),  # its wait is over, but not the one for its key
     (WAITING, "needs_code"): frozenset({WAITING}),
     (WAITING, "code_found"): frozenset({QUEUED}),
     (FAILED, "retried"): frozenset({QUEUED}),
@@ -218,6 +223,22 @@ def _poison(run: Run) -> Decision:
     poisoned = _out_of_running(run, WAITING, Reason.POISON)
     poisoned = replace(poisoned, token=run.token + 1, failure=failure)
     return _moved(run, poisoned, "poisoned", attempt=run.attempts, error=failure.told())
+
+
+def line_up(run: Run, now_us: int, key: str, ahead: int) -> Decision:
+    """Put the due run in the line of its concurrency key, behind `ahead` others: due no more until it is called."""
+    _check(run, "lined_up")
+    _check_due(run, now_us, "lined_up")
+    return _moved(run, _out_of_running(run, QUEUED, Reason.LIMIT), "lined_up", concurrency=key, ahead=ahead)
+
+
+def call_up(run: Run, due_at_us: int, now_us: int) -> Decision:
+    """Call the run out of the line: due as it was when it joined it."""
+    _check(run, "called_up")
+    if run.reason is not Reason.LIMIT:
+        raise _refused(run, "called_up", _way_out(run))
+    called = replace(_out_of_running(run, QUEUED, None), available_at_us=min(due_at_us, now_us))
+    return _moved(run, called, "called_up")
 
 
 # --- how an attempt ends by itself --------------------------------------------------------------------------
@@ -482,6 +503,8 @@ _SPOKEN: Final = {
     "released": "settled (released)",
     "held": "settled (held)",
     "taken_over": "taken over",
+    "lined_up": "put in line",
+    "called_up": "called out of the line",
     "needs_code": "marked as needs_code",
     "code_found": "queued for found code",
 }
@@ -489,6 +512,8 @@ _SPOKEN: Final = {
 
 def _way_out(run: Run) -> str:
     match run.state:
+        case RunState.QUEUED if run.reason is Reason.LIMIT:
+            return "it starts by itself when a run of its concurrency key ends"
         case RunState.QUEUED:
             return "it starts by itself when it is due and a worker serves its agent"
         case RunState.RUNNING:

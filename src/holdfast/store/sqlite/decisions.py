@@ -6,8 +6,9 @@ from msgspec.structs import replace
 
 from holdfast.errors import RunNotFound
 from holdfast.model import Decision, Note, Run
+from holdfast.rules import transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import ends, payloads, rows
+from holdfast.store.sqlite import ends, lanes, payloads, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "decisions.sql")
@@ -37,7 +38,36 @@ def run_by_id(connection: Connection, run_id: str) -> Run:
 
 
 def apply(connection: Connection, before: Run, decision: Decision, now_us: int) -> Run:
-    """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then."""
+    """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then.
+
+    The one door of every move, so the line of its concurrency key moves here, too: who frees a place calls the next.
+    """
+    after = _write(connection, before, decision, now_us)
+    if (after.state, after.reason, after.available_at_us) != (
+        before.state,
+        before.reason,
+        before.available_at_us,
+    ):
+        _call_up(connection, lanes.follow(connection, before, after, now_us), now_us)
+    return after
+
+
+def pass_over(connection: Connection, now_us: int, limit: int) -> int:
+    """Call the next where a called run was not claimed in time; how many calls passed on."""
+    keys = lanes.lapse(connection, now_us, limit)
+    for key in keys:
+        _call_up(connection, lanes.call(connection, key, now_us), now_us)
+    return len(keys)
+
+
+def _call_up(connection: Connection, called: list[tuple[int, int]], now_us: int) -> None:
+    for key, due_at_us in called:
+        run = run_by_key(connection, key)
+        assert run is not None, "a lane goes with its run"
+        _write(connection, run, transitions.call_up(run, due_at_us, now_us), now_us)
+
+
+def _write(connection: Connection, before: Run, decision: Decision, now_us: int) -> Run:
     notes = decision.notes
     after = replace(decision.run, event_no=before.event_no + len(notes))
     if after != before:

@@ -27,6 +27,7 @@ def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks
     served = _served(connection, {each.key for each in dead})
     swept += find_code(connection, served, now_us, limit - swept)
     swept += _miss_code(connection, served, now_us, limit - swept)
+    swept += decisions.pass_over(connection, now_us, max(0, limit - swept))
     forgotten = workers.forget(connection, dead)
     return swept + len(forgotten), forgotten
 

@@ -34,6 +34,7 @@ _PARTS = (
     "handles",
     "tags",
     "schedules",
+    "lanes",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -42,6 +43,7 @@ from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
 from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
+from holdfast.testing.conformance.lanes import LanePromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
@@ -65,6 +67,7 @@ class StoreConformance(
     HandlePromises,
     TagPromises,
     SchedulePromises,
+    LanePromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
