@@ -29,6 +29,7 @@ REASONS = f"""## Reasons
 | queued | `drained`, `stuck` | its worker shut down, or had to be replaced | by itself |
 | queued | `limit` | its turn: the runs of its concurrency key are at their limit | by itself, in the order of claims |
 | waiting | `sleep` | a time | by itself |
+| waiting | `rate` | its turn under a shared rate | by itself |
 | waiting | `signal` | a signal, or its time-out | `holdfast signal ID NAME` |
 | waiting | `paused` | you | `holdfast resume ID` |
 | waiting | `parked` | you: its `holdfast run` was interrupted | `holdfast run --id ID …`, `holdfast resume ID` |

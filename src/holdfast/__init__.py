@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from holdfast.model import FailureKind, RunState
     from holdfast.rules.lanes import Concurrency
     from holdfast.rules.pressure import Thresholds
+    from holdfast.rules.rate import RateLimit
     from holdfast.rules.retry import RetryPolicy
     from holdfast.store import open_store
     from holdfast.worker import Worker
@@ -43,6 +44,7 @@ _HOME = {
     "FailureKind": "model",
     "FatalError": "errors",
     "HoldfastError": "errors",
+    "RateLimit": "rules.rate",
     "RetriesExhausted": "errors",
     "RetryPolicy": "rules.retry",
     "RunCancelled": "errors",
@@ -71,6 +73,7 @@ __all__ = [
     "FailureKind",
     "FatalError",
     "HoldfastError",
+    "RateLimit",
     "RetriesExhausted",
     "RetryPolicy",
     "RunCancelled",

@@ -93,7 +93,8 @@ def together(parks: Iterable[Park]) -> Park:
     times = [park.until_us for park in waits if park.until_us is not None]
     signals = [park for park in waits if park.reason is Reason.SIGNAL]
     if not signals:
-        return Park(reason=Reason.SLEEP, until_us=min(times))
+        first = min(waits, key=lambda park: park.until_us or 0)
+        return Park(reason=first.reason, until_us=first.until_us)
     return Park(
         reason=Reason.SIGNAL,
         until_us=min(times, default=None),

@@ -28,6 +28,7 @@ from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
 from holdfast.model import EntryKind, Progress
 from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
+from holdfast.rules.rate import RateLimit
 from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
 from holdfast.waits import Waits
@@ -41,7 +42,8 @@ class StepOptions(TypedDict, total=False):
     """The options that `ctx.step` and `ctx.map` share.
 
     `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
-    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means.
+    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means; `rate`
+    is a rate shared by all workers that each try waits for.
     """
 
     name: str | None
@@ -50,6 +52,7 @@ class StepOptions(TypedDict, total=False):
     effect: Literal["repeatable", "once"]
     version: str | None
     check: bool
+    rate: RateLimit | None
 
 
 class Context:
@@ -112,13 +115,15 @@ class Context:
         effect: Literal["repeatable", "once"] = "repeatable",
         version: str | None = None,
         check: bool = True,
+        rate: RateLimit | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Execute `fn(*args)` once and record its outcome; a resumed run gets the recorded one back at once.
 
         `fn` is async, or sync (then it runs in a thread). Returns the result, decoded into the return annotation of
         `fn` (none: JSON types), when it is durable. `name` is the function's name unless given; `key` tells calls
         of one name apart and replaces their number; `timeout` is per try; `retry` replaces the agent's policy;
-        `version` and the arguments are checked on replay unless `check=False`.
+        `version` and the arguments are checked on replay unless `check=False`; each try waits for its turn under
+        `rate`, which all workers share (a run that waits long is unloaded).
 
         The body may run again after a crash, so it must be repeatable. Raises StepFailed, live and replayed alike;
         NotSerializable shows as a fatal StepFailed; UsageError when the call itself breaks a rule.
@@ -128,12 +133,13 @@ class Context:
                 f"effect={effect!r} is not supported in this version: make the body repeatable (an idempotency key, "
                 "a check before the act), or use ctx.once for what must be remembered for the life of the run"
             )
+        _check_rate(rate)
         spec = spec_of(fn)
         fingerprint = codec.fingerprint(args, version) if check else b""
         call = self._recording.begin(EntryKind.STEP, _named(name, spec), key, fingerprint)
         timeout_s = None if timeout is None else seconds(timeout)
         body = Body(fn, args, spec.shape, spec.is_async, timeout_s)
-        return call.start(self._execution.step(call, body, retry or self._agent.retry))
+        return call.start(self._execution.step(call, body, retry or self._agent.retry, rate))
 
     @overload
     def once(self, key: str, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> Coroutine[Any, Any, R]: ...
@@ -398,6 +404,11 @@ def _check_options(options: StepOptions) -> None:
             else f"; there are {', '.join(StepOptions.__annotations__)}"
         )
         raise TypeError(f"ctx.map has no option {name!r}{hint}")
+
+
+def _check_rate(rate: object) -> None:
+    if rate is not None and not isinstance(rate, RateLimit):
+        raise UsageError(f"rate={rate!r} is no rate: did you mean rate=RateLimit('openai', '500/m')?")
 
 
 def _figure(what: str, figure: object) -> float:

@@ -12,9 +12,11 @@ from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
 from holdfast.errors import StepFailed, Unwind, UsageError
 from holdfast.failures import cancelled_within, decode_failure, encode_failure, failure_of, stuck, timed_out
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
+from holdfast.pace import Pace
 from holdfast.port import Port
 from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope, scope_of_call
 from holdfast.rules import retry as retry_rules
+from holdfast.rules.rate import RateLimit
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall
 
@@ -33,6 +35,7 @@ class Execution:
         self._recording = recording
         self._chance = chance
         self._branches = recording.branches
+        self._pace = Pace(port, recording)
         self._once: dict[str, asyncio.Task[Entry]] = {}
 
     @property
@@ -42,13 +45,15 @@ class Execution:
 
     # --- steps ----------------------------------------------------------------------------------------------
 
-    async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+    async def step(
+        self, call: OpenCall, body: Body, policy: RetryPolicy, rate: RateLimit | None = None
+    ) -> object:
         """Answer a step from the journal, or execute it with its retries and record how it ended."""
         call.begun = True
         try:
             entry = await self._recording.answered(call)
             if entry is None:
-                return await self._try_until_over(call, body, policy)
+                return await self._try_until_over(call, body, policy, rate)
             self._recording.deliver(call)
             if entry.status is EntryStatus.FAILED:
                 raise _step_failed(call, entry)
@@ -56,11 +61,16 @@ class Execution:
         finally:
             self._recording.close(call)
 
-    async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
+    async def _try_until_over(
+        self, call: OpenCall, body: Body, policy: RetryPolicy, rate: RateLimit | None = None
+    ) -> object:
         self._branches.in_flight += 1
         try:
             while True:
-                self._port.opened(call.name, call.started_at_us)
+                if rate is None:
+                    self._port.opened(call.name, call.started_at_us)
+                else:
+                    await self._pace.turn(call, rate)
                 try:
                     payload, value = body.shape.recode(await execute(body, self._port.stuck, self.stray))
                 except (KeyboardInterrupt, GeneratorExit, Unwind):
@@ -71,7 +81,7 @@ class Execution:
                         self._recording.abandon(call)
                         raise
                     call.tries += 1
-                    await self._try_failed(call, error, policy)
+                    await self._try_failed(call, error, policy, rate)
                 else:
                     await self._recording.record(call, EntryStatus.OK, payload)
                     self._recording.deliver(call)
@@ -83,13 +93,17 @@ class Execution:
             if self._branches.several:
                 self._branches.tell()
 
-    async def _try_failed(self, call: OpenCall, error: BaseException, policy: RetryPolicy) -> None:
+    async def _try_failed(
+        self, call: OpenCall, error: BaseException, policy: RetryPolicy, rate: RateLimit | None
+    ) -> None:
         """Record the failed try and wait for the next, or record the failure and raise StepFailed."""
         self._recording.end.check()
         if isinstance(error, BodyStuck):
             await self._recording.tried(call, stuck(call.name))
             raise self._recording.end.unwinding(Release(reason=Reason.STUCK))
         failure = _failure(call, error, policy)
+        if rate is not None and failure.retry_after_s is not None:
+            await self._pace.hold_back(call, rate, failure.retry_after_s)
         delay_s = retry_rules.next_delay_s(policy, failure, call.tries, self._chance())
         if delay_s is None:
             if call.tries > 1:

@@ -92,6 +92,9 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return Explanation(
                 f"it sleeps and wakes {words.until(detail.due_at, now) if detail.due_at else 'later'}"
             )
+        case Reason.RATE:
+            when = words.until(detail.due_at, now) if detail.due_at else "later"
+            return Explanation(f"it waits for its turn under a shared rate, and wakes {when}")
         case Reason.SIGNAL:
             return _waits_for_signal(detail, now, quoted)
         case Reason.PAUSED:

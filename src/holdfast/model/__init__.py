@@ -38,7 +38,7 @@ from holdfast.model.journal import (
     ResolutionKind,
     Signal,
 )
-from holdfast.model.limits import Lane
+from holdfast.model.limits import Lane, NewTurn, RateRecord, Terms, Turn
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
@@ -104,6 +104,7 @@ __all__ = [
     "NewCheckpoint",
     "NewRun",
     "NewSchedule",
+    "NewTurn",
     "NewWorker",
     "Note",
     "Outcome",
@@ -111,6 +112,7 @@ __all__ = [
     "Park",
     "Progress",
     "QueueRecord",
+    "RateRecord",
     "Reason",
     "RefusedChange",
     "Release",
@@ -126,6 +128,8 @@ __all__ = [
     "Served",
     "Signal",
     "Succeeded",
+    "Terms",
     "Trigger",
+    "Turn",
     "WorkerRecord",
 ]

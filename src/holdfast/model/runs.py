@@ -41,6 +41,7 @@ class Reason(StrEnum):
     LIMIT = "limit"  # queued: its concurrency key is at its limit; it stands in line
     SLEEP = "sleep"  # waiting: until a time
     SIGNAL = "signal"  # waiting: for a signal
+    RATE = "rate"  # waiting: for its turn under a shared rate
     PAUSED = "paused"  # waiting: an operator paused it
     PARKED = "parked"  # waiting: its `holdfast run` was interrupted; `run --id` goes on
     POISON = "poison"  # waiting: it took its worker down too often

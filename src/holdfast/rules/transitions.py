@@ -116,7 +116,7 @@ MAX_CRASHES_ALONE: Final = 3
 MAX_CRASHES: Final = 10
 """Beside others the blame is shared, so more is needed; without a bound a guilty run would go round for ever."""
 
-_PARKS: Final = frozenset({Reason.SLEEP, Reason.SIGNAL, Reason.PAUSED, Reason.PARKED})
+_PARKS: Final = frozenset({Reason.SLEEP, Reason.SIGNAL, Reason.RATE, Reason.PAUSED, Reason.PARKED})
 _RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
 _RETRIABLE_WAITS: Final = HELD_REASONS | {Reason.NEEDS_CODE}
 
@@ -301,8 +301,10 @@ def _retry_later(run: Run, retry: Retry, now_us: int) -> Decision:
 def _park(run: Run, park: Park, now_us: int) -> Decision:
     if park.reason not in _PARKS:
         raise _refused(run, "parked", f"{park.reason} is no reason to park; use one of {_names(_PARKS)}")
-    if park.reason is Reason.SLEEP and park.until_us is None:
-        raise _refused(run, "parked", "a sleep needs a wake time, or nothing would ever wake the run")
+    if park.reason in (Reason.SLEEP, Reason.RATE) and park.until_us is None:
+        raise _refused(
+            run, "parked", f"a {park.reason} needs a wake time, or nothing would ever wake the run"
+        )
     if park.reason is Reason.SIGNAL and park.wait_name is None:
         raise _refused(run, "parked", "a wait needs the name of its signal")
     if run.asked == "pause" or park.reason is Reason.PAUSED:
@@ -536,7 +538,7 @@ def _way_out_of_wait(run: Run) -> str:
             return "it waits for a signal: " + " or ".join(
                 f"holdfast signal {run.id} {name}" for name in waits.names(run.wait_name)
             )
-        case Reason.SLEEP:
+        case Reason.SLEEP | Reason.RATE:
             return f"it wakes by itself; to end it: holdfast cancel {run.id}"
         case Reason.NEEDS_CODE:
             return (

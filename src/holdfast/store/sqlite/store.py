@@ -26,9 +26,11 @@ from holdfast.model import (
     Journal,
     NewRun,
     NewSchedule,
+    NewTurn,
     NewWorker,
     Progress,
     QueueRecord,
+    RateRecord,
     RefusedChange,
     Run,
     RunFilter,
@@ -36,15 +38,22 @@ from holdfast.model import (
     ScheduleRecord,
     Served,
     Signal,
+    Terms,
+    Turn,
     WorkerRecord,
 )
 from holdfast.rules import firing
 from holdfast.store.protocol import Decide
-from holdfast.store.sqlite import claim, decisions, reading, runs, schedules, sweep, tags, workers
+from holdfast.store.sqlite import claim, decisions, rates, reading, runs, schedules, sweep, tags, workers
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
 FOUND_AT_START: Final = 1000  # runs that a new worker brings the code for; the sweeps do the rest
+
+
+def _no(_: object) -> bool:
+    """Nobody waits for it."""
+    return False
 
 
 class SQLiteStore:
@@ -181,6 +190,30 @@ class SQLiteStore:
 
     async def read_inbox(self, run_key: int) -> tuple[int, list[Signal]]:
         return await self._engine.read(lambda connection: reading.inbox(connection, run_key))
+
+    # --- shared rates ---------------------------------------------------------------------------------------
+
+    async def take_turns(self, asked: Sequence[NewTurn]) -> list[Turn]:
+        return await self._engine.write(
+            lambda connection: rates.take(connection, self._clock, asked), is_news=_no
+        )
+
+    async def hold_back(self, rate: str, terms: Terms, for_us: int) -> None:
+        await self._engine.write(
+            lambda connection: rates.hold_back(connection, self._clock, rate, terms, for_us)
+        )
+
+    async def get_rate(self, rate: str) -> RateRecord | None:
+        return await self._engine.read(lambda connection: rates.read(connection, self._clock, rate))
+
+    async def list_rates(self) -> list[RateRecord]:
+        return await self._engine.read(lambda connection: rates.listed(connection, self._clock))
+
+    async def pin_rate(self, rate: str, terms: Terms | None) -> None:
+        await self._engine.write(lambda connection: rates.pin(connection, self._clock, rate, terms))
+
+    async def forget_rate(self, rate: str) -> None:
+        await self._engine.write(lambda connection: rates.forget(connection, rate))
 
     # --- reading --------------------------------------------------------------------------------------------
 

@@ -2,6 +2,10 @@
 --
 --   lanes    the concurrency key of a run that has one, and how it stands with it. Not a part of the claim's index: a run
 --            whose key is at its limit leaves the due ones, and is put back by whoever frees a place.
+--   rates    how far ahead a shared rate is booked, as of the last turn that was taken.
+--   turns    turns that lie so far ahead that their run is unloaded until then.
+--
+-- Rates and turns count in microseconds since boot, as leases do: nobody sets that clock.
 
 CREATE TABLE lanes (
     run          INTEGER PRIMARY KEY REFERENCES runs (key) ON DELETE CASCADE,
@@ -18,3 +22,25 @@ CREATE TABLE lanes (
 
 CREATE INDEX lanes_of_key ON lanes (key, stands, place, run) WHERE stands <> 'apart';
 CREATE INDEX lanes_called ON lanes (called_at_us) WHERE called_at_us IS NOT NULL;
+
+CREATE TABLE rates (
+    name         TEXT    PRIMARY KEY,
+    units        INTEGER NOT NULL CHECK (units >= 1),
+    period_us    INTEGER NOT NULL CHECK (period_us >= 1),
+    burst        INTEGER NOT NULL CHECK (burst >= 1),
+    pinned       INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1)),   -- by an operator: what code declares does not count
+    ahead_us     INTEGER NOT NULL DEFAULT 0 CHECK (ahead_us >= 0),
+    held_back_us INTEGER NOT NULL DEFAULT 0 CHECK (held_back_us >= 0),
+    boot_id      TEXT    NOT NULL,                          -- when that was: on another boot the wall clock tells
+    boot_us      INTEGER NOT NULL,
+    wall_us      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE turns (
+    run     INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
+    call    TEXT    NOT NULL,
+    rate    TEXT    NOT NULL,
+    boot_id TEXT    NOT NULL,
+    at_us   INTEGER NOT NULL,                               -- since boot
+    PRIMARY KEY (run, call)
+) STRICT, WITHOUT ROWID;
