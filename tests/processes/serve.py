@@ -47,6 +47,7 @@ async def main(url: str, options: dict[str, Any]) -> None:
     """Serve until idle, killed or drained."""
     kill_at, after = options.pop("kill_at", 0), options.pop("after", False)
     served = [agents.tally, agents.fleet, agents.crasher, agents.blocker, agents.stubborn, agents.hanging]
+    served += [agents.paced, agents.narrow]
     async with open_store(url) as store:
         deadly: Any = _Deadly(store, kill_at, after)
         worker = Worker(deadly, served, **options)
