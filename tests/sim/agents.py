@@ -14,12 +14,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from holdfast import Context, Every, FatalError, RetryPolicy, StepFailed, TransientError, agent
+from holdfast import Context, Every, FatalError, RateLimit, RetryPolicy, StepFailed, TransientError, agent
 from holdfast.errors import WaitTimedOut
 from holdfast.model import Note
 
 MARK: Final = re.compile(r"<([^|<>]+)\|(\d+)>")
 UNRECORDED: Final = ("chance", "stumble", "checkpoint")
+PACED: Final = RateLimit("paced", "15/m", burst=2)
 POLICY: Final = RetryPolicy(attempts=4, base="1s", factor=3.0, cap="30s")
 
 
@@ -50,6 +51,7 @@ class Stage(Protocol):
     def mark(self, tag: str) -> str: ...
     def entered(self, life: Life) -> None: ...
     def started(self, life: Life, tag: str) -> None: ...
+    def began(self, life: Life, tag: str) -> None: ...
     def saw(self, life: Life, tag: str, what: str) -> None: ...
     def supposed(self, life: Life, tag: str, what: str, *, recorded: str | None = None) -> None: ...
     def awoke(self, life: Life, tag: str) -> None: ...
@@ -66,6 +68,7 @@ class Life:
         self.run = ctx.run_id
         self.token = ctx._port.run.token
         self.width = 1  # bodies at a time, at most
+        self.key = ctx._port.run.key
         self.supposed: list[tuple[str, str, str | None]] = []
 
 
@@ -87,6 +90,15 @@ async def work_or_fail(tag: str, seconds: float, odds: float) -> str:
     result = await work(tag, seconds)
     if not stage.get().calm and stage.get().chance.random() < odds:
         raise TransientError(result)
+    return result
+
+
+async def work_in_turn(tag: str, seconds: float) -> str:
+    """Work under a rate; now and then the server asks everybody to wait."""
+    stage.get().began(life.get(), tag)
+    result = await work(tag, seconds)
+    if not stage.get().calm and stage.get().chance.random() < 0.2:
+        raise TransientError(result, retry_after_s=7.0)
     return result
 
 
@@ -159,6 +171,8 @@ async def _perform(ctx: Context, me: Life, line: Line) -> str:
             what = await ctx.step(work, tag, line.seconds)
         case "named":
             what = await ctx.step(work, tag, line.seconds, name=tag, key="k", timeout="10m")
+        case "paced":
+            what = await ctx.step(work_in_turn, tag, line.seconds, name=tag, rate=PACED)
         case "once":
             what = await ctx.once(tag, work, tag, line.seconds)
         case "flaky" | "fatal":

@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, Self
 
 import holdfast.controller
 import holdfast.heart
+from holdfast import Concurrency
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import RunView
 from holdfast.clock import Pace
@@ -43,7 +44,7 @@ SETTLED_US: Final = 60_000_000
 """Within this a schedule is met when nothing fails: two looks, and a slow store."""
 WRITES: Final = frozenset({
     "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "register_worker", "retire_worker",
-    "mark_draining", "sweep", "limit_queue", "prune",
+    "mark_draining", "sweep", "limit_queue", "prune", "take_turns", "hold_back",
 }) | timetable.OPERATIONS  # fmt: skip
 
 
@@ -62,6 +63,7 @@ class Weather:
     limit_all: int | None
     limit_narrow: int | None
     schedules: bool
+    limits: bool  # rates and concurrency keys
 
     @classmethod
     def of(cls, chance: random.Random) -> Weather:
@@ -77,6 +79,7 @@ class Weather:
             limit_all=chance.choice([None, None, 2, 4]),
             limit_narrow=chance.choice([None, 1, 2]),
             schedules=chance.random() < 0.5,
+            limits=chance.random() < 0.6,
         )
 
 
@@ -248,6 +251,7 @@ class World:
         self.path = folder / "sim.db"
         self.chance = random.Random(f"{seed} chance")
         self.faults = random.Random(f"{seed} faults")
+        self.limits = random.Random(f"{seed} limits")
         self.weather = Weather.of(random.Random(f"{seed} weather"))
         self.calm = False
         self.closing = False
@@ -282,6 +286,10 @@ class World:
     def started(self, life: Life, tag: str) -> None:
         self.note(f"{life.run} executes {tag} in attempt {life.token}")
         self._holds(lambda: self.laws.started(life, tag))
+
+    def began(self, life: Life, tag: str) -> None:
+        in_time = self.calm and self.weather.latency_s <= 0.02
+        self._holds(lambda: self.laws.limit_laws.began(life.key, tag, in_time=in_time))
 
     def saw(self, life: Life, tag: str, what: str) -> None:
         self.note(f"{life.run} sees {what} in attempt {life.token}")
@@ -440,12 +448,13 @@ class World:
             await asyncio.sleep(chance.uniform(0, 10))
             agent = chance.choice([agents.play, agents.play, agents.hurried])
             setup, plan = write_play(chance, groups=self.seed >= GROUPS_FROM)
+            lane = self._limit([*setup, *plan])
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
             priority, delay = chance.randint(-5, 5), chance.choice([0, 0, 20])
             handle = await self.surely(
-                lambda a=agent, s=setup, p=plan, i=run_id, o=priority, d=delay: client.start(  # type: ignore[misc]
-                    a, s, p, id=i, priority=o, delay=d
+                lambda a=agent, s=setup, p=plan, i=run_id, o=priority, d=delay, c=lane: client.start(  # type: ignore[misc]
+                    a, s, p, id=i, priority=o, delay=d, concurrency=c
                 )
             )
             started.append(handle)
@@ -453,6 +462,17 @@ class World:
             await asyncio.sleep(chance.expovariate(1 / 8))
             await self._poke(chance.choice(started))
         await asyncio.sleep(100 * LIVENESS_S)  # it stays, and does nothing more
+
+    def _limit(self, lines: list[Line]) -> Concurrency | None:
+        """Put some of the lines under a rate, and perhaps the run under a key: drawn apart, so that seeds stay."""
+        if not self.weather.limits:
+            return None
+        for line in lines:
+            if line.kind in ("step", "named") and self.limits.random() < 0.5:
+                line.kind = "paced"
+        return self.limits.choice(
+            [None, Concurrency("a"), Concurrency("a"), Concurrency("a", 2), Concurrency("b", 2)]
+        )
 
     async def _poke(self, handle: RunHandle[list[str]]) -> None:
         deeds = [
