@@ -144,9 +144,9 @@ class Claim:
 class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
 
-    `timed`: only those that are due at some time, in line, or run. Of `tags`, each must be there, with its value unless that is
-    "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the progress and the
-    error.
+    `timed`: only those that are due at some time, in line, or run. Of `tags`, each must be there, with its value unless
+    that is "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the progress and
+    the error.
     """
 
     agent: str | None = None
