@@ -65,7 +65,7 @@ class Pace:
             if wait_us > LOADED_US:
                 await self._far_ahead(call, self._port.now_us() + wait_us - LEAD_US)
                 continue  # the store has kept it
-            if wait_us:
+            if wait_us > 0:
                 await asyncio.sleep(wait_us / 1e6)
                 if self._port.asked is not None:
                     await self._recording.safe_point()

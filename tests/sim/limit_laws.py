@@ -75,7 +75,7 @@ class LimitLaws:
             if not turn.reserved:
                 continue
             at_us = now_us + turn.wait_us
-            assert turn.wait_us == 0 or at_us >= self._held_until, "a turn lies where a server asked to wait"
+            assert turn.wait_us <= 0 or at_us >= self._held_until, "a turn lies where a server asked to wait"
             known = self._given[new.rate]
             if (new.run, new.call, at_us) in known:
                 continue  # it was kept for the call

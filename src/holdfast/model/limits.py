@@ -40,7 +40,8 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """How long to wait for a turn. `reserved=False`: it lies too far ahead to be kept; ask again then."""
+    """How long to wait for a turn; negative: a kept one came so long ago. `reserved=False`: it lies too far ahead to be
+    kept; ask again then."""
 
     wait_us: int
     reserved: bool = True

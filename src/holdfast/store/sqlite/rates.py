@@ -108,7 +108,7 @@ def _book(connection: Connection, rate: _Rate, new: NewTurn, now: _Moment) -> tu
             connection.run(
                 _SQL["drop_turn"], (new.run, new.call)
             )  # a turn is used once, whatever becomes of the call
-        return rate, Turn(wait_us=max(0, kept_us))
+        return rate, Turn(wait_us=kept_us)
     if connection.row(_SQL["runs_under"], (new.run, new.token)) is None:
         return rate, Turn(wait_us=rules.HORIZON_US, reserved=False)  # fenced out: it books nothing
     booked, wait_us = rules.take(rate.booked, rate.terms, new.cost)
