@@ -274,6 +274,24 @@ async def test_a_turn_that_was_given_out_before_a_retry_after_is_taken_again(eng
     assert begun[1] >= told_at + 1.75
 
 
+async def test_a_turn_that_comes_too_late_is_lost_and_another_one_taken(engine: Engine) -> None:
+    """A loop that was blocked would else begin everything that waited in it at once."""
+    limit = RateLimit("api", "1/1.2s")
+
+    @agent(name="two")
+    async def two(ctx: Context) -> list[str]:
+        return [await ctx.step(ask, what, rate=limit) for what in "ab"]
+
+    counting = CountingStore(engine.store)
+    handle = await engine.client.start(two, id="r")
+    async with Worker(counting, [two]), asyncio.timeout(20):  # type: ignore[arg-type]
+        while sum(counting.batches) < 2:
+            await engine.store.wait_for_news(1)
+        time.sleep(1.2 + LATE_US / 1e6 + 0.3)
+        assert await handle.result() == ["a", "b"]
+    assert sum(counting.batches) == 3
+
+
 async def test_a_drain_does_not_wait_for_turns(engine: Engine) -> None:
     limit = RateLimit("api", "1/1.9s")
 

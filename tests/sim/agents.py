@@ -20,7 +20,7 @@ from holdfast.model import Note
 
 MARK: Final = re.compile(r"<([^|<>]+)\|(\d+)>")
 UNRECORDED: Final = ("chance", "stumble", "checkpoint")
-PACED: Final = RateLimit("paced", "15/m", burst=2)
+PACED: Final = RateLimit("paced", "1/1700ms", burst=2)
 POLICY: Final = RetryPolicy(attempts=4, base="1s", factor=3.0, cap="30s")
 
 

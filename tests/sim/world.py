@@ -288,7 +288,8 @@ class World:
         self._holds(lambda: self.laws.started(life, tag))
 
     def began(self, life: Life, tag: str) -> None:
-        in_time = self.calm and self.weather.latency_s <= 0.02
+        quick = self.loop.time() > max(self._slow_until, self._bad_until) + 20
+        in_time = quick and self.weather.latency_s <= 0.02
         self._holds(lambda: self.laws.limit_laws.began(life.key, tag, in_time=in_time))
 
     def saw(self, life: Life, tag: str, what: str) -> None:
@@ -468,7 +469,7 @@ class World:
         if not self.weather.limits:
             return None
         for line in lines:
-            if line.kind in ("step", "named") and self.limits.random() < 0.5:
+            if line.kind in ("step", "named") and self.limits.random() < 0.7:
                 line.kind = "paced"
         return self.limits.choice(
             [None, Concurrency("a"), Concurrency("a"), Concurrency("a", 2), Concurrency("b", 2)]
