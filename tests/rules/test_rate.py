@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import UsageError
 from holdfast.model import Terms
+from holdfast.rules import rate as rule
 from holdfast.rules.rate import (
     HORIZON_US,
     LATE_US,
@@ -39,7 +40,19 @@ MINUTE_US = 60_000_000
     ],
 )
 def test_a_rate_is_units_and_a_period(written: str, units: int, period_us: int):
-    assert terms_of(written) == Terms(units=units, period_us=period_us, burst=1)
+    terms = terms_of(written)
+    assert terms == Terms(units=units, period_us=period_us, burst=1)
+    assert terms_of(rule.written(terms)) == terms
+
+
+def test_a_rate_is_written_as_people_write_it():
+    assert [rule.written(terms_of(text)) for text in ("500 / min", "3/900s", "1/1500ms", "2/d")] == [
+        "500/m",
+        "3/15m",
+        "1/1500ms",
+        "2/d",
+    ]
+    assert rule.written(Terms(units=1, period_us=2_500, burst=1)) == "1/0.0025s"
 
 
 @pytest.mark.parametrize(

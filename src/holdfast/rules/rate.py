@@ -38,6 +38,13 @@ LATE_US: Final = 500_000
 HORIZON_US: Final = 86_400 * 1_000_000
 """A day: turns are not reserved further ahead, for most of those who wait would be gone by then."""
 
+_PERIODS_US: Final = (
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+)
 _RATE: Final = re.compile(r"(\d+)/((?:\d+(?:\.\d+)?)?(?:ms|s|m|min|h|d))")
 
 
@@ -87,6 +94,15 @@ class RateLimit:
 def terms_of(rate: str, burst: int = 1) -> Terms:
     """Terms as people write them: `"500/m"`. Raises UsageError."""
     return RateLimit("rate", rate, burst=burst).terms
+
+
+def written(terms: Terms) -> str:
+    """The rate as people write it, without its burst: `"500/m"`."""
+    for unit, unit_us in _PERIODS_US:
+        periods, rest = divmod(terms.period_us, unit_us)
+        if not rest:
+            return f"{terms.units}/{'' if periods == 1 else periods}{unit}"
+    return f"{terms.units}/{terms.period_us / 1_000_000:g}s"
 
 
 def _check_name(name: object) -> None:
