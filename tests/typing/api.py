@@ -123,7 +123,7 @@ async def an_agent_is_called_like_its_function(ctx: Context) -> None:
 async def limited(ctx: Context, path: Path) -> int:
     limit = RateLimit("model-api", "500/m", burst=5)
     assert_type(await ctx.map(count_one, [path], rate=limit), list[int])
-    await ctx.step(count_one, path, rate="500/m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await ctx.step(count_one, path, rate="500/m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     return await ctx.step(count_one, path, rate=limit.cost(3))
 
 

@@ -46,8 +46,8 @@ from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
 from holdfast.testing.conformance.lanes import LanePromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
-from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.rates import RatePromises  # noqa: E402
+from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
