@@ -21,8 +21,10 @@ async def body(key: str, number: int) -> int:
     live[key] += 1
     most[key] = max(most[key], live[key])
     order.append(number)
-    await asyncio.sleep(0.002)
-    live[key] -= 1
+    try:
+        await asyncio.sleep(0.002)
+    finally:
+        live[key] -= 1
     return number
 
 
@@ -75,6 +77,21 @@ async def test_a_worker_until_idle_stays_for_those_in_line(engine: Engine) -> No
         await engine.client.start(per_repo, "one", number, id=f"r{number}")
     await engine.work(per_repo)
     assert order == [0, 1, 2]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, 7))
+async def test_a_kill_at_every_commit_leaves_nobody_in_line_for_ever(
+    engine: Engine, at: int, after: bool
+) -> None:
+    for number in range(3):
+        await engine.client.start(per_repo, "one", number, id=f"r{number}")
+    await engine.work(per_repo, crash_at=at, after=after)
+    await engine.work(per_repo)
+    runs = [await engine.store.get_run(f"r{number}") for number in range(3)]
+    assert [run.state for run in runs] == [RunState.SUCCEEDED] * 3
+    assert most == {"one": 1}
+    assert len(order) <= 3 + (not after)
 
 
 def test_what_is_no_concurrency_is_refused_with_the_way_out() -> None:

@@ -31,8 +31,8 @@ from holdfast.model import (
     Run,
     RunState,
     Signal,
-    Turn,
     Succeeded,
+    Turn,
 )
 from holdfast.recording import OpenCall, Recording
 from holdfast.rules.journal import Cursor
