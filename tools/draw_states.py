@@ -27,7 +27,9 @@ REASONS = f"""## Reasons
 | queued | (none) | its time, and a free place on a worker | by itself |
 | queued | `backoff` | the next try after a failure | by itself; now: `holdfast retry ID` |
 | queued | `drained`, `stuck` | its worker shut down, or had to be replaced | by itself |
+| queued | `limit` | its turn: the runs of its concurrency key are at their limit | by itself, in the order of claims |
 | waiting | `sleep` | a time | by itself |
+| waiting | `rate` | its turn under a shared rate | by itself |
 | waiting | `signal` | a signal, or its time-out | `holdfast signal ID NAME` |
 | waiting | `approval` | a person's answer, or its end | `holdfast approve ID` |
 | waiting | `child` | the end of a child | look at the child: `holdfast show ID` names it |

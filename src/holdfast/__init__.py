@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from holdfast.parts.queue import Queue
     from holdfast.parts.recovery import RetryPolicy
     from holdfast.parts.state import State
+    from holdfast.rules.lanes import Concurrency
     from holdfast.rules.pressure import Thresholds
+    from holdfast.rules.rate import RateLimit
     from holdfast.store import open_store
     from holdfast.verdicts import Done, GivenUp, NotDone
     from holdfast.worker import Worker
@@ -52,6 +54,7 @@ _HOME = {
     "ChildFailed": "errors",
     "ChildHandle": "children",
     "Client": "client",
+    "Concurrency": "rules.lanes",
     "Context": "context",
     "Controller": "controller",
     "Done": "verdicts",
@@ -65,6 +68,7 @@ _HOME = {
     "Progress": "parts.progress",
     "Queue": "parts.queue",
     "ParentPolicy": "model",
+    "RateLimit": "rules.rate",
     "RetriesExhausted": "errors",
     "RetryPolicy": "parts.recovery",
     "RunCancelled": "errors",
@@ -94,6 +98,7 @@ __all__ = [
     "ChildFailed",
     "ChildHandle",
     "Client",
+    "Concurrency",
     "Context",
     "Controller",
     "Done",
@@ -107,6 +112,7 @@ __all__ = [
     "Progress",
     "Queue",
     "ParentPolicy",
+    "RateLimit",
     "RetriesExhausted",
     "RetryPolicy",
     "RunCancelled",

@@ -32,6 +32,7 @@ from typing import (
 
 from holdfast.duration import Duration, seconds
 from holdfast.errors import AgentNotFound, UsageError
+from holdfast.rules.lanes import Concurrency
 from holdfast.rules.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Agent(Generic[*Ts, R]):
     """A durable function: what `@agent` makes of `async def fn(ctx, ...)`. Called, it is the plain function.
 
     `name` and `version` are what runs are stored under; `retry` is the policy of its steps and of errors outside
-    them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay.
+    them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay; `concurrency` is how
+    many of its runs with one key run at once.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -78,12 +80,14 @@ class Agent(Generic[*Ts, R]):
     checkpoint: Every = field(default_factory=lambda: Every("30s", steps=100))
     keep: int = 5
     queue: str = "default"
+    concurrency: Concurrency | None = None
 
     def __post_init__(self) -> None:
         _check_function(self.fn, self.name)
         _check_name("name", self.name)
         _check_name("queue", self.queue)
         _check_version(self.version, self.name)
+        _check_concurrency(self.concurrency, self.name)
         if type(self.keep) is not int or self.keep < 1:
             raise UsageError(f"agent {self.name!r}: keep is a whole number of 1 or more, not {self.keep!r}")
         if self.deadline is not None and seconds(self.deadline) == 0:
@@ -128,6 +132,7 @@ def agent(
     checkpoint: Every | None = None,
     keep: int = 5,
     queue: str = "default",
+    concurrency: Concurrency | None = None,
 ) -> _Decorator: ...
 
 
@@ -142,6 +147,7 @@ def agent(
     checkpoint: Every | None = None,
     keep: int = 5,
     queue: str = "default",
+    concurrency: Concurrency | None = None,
 ) -> object:
     """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
 
@@ -158,6 +164,7 @@ def agent(
             checkpoint=checkpoint if checkpoint is not None else Every("30s", steps=100),
             keep=keep,
             queue=queue,
+            concurrency=concurrency,
         )
 
     if fn is None:
@@ -191,6 +198,14 @@ def _check_version(version: object, name: str) -> None:
     if not isinstance(version, str) or not 0 < len(version) <= 128:
         raise UsageError(
             f"agent {name!r}: version is text of 1 to 128 characters, as in version='2', not {version!r}"
+        )
+
+
+def _check_concurrency(concurrency: object, name: str) -> None:
+    if concurrency is not None and not isinstance(concurrency, Concurrency):
+        raise UsageError(
+            f"agent {name!r}: concurrency is Concurrency(key, limit=1), not {concurrency!r}: "
+            "did you mean concurrency=Concurrency(…)?"
         )
 
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from holdfast.model import Park, Reason
+from holdfast.model import INBOX_REASONS, Park, Reason
 from holdfast.rules.waits import any_of
 
 _TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL, Reason.CHILD)
@@ -95,9 +95,10 @@ def together(parks: Iterable[Park]) -> Park:
     if len(waits) == 1:
         return waits[0]
     times = [park.until_us for park in waits if park.until_us is not None]
-    signals = [park for park in waits if park.reason is not Reason.SLEEP]
+    signals = [park for park in waits if park.reason in INBOX_REASONS]
     if not signals:
-        return Park(reason=Reason.SLEEP, until_us=min(times))
+        first = min(waits, key=lambda park: park.until_us or 0)
+        return Park(reason=first.reason, until_us=first.until_us)
     return Park(
         reason=min((park.reason for park in signals), key=_TOLD_FIRST.index),
         until_us=min(times, default=None),

@@ -16,6 +16,7 @@ from holdfast.bodies import Scene, current_scene
 from holdfast.codec import Shape
 from holdfast.errors import UsageError
 from holdfast.model import Beside
+from holdfast.rules.rate import RateLimit
 
 STUCK_GRACE_S: Final = 30.0
 """How long a sync body may outlive its timeout before its worker must be replaced: a thread cannot be killed."""
@@ -48,6 +49,7 @@ class Body(msgspec.Struct, frozen=True):
     once: bool = False
     verify: Callable[..., object] | None = None
     beside: Callable[[object], tuple[Beside, ...]] | None = None
+    rate: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from holdfast.agents import Agent, AnyAgent
 from holdfast.duration import Duration, micros
 from holdfast.errors import ChildFailed, Conflict, UsageError
 from holdfast.failures import decode_failure, encode_failure
+from holdfast.lanes import lane_of
 from holdfast.model import (
     CancelChild,
     Entry,
@@ -248,6 +249,7 @@ class _Order:
             priority=parent.priority if priority is None else check_priority(priority),
             delay_us=delay_us,
             deadline_us=agent.deadline_us,
+            lane=lane_of(agent, payload),
         )
 
     def child(self, identity: Identity) -> NewChild:

@@ -33,6 +33,7 @@ from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
 from holdfast.rules.artifacts import check_name
 from holdfast.rules.progress import reported
+from holdfast.rules.rate import RateLimit
 from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
 from holdfast.verdicts import Verify
@@ -49,7 +50,7 @@ class StepOptions(TypedDict, total=False):
     `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
     and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
     `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
-    a sign of life (`step_context.record` or `emit`).
+    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for.
     """
 
     name: str | None
@@ -60,6 +61,7 @@ class StepOptions(TypedDict, total=False):
     silence: Duration | None
     version: str | None
     check: bool
+    rate: RateLimit | None
 
 
 class Context:
@@ -139,13 +141,15 @@ class Context:
         silence: Duration | None = None,
         version: str | None = None,
         check: bool = True,
+        rate: RateLimit | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Execute `fn(*args)` once and record its outcome; a resumed run gets the recorded one back at once.
 
         `fn` is async, or sync (then it runs in a thread). Returns the result, decoded into the return annotation of
         `fn` (none: JSON types), when it is durable. `name` is the function's name unless given; `key` tells calls
         of one name apart and replaces their number; `timeout` is per try; `retry` replaces the agent's policy;
-        `version` and the arguments are checked on replay unless `check=False`.
+        `version` and the arguments are checked on replay unless `check=False`; each try waits for its turn under
+        `rate`, which all workers share (a run that waits long is unloaded).
 
         The body may run again after a crash, so it must be repeatable; with `effect="once"` it never does blindly:
         when nobody knows whether it happened, `verify(*args)` says so (Done, NotDone, GivenUp), else a person is
@@ -162,12 +166,15 @@ class Context:
             raise UsageError(
                 f"ctx.step takes a function; agent {fn.name!r} is a run of its own: ctx.call(it, …)"
             )
+        _check_rate(rate)
         spec = spec_of(fn)
         fingerprint = codec.fingerprint(args, version) if check else b""
         call = self._recording.begin(EntryKind.STEP, _named(name, spec), key, fingerprint)
         timeout_s = None if timeout is None else seconds(timeout)
         silence_s = None if silence is None else seconds(silence)
-        body = Body(fn, args, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify)
+        body = Body(
+            fn, args, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify, rate=rate
+        )
         return call.start(self._execution.step(call, body, retry or self._agent.retry))
 
     @overload
@@ -572,6 +579,11 @@ def _check_options(options: StepOptions) -> None:
             else f"; there are {', '.join(StepOptions.__annotations__)}"
         )
         raise TypeError(f"ctx.map has no option {name!r}{hint}")
+
+
+def _check_rate(rate: object) -> None:
+    if rate is not None and not isinstance(rate, RateLimit):
+        raise UsageError(f"rate={rate!r} is no rate: did you mean rate=RateLimit('openai', '500/m')?")
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

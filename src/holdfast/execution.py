@@ -22,6 +22,7 @@ from holdfast.failures import (
     timed_out,
 )
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
+from holdfast.pace import Pace
 from holdfast.port import Port
 from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope, scope_of_call
 from holdfast.rules import retry as retry_rules
@@ -44,6 +45,7 @@ class Execution:
         self._chance = chance
         self._branches = recording.branches
         self._effects = Effects(port, recording, chance, self.stray)
+        self._pace = Pace(port, recording)
         self._once: dict[str, asyncio.Task[Entry]] = {}
 
     @property
@@ -82,6 +84,8 @@ class Execution:
         scene = self._scene(call)
         try:
             while True:
+                if body.rate is not None:
+                    await self._pace.turn(call, body.rate)
                 found = await self._effects.before(call, body, policy, scene) if body.once else None
                 if found is not None:
                     return self._concluded(call, body, found)
@@ -122,6 +126,8 @@ class Execution:
             await self._recording.tried(call, stuck(call.name))
             raise self._recording.end.unwinding(Release(reason=Reason.STUCK))
         failure = _failure(call, error, policy)
+        if body.rate is not None and failure.retry_after_s is not None:
+            await self._pace.hold_back(call, body.rate, failure.retry_after_s)
         undone = True
         if body.once:
             found = await self._effects.after(call, body, policy, scene, error, failure.summary())

@@ -25,7 +25,9 @@ from holdfast.model import (
     Run,
     Signal,
     Standing,
+    Turn,
 )
+from holdfast.rules.rate import RateLimit
 
 
 class Port(Protocol):
@@ -110,6 +112,18 @@ class Port(Protocol):
 
     async def once(self, key: str) -> Entry | None:
         """The recorded outcome of `ctx.once` under this key."""
+        ...
+
+    async def take_turn(self, limit: RateLimit, call: str) -> Turn:
+        """Book a turn under a shared rate for the call named so."""
+        ...
+
+    async def hold_back(self, limit: RateLimit, for_us: int) -> None:
+        """Let nobody's turn under the rate begin for so long."""
+        ...
+
+    async def held_back(self, limit: RateLimit) -> bool:
+        """Whether turns that were given out before are held back now."""
         ...
 
     async def inbox(self) -> tuple[int, list[Signal]]:

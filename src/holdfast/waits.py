@@ -1,23 +1,21 @@
 """Durable waits: a wake time that is recorded, a signal out of the inbox. A run that waits is unloaded.
 
-Beside other branches a wait stays in memory for as long as one of them can move: see `Branches.stillness`.
+Beside other branches a wait stays in memory for as long as one of them can move: see `standing`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 
 from holdfast import codec
 from holdfast.errors import WaitTimedOut
 from holdfast.model import Entry, EntryStatus, Failure, FailureKind, Park, Reason, Signal
 from holdfast.port import Port
 from holdfast.recording import OpenCall, Recording
+from holdfast.standing import stand
 
 T = TypeVar("T")
-
-LOADED_SLEEP_S: Final = 1.0
-"""A sleep up to this long stays in memory: unloading and claiming again would cost about as much."""
 
 
 class Waits:
@@ -100,24 +98,4 @@ class Waits:
 
     async def stand(self, call: OpenCall, park: Park, left_s: float | None) -> None:
         """Wait for a moment, or end the attempt when no code of the run can move before the wait is over."""
-        recording, branches = self._recording, self._recording.branches
-        if not branches.several:
-            if left_s is None or left_s > LOADED_SLEEP_S or park.reason is not Reason.SLEEP:
-                raise recording.end.unwinding(park)
-            await asyncio.sleep(left_s)
-            return
-        scope = call.identity.scope
-        branches.wait(scope, park)
-        try:
-            moved = await branches.movement(LOADED_SLEEP_S if left_s is None else min(left_s, LOADED_SLEEP_S))
-            recording.end.check()
-            if recording.doubts.asked is not None:
-                await recording.safe_point()
-            still = None if moved else branches.stillness()
-            if still is not None and self._worth_unloading(still):
-                raise recording.end.unwinding(still)
-        finally:
-            branches.go_on(scope)
-
-    def _worth_unloading(self, park: Park) -> bool:
-        return park.until_us is None or park.until_us - self._port.now_us() > LOADED_SLEEP_S * 1e6
+        await stand(self._port, self._recording, call.identity.scope, park, left_s)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from holdfast.bodies import CHUNK_CHARS
+from holdfast.booking import Booking
 from holdfast.clock import Clock
 from holdfast.errors import (
     Conflict,
@@ -39,6 +40,7 @@ from holdfast.model import (
     NewChild,
     NewCursor,
     NewOutput,
+    NewTurn,
     Note,
     Outcome,
     Progress,
@@ -48,8 +50,10 @@ from holdfast.model import (
     RunState,
     Signal,
     Standing,
+    Turn,
 )
 from holdfast.rules import progress as progress_rules
+from holdfast.rules.rate import RateLimit
 from holdfast.store.protocol import Store
 
 MAX_BATCH: Final = 256
@@ -98,6 +102,7 @@ class Writer:
         self._last_task = 0
         self._turned_s = 0.0
         self.trouble: str | None = None
+        self.booking = Booking(store)
 
     def submit(
         self, change: Change, on_unstorable: Callable[[], None] | None = None
@@ -409,6 +414,20 @@ class WriterPort:
 
     async def count_once(self) -> int:
         return await self._writer.patiently(lambda: self._store.count_once(self._claim.run.key))
+
+    async def take_turn(self, limit: RateLimit, call: str) -> Turn:
+        run = self._claim.run
+        new = NewTurn(
+            rate=limit.name, terms=limit.terms, cost=limit.units, run=run.key, token=run.token, call=call
+        )
+        return await self._writer.patiently(lambda: self._writer.booking.take(new))
+
+    async def hold_back(self, limit: RateLimit, for_us: int) -> None:
+        await self._writer.patiently(lambda: self._store.hold_back(limit.name, limit.terms, for_us))
+
+    async def held_back(self, limit: RateLimit) -> bool:
+        rate = await self._writer.patiently(lambda: self._store.get_rate(limit.name))
+        return rate is not None and rate.held_back_us > 0
 
     async def inbox(self) -> tuple[int, list[Signal]]:
         return await self._writer.patiently(lambda: self._store.read_inbox(self._claim.run.key))

@@ -4,13 +4,16 @@ file of its own and synced, so that what happened is known whatever dies."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import holdfast
-from holdfast import Context, FatalError, StepFailed, step_context
+from holdfast import Concurrency, Context, FatalError, RateLimit, StepFailed, step_context
 
 
 @dataclass
@@ -193,3 +196,39 @@ async def read_pages(folder: str, pages: int, pause_s: float) -> int:
 async def reader(ctx: Context, folder: str, pages: int, pause_s: float) -> int:
     """One step that takes longer than its worker lives."""
     return await ctx.step(read_pages, folder, pages, pause_s)
+
+
+PACED: Final = RateLimit("paced", "40/s")
+
+
+async def tell_time(folder: str, n: int) -> int:
+    """When it began, by the clock that nobody sets."""
+    write(folder, "begun", f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000}")
+    return n
+
+
+@holdfast.agent
+async def paced(ctx: Context, folder: str, first: int, steps: int) -> int:
+    """Steps beside each other, all under one rate that every process shares."""
+    return len(
+        await ctx.map(tell_time_of(folder), range(first, first + steps), limit=8, name="tell", rate=PACED)
+    )
+
+
+def tell_time_of(folder: str) -> functools.partial[Coroutine[Any, Any, int]]:
+    """A step that writes there when it began."""
+    return functools.partial(tell_time, folder)
+
+
+@holdfast.agent(concurrency=Concurrency("narrow", limit=2))
+async def narrow(ctx: Context, folder: str, n: int, pause_s: float) -> int:
+    """Two of these at once, in however many processes."""
+    return await ctx.step(enter_and_leave, folder, n, pause_s)
+
+
+async def enter_and_leave(folder: str, n: int, pause_s: float) -> int:
+    """Be here for a while."""
+    write(folder, "narrow", f"in {n} {os.getpid()}")
+    await asyncio.sleep(pause_s)
+    write(folder, "narrow", f"out {n} {os.getpid()}")
+    return n

@@ -81,6 +81,8 @@ ACTIONS: dict[str, Callable[[Run], Decision]] = {
     "expired": lambda run: transitions.expire(structs.replace(run, deadline_at_us=NOW_US), NOW_US),
     "retried": lambda run: transitions.retry(run, NOW_US),
     "settled": lambda run: transitions.settle_effect(run, NOW_US, resolution=SETTLED),
+    "lined_up": lambda run: transitions.line_up(run, NOW_US, "customer-7", 2),
+    "called_up": lambda run: transitions.call_up(run, NOW_US - 9, NOW_US),
     "needs_code": lambda run: transitions.needs_code(run, NOW_US),
     "code_found": lambda run: transitions.code_found(run, NOW_US),
 }
@@ -88,6 +90,8 @@ ACTIONS: dict[str, Callable[[Run], Decision]] = {
 # For each event, a reason under which a queued or waiting run can make the move.
 FITTING: dict[tuple[RunState, str], Reason] = {
     (QUEUED, "retried"): Reason.BACKOFF,
+    (QUEUED, "called_up"): Reason.LIMIT,
+    (WAITING, "lined_up"): Reason.SIGNAL,
     (WAITING, "claimed"): Reason.SLEEP,
     (WAITING, "needs_code"): Reason.SLEEP,
     (WAITING, "resumed"): Reason.PAUSED,
@@ -125,7 +129,14 @@ def test_every_state_answers_every_event_as_the_table_says(state: RunState, even
 
 
 # The state stays and the feed says so all the same: another attempt, another reason, another time.
-NOTED = {(RUNNING, "taken_over"), (WAITING, "paused"), (WAITING, "needs_code"), (QUEUED, "retried")}
+NOTED = {
+    (RUNNING, "taken_over"),
+    (WAITING, "paused"),
+    (WAITING, "needs_code"),
+    (QUEUED, "retried"),
+    (QUEUED, "lined_up"),
+    (QUEUED, "called_up"),
+}
 
 
 def test_no_move_leads_out_of_succeeded_and_only_a_retry_out_of_the_other_final_states():
@@ -579,6 +590,27 @@ def test_another_signal_wakes_nobody():
 
 def test_the_inbox_number_never_falls():
     assert transitions.signal(running(inbox_no=9), "go", 2, NOW_US).run.inbox_no == 9
+
+
+def test_a_run_in_line_is_due_no_more_and_as_due_as_before_when_it_is_called():
+    run = waiting(Reason.SIGNAL, available_at_us=NOW_US - 7, wait_name="go")
+    lined = transitions.line_up(run, NOW_US, "customer-7", 2)
+    assert (lined.run.state, lined.run.available_at_us, lined.run.wait_name) == (QUEUED, None, None)
+    assert told(lined) == {"reason": "limit", "concurrency": "customer-7", "ahead": 2}
+    called = transitions.call_up(lined.run, NOW_US - 7, NOW_US)
+    assert (called.run.reason, called.run.available_at_us) == (None, NOW_US - 7)
+    assert transitions.call_up(lined.run, NOW_US + 7, NOW_US).run.available_at_us == NOW_US, (
+        "the clock was set back"
+    )
+
+
+def test_only_a_due_run_stands_in_line_and_only_one_in_line_is_called():
+    with pytest.raises(InvalidTransition, match="put in line"):
+        transitions.line_up(waiting(Reason.SLEEP, available_at_us=NOW_US + 1), NOW_US, "k", 0)
+    with pytest.raises(InvalidTransition, match="called out of the line"):
+        transitions.call_up(a_run(), NOW_US, NOW_US)
+    with pytest.raises(InvalidTransition, match="when a run of its concurrency key ends"):
+        transitions.retry(a_run(reason=Reason.LIMIT, available_at_us=None), NOW_US)
 
 
 @pytest.mark.parametrize("run", [a_run(), waiting(Reason.SLEEP, available_at_us=NOW_US)])

@@ -22,7 +22,7 @@ from holdfast import (
     RunFailed,
     StepFailed,
     agent,
-    waits,
+    standing,
 )
 from holdfast.errors import Refused, UsageError
 from holdfast.model import EntryKind, EntryStatus, Reason, RunFilter, RunState
@@ -37,7 +37,7 @@ seen: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def nothing_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waits, "LOADED_SLEEP_S", 0.05)  # how long branches that all wait stay in memory
+    monkeypatch.setattr(standing, "LOADED_SLEEP_S", 0.05)  # how long branches that all wait stay in memory
     executed.clear()
     broken.clear()
     seen.clear()

@@ -22,6 +22,7 @@ from holdfast import (
     Every,
     FatalError,
     NotDone,
+    RateLimit,
     RetryPolicy,
     StepFailed,
     TransientError,
@@ -33,6 +34,7 @@ from holdfast.model import Note
 MARK: Final = re.compile(r"<([^|<>]+)\|(\d+)>")
 UNRECORDED: Final = ("chance", "stumble", "checkpoint")
 CHILDREN: Final = ("call", "give up", "two", "brood", "leave")
+PACED: Final = RateLimit("paced", "1/1700ms", burst=2)
 POLICY: Final = RetryPolicy(attempts=4, base="1s", factor=3.0, cap="30s")
 
 
@@ -67,6 +69,7 @@ class Stage(Protocol):
     def happened(self, life: Life, tag: str) -> str: ...
     def undone(self, run: str, tag: str) -> None: ...
     def found(self, run: str, tag: str) -> str | None: ...
+    def began(self, life: Life, tag: str) -> None: ...
     def saw(self, life: Life, tag: str, what: str) -> None: ...
     def supposed(self, life: Life, tag: str, what: str, *, recorded: str | None = None) -> None: ...
     def awoke(self, life: Life, tag: str) -> None: ...
@@ -83,6 +86,7 @@ class Life:
         self.run = ctx.run_id
         self.token = ctx._port.run.token
         self.width = 1  # bodies at a time, at most
+        self.key = ctx._port.run.key
         self.supposed: list[tuple[str, str, str | None]] = []
 
 
@@ -128,6 +132,15 @@ async def look_for(tag: str, seconds: float, odds: float) -> Done[str] | NotDone
         raise TransientError("no answer")
     what = stage.get().found(life.get().run, tag)
     return Done(what) if what is not None else NotDone()
+
+
+async def work_in_turn(tag: str, seconds: float) -> str:
+    """Work under a rate; now and then the server asks everybody to wait."""
+    stage.get().began(life.get(), tag)
+    result = await work(tag, seconds)
+    if not stage.get().calm and stage.get().chance.random() < 0.2:
+        raise TransientError(result, retry_after_s=7.0)
+    return result
 
 
 async def refuse(tag: str, seconds: float) -> str:
@@ -218,6 +231,8 @@ async def _perform(ctx: Context, me: Life, line: Line) -> str:
             what = await ctx.step(act_once, tag, line.seconds, 0.1, effect="once", name=tag)
         case "verified":
             what = await ctx.step(act_once, tag, line.seconds, 0.1, effect="once", verify=look_for, name=tag)
+        case "paced":
+            what = await ctx.step(work_in_turn, tag, line.seconds, name=tag, rate=PACED)
         case "once":
             what = await ctx.once(tag, work, tag, line.seconds)
         case "flaky" | "fatal":

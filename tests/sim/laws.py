@@ -18,6 +18,7 @@ from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.workers import lock_is_free
 from holdfast.testing.loop import VirtualClock
 from tests.sim.agents import MARK, Life
+from tests.sim.limit_laws import LimitLaws
 
 FINAL: Final = ("succeeded", "failed", "cancelled")
 OUTCOMES: Final = ("ok", "failed", "abandoned")
@@ -102,6 +103,7 @@ class Laws:
         self.runs: dict[int, Told] = {}
         self.by_id: dict[str, Told] = {}
         self.commits = 0
+        self.limit_laws = LimitLaws(self._db, clock)
 
     def close(self) -> None:
         self._db.close()
@@ -125,6 +127,12 @@ class Laws:
                 self._check_fence(arguments[0], answer)
             if operation in ("claim", "renew_lease") and self.limits:
                 self._check_limits()
+            if operation == "take_turns" and isinstance(answer, list):
+                self.limit_laws.turns(arguments[0], answer)
+            if operation == "hold_back":
+                self.limit_laws.held_back(arguments[2])
+            if operation not in ("take_turns", "hold_back", "renew_lease"):
+                self.limit_laws.check_lines()
             self._workers = {row[0]: row for row in self._db.rows(_WORKERS)}
         return True
 

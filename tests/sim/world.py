@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn, Self
 
 import holdfast.controller
 import holdfast.heart
-from holdfast import Done, NotDone
+from holdfast import Concurrency, Done, NotDone
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import ApprovalView, RunView
 from holdfast.clock import Pace
@@ -46,7 +46,7 @@ SETTLED_US: Final = 60_000_000
 WRITES: Final = frozenset({
     "create_run", "update_run", "delete_run", "claim", "commit", "add_signal", "answer_approval", "register_worker",
     "retire_worker", "mark_draining", "sweep", "limit_queue", "prune",
-    "begin_content", "add_chunk", "seal_content", "sweep_artifacts",
+    "take_turns", "hold_back", "begin_content", "add_chunk", "seal_content", "sweep_artifacts",
 }) | timetable.OPERATIONS  # fmt: skip
 
 
@@ -65,6 +65,7 @@ class Weather:
     limit_all: int | None
     limit_narrow: int | None
     schedules: bool
+    limits: bool  # rates and concurrency keys
 
     @classmethod
     def of(cls, chance: random.Random) -> Weather:
@@ -80,6 +81,7 @@ class Weather:
             limit_all=chance.choice([None, None, 2, 4]),
             limit_narrow=chance.choice([None, 1, 2]),
             schedules=chance.random() < 0.5,
+            limits=chance.random() < 0.6,
         )
 
 
@@ -251,6 +253,7 @@ class World:
         self.path = folder / "sim.db"
         self.chance = random.Random(f"{seed} chance")
         self.faults = random.Random(f"{seed} faults")
+        self.limits = random.Random(f"{seed} limits")
         self.weather = Weather.of(random.Random(f"{seed} weather"))
         self._roles = random.Random(f"{seed} roles")
         self.calm = False
@@ -306,6 +309,11 @@ class World:
         if what is None:
             self.undone(run, tag)
         return what
+
+    def began(self, life: Life, tag: str) -> None:
+        quick = self.loop.time() > max(self._slow_until, self._bad_until) + 20
+        in_time = quick and self.weather.latency_s <= 0.02
+        self._holds(lambda: self.laws.limit_laws.began(life.key, tag, in_time=in_time))
 
     def saw(self, life: Life, tag: str, what: str) -> None:
         self.note(f"{life.run} sees {what} in attempt {life.token}")
@@ -467,12 +475,13 @@ class World:
             for line in (*setup, *plan):  # a chance of its own: the other lines are those of the seed
                 if self.seed >= GROUPS_FROM and line.kind in ("step", "named") and self._roles.random() < 0.6:
                     line.kind, line.seconds = self._roles.choice(["effect", "verified"]), 8.0
+            lane = self._limit([*setup, *plan])
             run_id = f"run-{number}"
             self.plays[run_id] = [*setup, *plan]
             priority, delay = chance.randint(-5, 5), chance.choice([0, 0, 20])
             handle = await self.surely(
-                lambda a=agent, s=setup, p=plan, i=run_id, o=priority, d=delay: client.start(  # type: ignore[misc]
-                    a, s, p, id=i, priority=o, delay=d
+                lambda a=agent, s=setup, p=plan, i=run_id, o=priority, d=delay, c=lane: client.start(  # type: ignore[misc]
+                    a, s, p, id=i, priority=o, delay=d, concurrency=c
                 )
             )
             started.append(handle)
@@ -484,6 +493,17 @@ class World:
                 handle = client.handle(agents.errand, chance.choice(kin).run.id) if kin else handle
             await self._poke(handle)
         await asyncio.sleep(100 * LIVENESS_S)  # it stays, and does nothing more
+
+    def _limit(self, lines: list[Line]) -> Concurrency | None:
+        """Put some of the lines under a rate, and perhaps the run under a key: drawn apart, so that seeds stay."""
+        if not self.weather.limits:
+            return None
+        for line in lines:
+            if line.kind in ("step", "named") and self.limits.random() < 0.7:
+                line.kind = "paced"
+        return self.limits.choice(
+            [None, Concurrency("a"), Concurrency("a"), Concurrency("a", 2), Concurrency("b", 2)]
+        )
 
     async def _poke(self, handle: RunHandle[list[str]]) -> None:
         deeds = [

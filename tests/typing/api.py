@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Literal, assert_type
 
 import holdfast
-from holdfast import Approval, Client, Context, Every, RetryPolicy, RunHandle, Worker, agent, open_store
+from holdfast import (
+    Approval,
+    Client,
+    Concurrency,
+    Context,
+    Every,
+    RateLimit,
+    RetryPolicy,
+    RunHandle,
+    Worker,
+    agent,
+    open_store,
+)
 from holdfast.testing import Replay, Trial, assert_survives_crashes, replay, simulate
 
 
@@ -78,6 +90,8 @@ async def starts_are_typed_after_the_agent(client: Client) -> None:
     assert_type(await client.start(alone), RunHandle[None])
     assert_type(await client.start(optional, Path("x"), 5), RunHandle[str])
     assert_type(client.handle(bare, "r1"), RunHandle[Report])
+    await client.start(bare, Path("x"), 3, concurrency=Concurrency("customer-7", limit=2))
+    await client.start(bare, Path("x"), 3, concurrency="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     assert_type(await client.start_many(bare, [(Path("x"), 3)]), list[RunHandle[Report]])
     await client.start(bare, "x", 3)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
@@ -105,6 +119,18 @@ async def an_agent_is_called_like_its_function(ctx: Context) -> None:
 
 
 # --- the context ----------------------------------------------------------------------------------------------
+
+
+@agent(concurrency=Concurrency(str, limit=2))
+async def limited(ctx: Context, path: Path) -> int:
+    limit = RateLimit("model-api", "500/m", burst=5)
+    assert_type(await ctx.map(count_one, [path], rate=limit), list[int])
+    await ctx.step(count_one, path, rate="500/m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return await ctx.step(count_one, path, rate=limit.cost(3))
+
+
+def count_one(path: Path) -> int:
+    return 1
 
 
 async def steps_are_typed_after_their_function(ctx: Context) -> None:

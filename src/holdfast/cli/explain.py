@@ -58,6 +58,9 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
     if view.reason is Reason.BACKOFF and later:
         failures = words.number(view.failures, "failure")
         return Explanation(f"the next attempt begins {when}, after {failures}", (_retry(quoted, "try now"),))
+    if view.reason is Reason.LIMIT:
+        why = "it stands in line: the runs of its concurrency key are at their limit (`holdfast watch` tells its place)"
+        return Explanation(why)
     if later:
         return Explanation(f"it starts {when}")
     what = (
@@ -94,6 +97,9 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return Explanation(
                 f"it sleeps and wakes {words.until(detail.due_at, now) if detail.due_at else 'later'}"
             )
+        case Reason.RATE:
+            when = words.until(detail.due_at, now) if detail.due_at else "later"
+            return Explanation(f"it waits for its turn under a shared rate, and wakes {when}")
         case Reason.SIGNAL:
             return _waits_for_signal(detail, now, quoted)
         case Reason.APPROVAL:

@@ -16,8 +16,10 @@ from holdfast.client.schedules import Schedules
 from holdfast.client.view import ApprovalView, RunView, approval_view, decode_json, run_view
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
+from holdfast.lanes import lane_of
 from holdfast.model import Created, NewRun, NewSignal, Run, RunFilter, RunState
 from holdfast.rules.ids import checked_id
+from holdfast.rules.lanes import Concurrency
 from holdfast.rules.tags import checked
 from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Store
@@ -48,6 +50,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
         signal: tuple[str, object] | None = None,
         dedup: str | None = None,
+        concurrency: Concurrency | None = None,
     ) -> RunHandle[R]:
         """Queue a run of `agent` and return at once; it is durable then. Typed after the agent.
 
@@ -58,11 +61,20 @@ class Client:
 
         `signal=(name, data)` is sent with the start, in one transaction: to the new run, or to the one that is there.
         It counts once by `dedup`; without one, once for its name and data. It needs an `id`.
+        `concurrency` replaces the agent's: how many runs with one key run at once.
         """
         payload = codec.input_json(agent.fn, args)
         first = None if signal is None else new_signal(*signal, dedup)
         created = await self.create(
-            agent, payload, id=id, priority=priority, queue=queue, delay=delay, tags=tags, signal=first
+            agent,
+            payload,
+            id=id,
+            priority=priority,
+            queue=queue,
+            delay=delay,
+            tags=tags,
+            signal=first,
+            concurrency=concurrency,
         )
         return self.handle(agent, created.run.id)
 
@@ -78,6 +90,7 @@ class Client:
         claimable: bool = True,
         tags: Mapping[str, str] | None = None,
         signal: NewSignal | None = None,
+        concurrency: Concurrency | None = None,
     ) -> Created:
         """As `start`, from input that is JSON already, as `codec.normalise_input` gives it.
 
@@ -97,12 +110,11 @@ class Client:
             claimable=claimable,
             tags=tags,
             signal=signal,
+            concurrency=concurrency,
         )
         created = await self.store.create_run(new)
         if created.existed and id is None:  # met by chance: not ours
-            return await self.create(
-                agent, payload, priority=priority, queue=queue, delay=delay, claimable=claimable, tags=tags
-            )
+            return await self.store.create_run(replace(new, id=new_id(agent.name)))
         return created
 
     async def start_many(
@@ -115,6 +127,7 @@ class Client:
         queue: str | None = None,
         delay: Duration = 0,
         tags: Mapping[str, str] | None = None,
+        concurrency: Concurrency | None = None,
     ) -> list[RunHandle[R]]:
         """Queue a run of `agent` for each tuple of arguments, 500 in a transaction: ten times as fast as one by one.
 
@@ -133,6 +146,7 @@ class Client:
                     queue=queue,
                     delay=delay,
                     tags=tags,
+                    concurrency=concurrency,
                 )
                 for number, args in some
             ]
@@ -238,6 +252,7 @@ def _new_run(
     claimable: bool = True,
     tags: Mapping[str, str] | None,
     signal: NewSignal | None = None,
+    concurrency: Concurrency | None,
 ) -> NewRun:
     return NewRun(
         id=checked_id(id) if id is not None else new_id(agent.name),
@@ -251,6 +266,7 @@ def _new_run(
         claimable=claimable,
         tags=checked(tags or {}),
         signal=signal,
+        lane=lane_of(agent, payload, concurrency),
     )
 
 

@@ -13,6 +13,7 @@ from holdfast.agents import AnyAgent
 from holdfast.client.view import Json, at, at_or_none, decode_json
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
+from holdfast.lanes import lane_of
 from holdfast.model import (
     After,
     CatchUp,
@@ -80,11 +81,12 @@ class Schedule:
                 " beginning with a letter or digit"
             )
         check_priority(self.priority)
+        payload = codec.input_json(self.agent.fn, tuple(self.args))
         return NewSchedule(
             name=self.name,
             agent=self.agent.name,
             version=self.agent.version,
-            input=codec.input_json(self.agent.fn, tuple(self.args)),
+            input=payload,
             trigger=self._trigger(),
             catch_up=self._catch_up(),
             overlap=self._overlap(),
@@ -92,6 +94,7 @@ class Schedule:
             queue=self.queue or self.agent.queue,
             priority=self.priority,
             deadline_us=self.agent.deadline_us,
+            lane=lane_of(self.agent, payload),
         )
 
     def _trigger(self) -> Trigger:

@@ -50,6 +50,7 @@ from holdfast.model.journal import (
     Signal,
     StepCursor,
 )
+from holdfast.model.limits import Lane, NewTurn, RateRecord, Terms, Turn
 from holdfast.model.parts import OwnedProgress, OwnedState
 from holdfast.model.runs import (
     FINAL_STATES,
@@ -124,6 +125,7 @@ __all__ = [
     "Interval",
     "Journal",
     "Kin",
+    "Lane",
     "Level",
     "Mismatch",
     "NewApproval",
@@ -135,6 +137,7 @@ __all__ = [
     "NewRun",
     "NewSchedule",
     "NewSignal",
+    "NewTurn",
     "NewWorker",
     "Note",
     "Outcome",
@@ -146,6 +149,7 @@ __all__ = [
     "Park",
     "Progress",
     "QueueRecord",
+    "RateRecord",
     "Reason",
     "RefusedChange",
     "Release",
@@ -163,7 +167,9 @@ __all__ = [
     "StepCursor",
     "Standing",
     "Succeeded",
+    "Terms",
     "Trigger",
     "TOLD_FROM_OUTSIDE",
+    "Turn",
     "WorkerRecord",
 ]

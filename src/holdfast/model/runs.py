@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from holdfast.model.failures import Failure
 from holdfast.model.journal import Journal, Mismatch
+from holdfast.model.limits import Lane
 
 
 class RunState(StrEnum):
@@ -37,10 +38,12 @@ class Reason(StrEnum):
     BACKOFF = "backoff"  # queued: a retry after a failure
     DRAINED = "drained"  # queued: released by a worker that shuts down
     CRASHED = "crashed"  # queued/running: its worker went down
+    LIMIT = "limit"  # queued: its concurrency key is at its limit; it stands in line
     SLEEP = "sleep"  # waiting: until a time
     SIGNAL = "signal"  # waiting: for a signal
     APPROVAL = "approval"  # waiting: for a person's answer to a question
     CHILD = "child"  # waiting: for a child to end
+    RATE = "rate"  # waiting: for its turn under a shared rate
     PAUSED = "paused"  # waiting: an operator paused it
     PARKED = "parked"  # waiting: its `holdfast run` was interrupted; `run --id` goes on
     POISON = "poison"  # waiting: it took its worker down too often
@@ -77,6 +80,7 @@ class NewRun:
 
     `claimable=False` leaves the run to a claim by id (`holdfast run`, which executes it in its own process).
     `signal` is sent to it in the transaction that creates it, and to the run that is there already.
+    `lane` is its concurrency key, if it has one.
     """
 
     id: str
@@ -90,6 +94,7 @@ class NewRun:
     claimable: bool = True
     tags: tuple[tuple[str, str], ...] = ()
     signal: NewSignal | None = None
+    lane: Lane | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True, gc=False):
@@ -159,9 +164,9 @@ class Claim:
 class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
 
-    `timed`: only those that are due at some time, or run. Of `tags`, each must be there, with its value unless that is
-    "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the progress and the
-    error. `top`: no children of other runs.
+    `timed`: only those that are due at some time, in line, or run. Of `tags`, each must be there, with its value
+    unless that is "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the
+    progress and the error. `top`: no children of other runs.
     """
 
     agent: str | None = None

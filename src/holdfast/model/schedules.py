@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from holdfast.model.limits import Lane
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cron:
@@ -78,6 +80,7 @@ class NewSchedule:
     queue: str = "default"
     priority: int = 0
     deadline_us: int | None = None
+    lane: Lane | None = None  # of every run of it; written, not read back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ Laws of this file:
 5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them,
    and so does a long step that recorded another place: `position` then is not `claimed_position`.
 6. A pause that was asked is never lost: the attempt that ends for another reason leaves the run paused.
-7. Every change of state writes one note, `run.<state>`; a decision that changes no state writes none.
+7. Every change of state or reason writes one note, `run.<state>`; a decision that changes neither writes none.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ EVENTS: Final[Mapping[str, str]] = {
     "expired": "its deadline passed",
     "retried": "an operator retries it, every counter at zero",
     "settled": "an operator says what became of an effect; queued, when it is the one that the run is held for",
+    "lined_up": "it is due, but the runs of its concurrency key are at their limit: it stands in line",
+    "called_up": "its turn in the line has come: it is due again, as it was before",
     "needs_code": "no live worker has its version of the agent",
     "code_found": "a worker has its version again",
 }
@@ -78,6 +80,8 @@ TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
     (QUEUED, "cancelled"): frozenset({CANCELLED}),
     (QUEUED, "expired"): frozenset({FAILED}),
     (QUEUED, "retried"): frozenset({QUEUED}),  # in backoff: now instead of later
+    (QUEUED, "lined_up"): frozenset({QUEUED}),
+    (QUEUED, "called_up"): frozenset({QUEUED}),
     (QUEUED, "needs_code"): frozenset({WAITING}),
     (RUNNING, "taken_over"): frozenset({RUNNING}),
     (RUNNING, "poisoned"): frozenset({WAITING}),
@@ -101,6 +105,7 @@ TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
     (WAITING, "expired"): frozenset({FAILED}),
     (WAITING, "retried"): frozenset({QUEUED}),
     (WAITING, "settled"): frozenset({WAITING, QUEUED}),
+    (WAITING, "lined_up"): frozenset({QUEUED}),  # its wait is over, but not the one for its key
     (WAITING, "needs_code"): frozenset({WAITING}),
     (WAITING, "code_found"): frozenset({QUEUED}),
     (FAILED, "retried"): frozenset({QUEUED}),
@@ -115,7 +120,7 @@ MAX_CRASHES_ALONE: Final = 3
 MAX_CRASHES: Final = 10
 """Beside others the blame is shared, so more is needed; without a bound a guilty run would go round for ever."""
 
-_PARKS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.PAUSED, Reason.PARKED}
+_PARKS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.RATE, Reason.PAUSED, Reason.PARKED}
 _RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
 _RETRIABLE_WAITS: Final = HELD_REASONS | {Reason.NEEDS_CODE}
 
@@ -224,6 +229,22 @@ def _poison(run: Run) -> Decision:
     return _moved(run, poisoned, "poisoned", attempt=run.attempts, error=failure.told())
 
 
+def line_up(run: Run, now_us: int, key: str, ahead: int) -> Decision:
+    """Put the due run in the line of its concurrency key, behind `ahead` others: due no more until it is called."""
+    _check(run, "lined_up")
+    _check_due(run, now_us, "lined_up")
+    return _moved(run, _out_of_running(run, QUEUED, Reason.LIMIT), "lined_up", concurrency=key, ahead=ahead)
+
+
+def call_up(run: Run, due_at_us: int, now_us: int) -> Decision:
+    """Call the run out of the line: due as it was when it joined it."""
+    _check(run, "called_up")
+    if run.reason is not Reason.LIMIT:
+        raise _refused(run, "called_up", _way_out(run))
+    called = replace(_out_of_running(run, QUEUED, None), available_at_us=min(due_at_us, now_us))
+    return _moved(run, called, "called_up")
+
+
 # --- how an attempt ends by itself --------------------------------------------------------------------------
 
 
@@ -284,8 +305,10 @@ def _retry_later(run: Run, retry: Retry, now_us: int) -> Decision:
 def _park(run: Run, park: Park, now_us: int) -> Decision:
     if park.reason not in _PARKS:
         raise _refused(run, "parked", f"{park.reason} is no reason to park; use one of {_names(_PARKS)}")
-    if park.reason is Reason.SLEEP and park.until_us is None:
-        raise _refused(run, "parked", "a sleep needs a wake time, or nothing would ever wake the run")
+    if park.reason in (Reason.SLEEP, Reason.RATE) and park.until_us is None:
+        raise _refused(
+            run, "parked", f"a {park.reason} needs a wake time, or nothing would ever wake the run"
+        )
     if park.reason in INBOX_REASONS and park.wait_name is None:
         raise _refused(run, "parked", "a wait needs the name of its signal")
     if run.asked == "pause" or park.reason is Reason.PAUSED:
@@ -501,6 +524,8 @@ _SPOKEN: Final = {
     "released": "settled (released)",
     "held": "settled (held)",
     "taken_over": "taken over",
+    "lined_up": "put in line",
+    "called_up": "called out of the line",
     "needs_code": "marked as needs_code",
     "code_found": "queued for found code",
     "settled": "told what became of an effect",
@@ -509,6 +534,8 @@ _SPOKEN: Final = {
 
 def _way_out(run: Run) -> str:
     match run.state:
+        case RunState.QUEUED if run.reason is Reason.LIMIT:
+            return "it starts by itself when a run of its concurrency key ends"
         case RunState.QUEUED:
             return "it starts by itself when it is due and a worker serves its agent"
         case RunState.RUNNING:
@@ -536,7 +563,7 @@ def _way_out_of_wait(run: Run) -> str:
         case Reason.CHILD:
             children = [waits.child_of(name) or name for name in waits.names(run.wait_name)]
             return "it waits for its child: " + " or ".join(f"holdfast show {child}" for child in children)
-        case Reason.SLEEP:
+        case Reason.SLEEP | Reason.RATE:
             return f"it wakes by itself; to end it: holdfast cancel {run.id}"
         case Reason.NEEDS_CODE:
             return (

@@ -37,9 +37,11 @@ from holdfast.model import (
     Signal,
     Standing,
     Succeeded,
+    Turn,
 )
 from holdfast.recording import OpenCall, Recording
 from holdfast.rules.journal import Cursor
+from holdfast.rules.rate import RateLimit
 from holdfast.settings import find_store
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
@@ -174,6 +176,15 @@ class _Port:
 
     async def inbox(self) -> tuple[int, list[Signal]]:
         return await self.stop("would wait for a signal")
+
+    async def take_turn(self, limit: RateLimit, call: str) -> Turn:
+        return await self.stop(f"would wait for its turn under rate {limit.name!r}")
+
+    async def hold_back(self, limit: RateLimit, for_us: int) -> None:
+        await self.stop(f"would hold back rate {limit.name!r}")
+
+    async def held_back(self, limit: RateLimit) -> bool:
+        return await self.stop(f"would look at rate {limit.name!r}")
 
     async def begin_content(self) -> int:
         return await self.stop("would keep an artifact")

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Final
 
 from msgspec import structs
 
@@ -17,7 +18,7 @@ from holdfast.errors import StoreCorrupt
 from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
 from holdfast.rules import schedule, transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, journal, payloads, rows, workers
+from holdfast.store.sqlite import decisions, journal, lanes, payloads, rows, workers
 from holdfast.store.sqlite.connection import Connection, Row
 
 _SQL = statements("holdfast.store.sqlite", "sql", "claim.sql")
@@ -35,6 +36,10 @@ _LOAD_OF, _LIVE, _LIMITS, _CHOSEN, _KEY_OF = (
     _SQL["key_of"],
 )
 _TAKE, _FELL_WITH, _DUE_IN_TREE = _SQL["take"], _SQL["fell_with"], _SQL["due_in_tree"]
+
+
+MOST_LINED_UP: Final = 500
+"""Runs that one claim puts in line at most, so that it never holds the write lock for long; the next one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +76,27 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
         return []
     now_us = clock.wall_us()
     dead = _fallen(connection, clock, asks)
-    keys = (
-        _only(connection, now_us, asks, dead)
-        if asks.only is not None
-        else _pick(connection, now_us, asks, dead)
-    )
+    claims: list[Claim] = []
+    keys: list[int] = []
+    lined_up, more = 0, True
     with _collector_resting():
-        claims = [_take(connection, key, asks.worker, dead, now_us) for key in keys]
-    if keys and dead:
+        while more:  # until nobody steps aside: whoever stands in line must not hide who is behind
+            left = replace(asks, limit=asks.limit - len(claims))
+            keys = (
+                _pick(connection, now_us, left, dead)
+                if asks.only is None
+                else _only(connection, now_us, asks, dead)
+            )
+            before = lined_up
+            for key in keys:
+                if _steps_aside(connection, key, now_us):
+                    lined_up += 1
+                elif claimed := _take(connection, key, asks.worker, dead, now_us):
+                    claims.append(claimed)
+            more = before < lined_up < MOST_LINED_UP and len(claims) < asks.limit
+    if dead and (keys or claims):
         _retire(connection, dead)
-    return [each for each in claims if each is not None]
+    return claims
 
 
 def _retire(connection: Connection, dead: _Dead) -> None:
@@ -195,6 +211,18 @@ def _collector_resting() -> Generator[None, None, None]:
 
 
 # --- handing out --------------------------------------------------------------------------------------------
+
+
+def _steps_aside(connection: Connection, key: int, now_us: int) -> bool:
+    """Whether the run's concurrency key is at its limit: then it stands in line now, at no slot."""
+    place = lanes.blocked(connection, key)
+    if place is None:
+        return False
+    run = decisions.run_by_key(connection, key)
+    assert run is not None, "it was read in this transaction"
+    decision = transitions.line_up(run, now_us, place.key, place.ahead)
+    decisions.apply(connection, run, decision, now_us)
+    return True
 
 
 def _take(connection: Connection, key: int, worker: int, dead: _Dead, now_us: int) -> Claim | None:

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from holdfast.errors import RunNotFound
 from holdfast.model import Decision, Note, Run
+from holdfast.rules import transitions
 from holdfast.rules.waits import child_of
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import ends, payloads, questions, rows
+from holdfast.store.sqlite import ends, lanes, payloads, questions, rows
 from holdfast.store.sqlite.connection import Connection, Row
 from holdfast.store.sqlite.family import AT_ONCE, Family
 
@@ -49,9 +50,10 @@ def whole_run(connection: Connection, row: Row) -> Run:
 def apply(connection: Connection, before: Run, decision: Decision, now_us: int) -> Run:
     """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then.
 
-    What it means for the run's parent and children becomes durable with it.
+    What it means for the run's parent and children becomes durable with it, and the line of its concurrency key moves:
+    who frees a place calls the next.
     """
-    after, undone = _write(connection, before, decision, now_us)
+    after, undone = _settle(connection, before, decision, now_us)
     if undone or before.state.final is not after.state.final:
         family(connection, now_us).follow(before, after, undone)
     return after
@@ -59,7 +61,36 @@ def apply(connection: Connection, before: Run, decision: Decision, now_us: int) 
 
 def family(connection: Connection, now_us: int, limit: int = AT_ONCE) -> Family:
     """What follows from moves of this transaction, for at most `limit` children."""
-    return Family(connection, now_us, _write, limit)
+    return Family(connection, now_us, _settle, limit)
+
+
+def pass_over(connection: Connection, now_us: int, limit: int) -> int:
+    """Call the next where a called run was not claimed in time; how many calls passed on."""
+    keys = lanes.lapse(connection, now_us, limit)
+    for key in keys:
+        _call_up(connection, lanes.call(connection, key, now_us), now_us)
+    return len(keys)
+
+
+def _settle(
+    connection: Connection, before: Run, decision: Decision, now_us: int
+) -> tuple[Run, Sequence[str]]:
+    """Write the run, and move the line that it stands in."""
+    after, undone = _write(connection, before, decision, now_us)
+    if (after.state, after.reason, after.available_at_us) != (
+        before.state,
+        before.reason,
+        before.available_at_us,
+    ):
+        _call_up(connection, lanes.follow(connection, before, after, now_us), now_us)
+    return after, undone
+
+
+def _call_up(connection: Connection, called: list[tuple[int, int]], now_us: int) -> None:
+    for key, due_at_us in called:
+        run = run_by_key(connection, key)
+        assert run is not None, "a lane goes with its run"
+        _write(connection, run, transitions.call_up(run, due_at_us, now_us), now_us)
 
 
 def _write(connection: Connection, before: Run, decision: Decision, now_us: int) -> tuple[Run, Sequence[str]]:

@@ -97,7 +97,7 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
     if chosen.version is not None:
         wanted.append(("version = ?", chosen.version))
     if chosen.timed:
-        wanted.append(("(available_at_us IS NOT NULL OR state = 'running')", ()))
+        wanted.append(("(available_at_us IS NOT NULL OR state = 'running' OR reason = 'limit')", ()))
     if chosen.queue is not None:
         wanted.append(("queue = ?", chosen.queue))
     if chosen.id_prefix:

@@ -9,7 +9,7 @@ from holdfast.model import Created, NewRun, Run
 from holdfast.rules import transitions
 from holdfast.store.protocol import Decide
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, inbox, payloads
+from holdfast.store.sqlite import decisions, inbox, lanes, payloads
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "runs.sql")
@@ -41,6 +41,8 @@ def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
     connection.run(_SQL["insert_payloads"], (run.key, *payloads.keep(connection, run.key, new.input)))
     connection.many(_SQL["insert_tag"], [(run.key, *tag) for tag in new.tags])
     decisions.write_notes(connection, run.key, 1, decision.notes, now_us)
+    if new.lane is not None:
+        lanes.add(connection, run.key, new.lane)
     return Created(run=run, existed=False)
 
 

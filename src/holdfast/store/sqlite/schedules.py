@@ -18,7 +18,18 @@ from holdfast.errors import (
     StoreCorrupt,
     UsageError,
 )
-from holdfast.model import After, Cron, Fire, Fired, FireStatus, NewRun, NewSchedule, ScheduleRecord, Trigger
+from holdfast.model import (
+    After,
+    Cron,
+    Fire,
+    Fired,
+    FireStatus,
+    Lane,
+    NewRun,
+    NewSchedule,
+    ScheduleRecord,
+    Trigger,
+)
 from holdfast.rules import firing, transitions
 from holdfast.rules.schedule import check_priority
 from holdfast.store.sql import statements
@@ -83,6 +94,10 @@ def put(connection: Connection, new: NewSchedule, now_us: int) -> ScheduleRecord
         connection.run(_SQL["insert_schedule"], schedule_rows.schedule_values(schedule))
     else:
         connection.run(_SQL["update_schedule"], schedule_rows.schedule_values(schedule))
+    if new.lane is None:
+        connection.run(_SQL["drop_lane"], (new.name,))
+    else:
+        connection.run(_SQL["put_lane"], (new.name, new.lane.key, new.lane.at_most))
     return schedule
 
 
@@ -217,6 +232,7 @@ def _start(
 ) -> tuple[Fire, int | None, bool]:
     """The run of a fire, its key, and whether it is unfinished. An id that is taken makes the fire a missed one."""
     assert fire.run is not None, "what fires knows its run"
+    lane = connection.row(_SQL["lane"], (new.name,))
     run = NewRun(
         id=fire.run,
         agent=new.agent,
@@ -226,6 +242,7 @@ def _start(
         priority=new.priority,
         deadline_us=new.deadline_us,
         tags=((TAG, new.name),),
+        lane=None if lane is None else Lane(key=lane[0], at_most=lane[1]),
     )
     try:
         created = runs.create(connection, run, now_us).run

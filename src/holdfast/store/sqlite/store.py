@@ -32,12 +32,14 @@ from holdfast.model import (
     NewChild,
     NewRun,
     NewSchedule,
+    NewTurn,
     NewWorker,
     Output,
     OwnedProgress,
     OwnedState,
     Progress,
     QueueRecord,
+    RateRecord,
     RefusedChange,
     Run,
     RunFilter,
@@ -47,6 +49,8 @@ from holdfast.model import (
     Signal,
     Standing,
     StepCursor,
+    Terms,
+    Turn,
     WorkerRecord,
 )
 from holdfast.rules import firing
@@ -59,6 +63,7 @@ from holdfast.store.sqlite import (
     decisions,
     inbox,
     parts,
+    rates,
     reading,
     runs,
     schedules,
@@ -71,6 +76,11 @@ from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.engine import Engine
 
 FOUND_AT_START: Final = 1000  # runs that a new worker brings the code for; the sweeps do the rest
+
+
+def _no(_: object) -> bool:
+    """Nobody waits for it."""
+    return False
 
 
 class SQLiteStore:
@@ -240,6 +250,30 @@ class SQLiteStore:
 
     async def parents_of(self, run_keys: Sequence[int]) -> dict[int, str]:
         return await self._engine.read(lambda connection: children.parents(connection, run_keys))
+
+    # --- shared rates ---------------------------------------------------------------------------------------
+
+    async def take_turns(self, asked: Sequence[NewTurn]) -> list[Turn]:
+        return await self._engine.write(
+            lambda connection: rates.take(connection, self._clock, asked), is_news=_no
+        )
+
+    async def hold_back(self, rate: str, terms: Terms, for_us: int) -> None:
+        await self._engine.write(
+            lambda connection: rates.hold_back(connection, self._clock, rate, terms, for_us)
+        )
+
+    async def get_rate(self, rate: str) -> RateRecord | None:
+        return await self._engine.read(lambda connection: rates.read(connection, self._clock, rate))
+
+    async def list_rates(self) -> list[RateRecord]:
+        return await self._engine.read(lambda connection: rates.listed(connection, self._clock))
+
+    async def pin_rate(self, rate: str, terms: Terms | None) -> None:
+        await self._engine.write(lambda connection: rates.pin(connection, self._clock, rate, terms))
+
+    async def forget_rate(self, rate: str) -> None:
+        await self._engine.write(lambda connection: rates.forget(connection, rate))
 
     # --- reading --------------------------------------------------------------------------------------------
 

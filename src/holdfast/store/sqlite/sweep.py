@@ -29,6 +29,7 @@ def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks
     swept += find_code(connection, served, now_us, limit - swept)
     swept += _miss_code(connection, served, now_us, limit - swept)
     swept += approvals.escalate(connection, now_us, limit - swept)
+    swept += decisions.pass_over(connection, now_us, max(0, limit - swept))
     forgotten = workers.forget(connection, dead)
     return swept + len(forgotten), forgotten
 

@@ -41,6 +41,7 @@ _PARTS = (
     "steps",
     "artifacts",
     "parts",
+    "lanes",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -52,9 +53,11 @@ from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
 from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
+from holdfast.testing.conformance.lanes import LanePromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
+from holdfast.testing.conformance.rates import RatePromises  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
@@ -82,6 +85,8 @@ class StoreConformance(
     StepPromises,
     ArtifactPromises,
     PartPromises,
+    LanePromises,
+    RatePromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
