@@ -92,7 +92,7 @@ def test_each_answer_leads_on(held: Shell, answer: tuple[str, ...], code: int, o
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("p", "1"), 2, "say one of"),
+        (("p", "1"), 5, "has asked nothing yet"),
         (("p", "1", "--rerun", "--fail"), 2, "say one of"),
         (("p", "1", "--done", "{"), 2, "is not JSON"),
         (("p", "9", "--rerun"), 6, "unknown are: 1"),

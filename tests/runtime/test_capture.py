@@ -48,10 +48,15 @@ def capture(clock: MovedClock) -> Iterator[Capture]:
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)
+    others = [handler for handler in root.handlers if isinstance(handler, Capture)]
+    for other in others:  # that of a worker of an earlier test
+        root.removeHandler(other)
     capture = Capture(clock=clock)
     root.addHandler(capture)
     yield capture
     capture.remove()
+    for other in others:
+        root.addHandler(other)
     root.setLevel(level)
 
 
