@@ -25,7 +25,7 @@ def test_a_run_executes_what_it_starts_and_lists_show_it_as_a_tree(shell: Shell)
         ("once_more", "succeeded"),
     ]
     tree = shell("ls", "--tree").out.splitlines()
-    assert [line.partition("r")[0] for line in tree[2:]] == ["", "└─ ", "└─ ", "   └─ "]
+    assert [line.partition("r")[0] for line in tree[2:]] == ["", "├─ ", "└─ ", "   └─ "]
     page = shell("show", "r").out
     assert "children" in page
     assert f"└─ {listed[4]['id']}" in page

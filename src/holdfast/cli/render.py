@@ -69,11 +69,9 @@ def runs_table(views: Sequence[RunView], now: datetime) -> Table:
     """The table of `ls`; what follows its parent stands under it."""
     tagged = any(view.tags for view in views)
     table = _table("ID", "AGENT", "STATE", "PROGRESS", "STEP", "AGE", "TOOK", *(["TAGS"] if tagged else []))
-    depths: dict[str, int] = {}
-    for view in views:
-        depths[view.id] = depth = 0 if view.parent not in depths else depths[view.parent] + 1
+    for view, branch in zip(views, _tree_lines(views), strict=True):
         table.add_row(
-            Text("   " * (depth - 1) + "└─ " if depth else "").append(view.id, style="bold"),
+            Text(branch).append(view.id, style="bold"),
             view.agent,
             state_text(view.state, view.reason),
             words.progress(view.progress),
@@ -83,6 +81,21 @@ def runs_table(views: Sequence[RunView], now: datetime) -> Table:
             *([words.one_line(tags.told(view.tags), 40)] if tagged else []),
         )
     return table
+
+
+def _tree_lines(views: Sequence[RunView]) -> list[str]:
+    """What stands before each id: the lines of a tree whose runs follow their parents."""
+    depths: dict[str, int] = {}
+    for view in views:
+        depths[view.id] = 0 if view.parent not in depths else depths[view.parent] + 1
+    lines: list[str] = []
+    more: set[int] = set()  # depths at which another run of the same parent follows
+    for depth in reversed(depths.values()):
+        more = {one for one in more if one <= depth}
+        above = "".join("│  " if one in more else "   " for one in range(1, depth))
+        lines.append(above + ("├─ " if depth in more else "└─ ") if depth else "")
+        more.add(depth)
+    return lines[::-1]
 
 
 def took(view: RunView, now: datetime) -> str:
