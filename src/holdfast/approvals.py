@@ -123,7 +123,7 @@ class Approvals:
     async def approval(self, call: OpenCall, asking: OpenCall, question: Question) -> Approval[Any]:
         """Ask, unless it is asked already; then wait for the answer, and record it."""
         recording = self._recording
-        with recording.entered(call):
+        with call:
             expires_at_us = await self._ask(asking, question)
             recording.deliver(asking)
             call.withdraws = _withdrawal(asking.position, question)

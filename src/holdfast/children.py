@@ -137,20 +137,20 @@ class Children:
     # --- what they await --------------------------------------------------------------------------------------
 
     async def _call(self, start: OpenCall, call: OpenCall, order: _Order) -> object:
-        with self._recording.entered(call):
+        with call:
             child = await self._started(start, order)
             return await self._outcome(call, order.agent, child, owned=True)
 
     async def _start(self, call: OpenCall, order: _Order) -> ChildHandle[Any]:
-        with self._recording.entered(call):
+        with call:
             return ChildHandle(self, order.agent, await self._started(call, order))
 
     async def _result(self, call: OpenCall, agent: AnyAgent, child: str) -> object:
-        with self._recording.entered(call):
+        with call:
             return await self._outcome(call, agent, child, owned=False)
 
     async def _cancel(self, call: OpenCall, child: str) -> None:
-        with self._recording.entered(call):
+        with call:
             if await self._recording.answered(call) is None:
                 await self._recording.record(call, EntryStatus.OK, b"null", beside=(CancelChild(child),))
             self._recording.deliver(call)

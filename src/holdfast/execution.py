@@ -66,7 +66,7 @@ class Execution:
 
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         """Answer a step from the journal, or execute it with its retries and record how it ended."""
-        with self._recording.entered(call):
+        with call:
             entry = await self._recording.answered(call)
             if entry is None:
                 return await self._try_until_over(call, body, policy)

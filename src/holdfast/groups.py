@@ -137,7 +137,7 @@ class Groups:
         item records: one that has fewer goes on where it was, and takes a slot.
         """
         recording = self._recording
-        with recording.entered(call):
+        with call:
             group, crew = path_of(call), Crew()
             if recording.scopes.decided(call.identity):  # it was cancelled: it waits to be cancelled again
                 recording.scopes.spend(group)
@@ -155,7 +155,7 @@ class Groups:
         """Run the bodies, each in a branch: the key and the result of the first that returns; the others are
         cancelled. A body whose step fails is out of the race; when all are, the failure recorded last is raised."""
         recording = self._recording
-        with recording.entered(call):
+        with call:
             group, crew = path_of(call), Crew()
             if recording.scopes.decided(call.identity):
                 recording.scopes.spend(group)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
@@ -81,9 +80,13 @@ class Withdrawal(NamedTuple):
 
 
 class OpenCall:
-    """A call between its synchronous part and the delivery of its outcome."""
+    """A call between its synchronous part and the delivery of its outcome.
+
+    `with call:` its coroutine runs; when that ends, however it does, the call is no longer `among` the open ones.
+    """
 
     __slots__ = (
+        "_among",
         "args_hash",
         "at_us",
         "begun",
@@ -100,7 +103,14 @@ class OpenCall:
         "withdraws",
     )
 
-    def __init__(self, kind: EntryKind, identity: Identity, args_hash: bytes) -> None:
+    def __init__(
+        self,
+        kind: EntryKind,
+        identity: Identity,
+        args_hash: bytes,
+        among: dict[str, OpenCall] | None = None,
+    ) -> None:
+        self._among = among
         self.kind = kind
         self.identity = identity
         self.args_hash = args_hash
@@ -115,6 +125,13 @@ class OpenCall:
         self.at_us = 0
         self.tries = 0
         self.withdraws: Withdrawal | None = None  # what the code leaves behind when it cancels the call
+
+    def __enter__(self) -> None:
+        self.begun = True
+
+    def __exit__(self, *raised: object) -> None:
+        if self._among is not None and self._among.get(self.identity.scope) is self:
+            del self._among[self.identity.scope]
 
     @property
     def name(self) -> str:
@@ -180,7 +197,7 @@ class Recording:
             self._close_previous(scope, previous, name)
         if self.branches.several:
             self._outside_branches(scope, repr(name))
-        call = OpenCall(kind, self._identity(scope, name, key), args_hash)
+        call = OpenCall(kind, self._identity(scope, name, key), args_hash, self._open)
         self._open[scope] = call
         return call
 
@@ -194,16 +211,6 @@ class Recording:
         if key is not None:
             check_words("key", key)
         return self._cursor.identify(scope, name, key)
-
-    @contextmanager
-    def entered(self, call: OpenCall) -> Generator[None]:
-        """The coroutine of the call runs; when it ends, however it does, the call is no longer open."""
-        call.begun = True
-        try:
-            yield
-        finally:
-            if self._open.get(call.identity.scope) is call:
-                del self._open[call.identity.scope]
 
     def at_root(self, what: str) -> None:
         """Make sure that `what` is called at the root and with no call open."""

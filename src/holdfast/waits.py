@@ -29,7 +29,7 @@ class Waits:
 
     async def sleep(self, call: OpenCall, duration_us: int) -> None:
         """Record the wake time, and wait until then."""
-        with self._recording.entered(call):
+        with call:
             wake_us = await self._wake_time(call, duration_us)
             await self._until(call, wake_us)
             self._recording.deliver(call)
@@ -39,7 +39,7 @@ class Waits:
     ) -> T:
         """Consume the oldest signal of the call's name, or record that none came before the timer."""
         recording = self._recording
-        with recording.entered(call):
+        with call:
             until_us = None
             if timer is not None:
                 until_us = await self._wake_time(timer, timeout_us)
