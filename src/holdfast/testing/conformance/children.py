@@ -238,6 +238,18 @@ class ChildPromises(Promises):
         assert await store.list_children(["r"], count, unfinished=True) == []
         await store.delete_run("r")
 
+    async def test_one_sweep_meets_the_deadlines_of_a_parent_and_of_its_child(
+        self, store: Store, place: Place
+    ) -> None:
+        worker = await register(store)
+        parent = await start(store, worker, new=replace(new_run(), deadline_us=SECOND_US))
+        child = replace(new_run("a"), deadline_us=2 * SECOND_US)
+        change = parent.change(step("child:start", kind=EntryKind.CHILD))
+        await commit_one(store, structs.replace(change, beside=(NewChild(new=child),)))
+        place.clock.advance(3 * SECOND_US)
+        await store.sweep(100)
+        assert await states(store, "r", "a") == ["failed", "cancelled"]
+
     async def test_the_end_of_a_parent_ends_children_that_stand_in_one_line(self, store: Store) -> None:
         worker = await register(store)
         parent = await start(store, worker)
