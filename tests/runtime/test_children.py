@@ -699,3 +699,33 @@ def test_a_run_in_a_script_says_which_code_its_child_lacks(tmp_path: Path) -> No
     with pytest.raises(Refused, match=r"child c.*needs_code.*'hidden', version '0'.*agents="):
         holdfast.run(vague, store=place, id="r")
     assert holdfast.run(vague, store=place, id="r", agents=[unnamed["x"]]) == shouted("a")
+
+
+async def test_a_retry_of_a_parent_asks_about_the_effects_of_its_failed_child(engine: Engine) -> None:
+    async def order() -> None:
+        done.append("order")
+        raise RuntimeError("the line broke")
+
+    async def undo() -> None:
+        done.append("undo")
+
+    @agent(name="buyer")
+    async def buyer(ctx: Context) -> None:
+        try:
+            await ctx.step(order, effect="once")
+        except StepFailed:
+            await ctx.step(undo, effect="once")
+            raise
+
+    @agent(name="principal")
+    async def principal(ctx: Context) -> None:
+        await ctx.call(buyer, id="child")
+
+    done: list[str] = []
+    handle = await engine.client.start(principal, id="r")
+    await engine.work(principal, buyer)
+    assert (await handle.status()).state == "failed"
+    await handle.retry()
+    await engine.work(principal, buyer)
+    assert (await engine.store.get_run("child")).reason == "effect_unknown"
+    assert done == ["order", "undo"]

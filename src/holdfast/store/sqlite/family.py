@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from holdfast.model import Decision, Run
-from holdfast.rules import journal, transitions, waits
+from holdfast.model import Decision, Resolution, Run
+from holdfast.rules import effects, journal, transitions, waits
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import reading, rows
 from holdfast.store.sqlite.connection import Connection
@@ -130,7 +130,11 @@ class Family:
             return
         child = rows.run_of(row)
         superseded: tuple[int, ...] = ()
+        resolution: Resolution | None = None
         if child.failure is not None and child.failure.entries:
             entries = reading.entries(self._connection, child.id, with_payloads=False)
-            superseded = journal.superseded_by_retry(entries, child.failure.entries)
-        self._change(child, transitions.retry(child, self._now_us, supersede=superseded))
+            gone = journal.superseded_by_retry(entries, child.failure.entries)
+            superseded, resolution = effects.superseding(None, entries, gone, child.position)
+        self._change(
+            child, transitions.retry(child, self._now_us, supersede=superseded, resolution=resolution)
+        )
