@@ -729,3 +729,25 @@ async def test_a_retry_of_a_parent_asks_about_the_effects_of_its_failed_child(en
     await engine.work(principal, buyer)
     assert (await engine.store.get_run("child")).reason == "effect_unknown"
     assert done == ["order", "undo"]
+
+
+@agent(name="undecided")
+async def undecided(ctx: Context) -> str:
+    async def quick() -> str:
+        return await ctx.step(asyncio.sleep, 0.1, name="nap") or "quick"
+
+    async def slow() -> str:
+        return await ctx.call(forever, "hi", id="child", on_parent_end="leave")
+
+    return (await ctx.race({"quick": quick, "slow": slow}))[0]
+
+
+@pytest.mark.parametrize("commit", range(1, 7))
+async def test_a_child_that_lost_a_race_is_cancelled_though_its_parent_dies_and_then_returns(
+    engine: Engine, commit: int
+) -> None:
+    await engine.client.start(undecided, id="r")
+    await engine.work(undecided, forever, crash_at=commit, after=True)
+    await engine.work(undecided, forever)
+    assert (await engine.store.get_run("r")).state == "succeeded"
+    assert (await engine.store.get_run("child")).state == "cancelled"
