@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,18 @@ from holdfast import (
     standing,
 )
 from holdfast.errors import Refused, UsageError
-from holdfast.model import EntryKind, EntryStatus, Reason, RunFilter, RunState
+from holdfast.model import (
+    Change,
+    Committed,
+    EntryKind,
+    EntryStatus,
+    Reason,
+    RefusedChange,
+    RunFilter,
+    RunState,
+)
+from holdfast.store import open_store
+from holdfast.store.protocol import Store
 from holdfast.worker import Worker
 from tests.faults import Engine
 
@@ -750,4 +761,49 @@ async def test_a_child_that_lost_a_race_is_cancelled_though_its_parent_dies_and_
     await engine.work(undecided, forever, crash_at=commit, after=True)
     await engine.work(undecided, forever)
     assert (await engine.store.get_run("r")).state == "succeeded"
+    assert (await engine.store.get_run("child")).state == "cancelled"
+
+
+async def test_a_call_that_runs_out_of_its_time_at_a_safe_point_cancels_its_child(engine: Engine) -> None:
+    async def long() -> None:
+        await asyncio.sleep(0.8)
+
+    @agent(name="hurried")
+    async def hurried(ctx: Context) -> None:
+        async def beside() -> None:
+            async with ctx.branch("beside"):
+                await ctx.step(long)
+
+        async def call() -> None:
+            async with ctx.branch("call"):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await ctx.call(forever, "hi", id="child", on_parent_end="leave")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(beside())
+            group.create_task(call())
+
+    class Pausing:
+        """Pauses the run with the start of its child, and answers when its worker has been told."""
+
+        def __init__(self, store: Store) -> None:
+            self._store = store
+
+        def commit_now(self, changes: Sequence[Change]) -> None:
+            return None
+
+        async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+            answers = await self._store.commit(changes)
+            if any(entry.identity.name.endswith(":call") for change in changes for entry in change.entries):
+                await handle.pause()
+                await asyncio.sleep(0.3)
+            return answers
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+    handle = await engine.client.start(hurried, id="r")
+    async with open_store(engine.url) as store:
+        await Worker(Pausing(store), [hurried, forever], until_idle=True).run()  # type: ignore[arg-type]
     assert (await engine.store.get_run("child")).state == "cancelled"
