@@ -121,8 +121,8 @@ class Attempt:
         self._recording.end.decide(ending)
         if not isinstance(ending, Lost):
             keep_state = isinstance(ending, Failed | Retry | Hold)
-            goes_on = isinstance(ending, Park | Release | Retry)
-            beside = self._recording.scopes.cancellations() if goes_on else ()
+            gives_up = isinstance(ending, Park | Release | Retry | Succeeded)
+            beside = self._recording.scopes.cancellations() if gives_up else ()
             state = self._recording.unsaved if keep_state else None
             if not await self._port.settle(ending, state, beside):
                 self._recording.end.decide(Lost(cancelled=False, message="its end could not be recorded"))

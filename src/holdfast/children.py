@@ -35,7 +35,7 @@ from holdfast.model import (
     RunState,
 )
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import OpenCall, Recording, Withdrawal
 from holdfast.rules.ids import checked_id, child_id
 from holdfast.rules.journal import CALLED
 from holdfast.rules.schedule import check_priority
@@ -139,7 +139,8 @@ class Children:
     async def _call(self, start: OpenCall, call: OpenCall, order: _Order) -> object:
         with call:
             child = await self._started(start, order)
-            return await self._outcome(call, order.agent, child, owned=True)
+            call.withdraws = Withdrawal(CancelChild(child))
+            return await self._outcome(call, order.agent, child)
 
     async def _start(self, call: OpenCall, order: _Order) -> ChildHandle[Any]:
         with call:
@@ -147,7 +148,7 @@ class Children:
 
     async def _result(self, call: OpenCall, agent: AnyAgent, child: str) -> object:
         with call:
-            return await self._outcome(call, agent, child, owned=False)
+            return await self._outcome(call, agent, child)
 
     async def _cancel(self, call: OpenCall, child: str) -> None:
         with call:
@@ -188,16 +189,16 @@ class Children:
             self._recording.abandon(call)
             raise
 
-    async def _outcome(self, call: OpenCall, agent: AnyAgent, child: str, *, owned: bool) -> object:
+    async def _outcome(self, call: OpenCall, agent: AnyAgent, child: str) -> object:
         entry = await self._recording.answered(call)
         if entry is None:
-            entry = await self._end_of(call, child, owned)
+            entry = await self._end_of(call, child)
         self._recording.deliver(call)
         if entry.status is EntryStatus.FAILED:
             raise _failed(call, entry, child)
         return codec.Shape.of(agent.fn, f"the result of agent {agent.name!r}").decode(entry.payload)
 
-    async def _end_of(self, call: OpenCall, child: str, owned: bool) -> Entry:
+    async def _end_of(self, call: OpenCall, child: str) -> Entry:
         """Wait for the child, and record how it ended."""
         recording = self._recording
         while True:
@@ -209,7 +210,7 @@ class Children:
                     continue
             except asyncio.CancelledError:
                 recording.end.check()
-                recording.abandon(call, (CancelChild(child),) if owned else ())
+                recording.abandon(call)
                 raise
             if seen is None:
                 message = (

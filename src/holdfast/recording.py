@@ -76,7 +76,7 @@ class Withdrawal(NamedTuple):
     """What stands beside the entry of a call that the code cancelled, and the event that tells of it."""
 
     thing: Beside
-    told: Note
+    told: Note | None = None
 
 
 class OpenCall:
@@ -417,18 +417,21 @@ class Recording:
                 self._cursor.recorded(call.identity)
             self._submit(self._entry(call, EntryStatus.UNSEEN, b"null"), beside)
 
-    def abandon(self, call: OpenCall, beside: tuple[Beside, ...] = ()) -> None:
+    def abandon(self, call: OpenCall) -> None:
         """Record that the code cancelled the call. Not awaited: it travels ahead of everything later."""
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
+            beside: tuple[Beside, ...] = ()
             if call.withdraws is not None:
-                beside = (*beside, call.withdraws.thing)
-                self._port.note(call.withdraws.told)
+                beside = (call.withdraws.thing,)
+                if call.withdraws.told is not None:
+                    self._port.note(call.withdraws.told)
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"), beside)
             self._cursor.recorded(call.identity)
 
     def leave(self, withdrawn: Withdrawal) -> None:
         """Leave something behind after the entry that was submitted last. Not awaited."""
-        self._port.note(withdrawn.told)
+        if withdrawn.told is not None:
+            self._port.note(withdrawn.told)
         self._port.submit(None, None, (withdrawn.thing,))
 
     async def tried(self, call: OpenCall, failure: Failure) -> None:

@@ -176,7 +176,9 @@ class Writer:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+                # What may be recorded is looked for by itself: what came behind it is not.
+                most = 1 if self._doubt else MAX_BATCH
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
                 answers = await self._commit([change for change, _, _ in batch])
                 for (_, future, on_unstorable), answer in zip(batch, answers, strict=True):
                     _deliver(future, answer, on_unstorable)

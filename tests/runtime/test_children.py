@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,18 @@ from holdfast import (
     standing,
 )
 from holdfast.errors import Refused, UsageError
-from holdfast.model import EntryKind, EntryStatus, Reason, RunFilter, RunState
+from holdfast.model import (
+    Change,
+    Committed,
+    EntryKind,
+    EntryStatus,
+    Reason,
+    RefusedChange,
+    RunFilter,
+    RunState,
+)
+from holdfast.store import open_store
+from holdfast.store.protocol import Store
 from holdfast.worker import Worker
 from tests.faults import Engine
 
@@ -699,3 +710,100 @@ def test_a_run_in_a_script_says_which_code_its_child_lacks(tmp_path: Path) -> No
     with pytest.raises(Refused, match=r"child c.*needs_code.*'hidden', version '0'.*agents="):
         holdfast.run(vague, store=place, id="r")
     assert holdfast.run(vague, store=place, id="r", agents=[unnamed["x"]]) == shouted("a")
+
+
+async def test_a_retry_of_a_parent_asks_about_the_effects_of_its_failed_child(engine: Engine) -> None:
+    async def order() -> None:
+        done.append("order")
+        raise RuntimeError("the line broke")
+
+    async def undo() -> None:
+        done.append("undo")
+
+    @agent(name="buyer")
+    async def buyer(ctx: Context) -> None:
+        try:
+            await ctx.step(order, effect="once")
+        except StepFailed:
+            await ctx.step(undo, effect="once")
+            raise
+
+    @agent(name="principal")
+    async def principal(ctx: Context) -> None:
+        await ctx.call(buyer, id="child")
+
+    done: list[str] = []
+    handle = await engine.client.start(principal, id="r")
+    await engine.work(principal, buyer)
+    assert (await handle.status()).state == "failed"
+    await handle.retry()
+    await engine.work(principal, buyer)
+    assert (await engine.store.get_run("child")).reason == "effect_unknown"
+    assert done == ["order", "undo"]
+
+
+@agent(name="undecided")
+async def undecided(ctx: Context) -> str:
+    async def quick() -> str:
+        return await ctx.step(asyncio.sleep, 0.1, name="nap") or "quick"
+
+    async def slow() -> str:
+        return await ctx.call(forever, "hi", id="child", on_parent_end="leave")
+
+    return (await ctx.race({"quick": quick, "slow": slow}))[0]
+
+
+@pytest.mark.parametrize("commit", range(1, 7))
+async def test_a_child_that_lost_a_race_is_cancelled_though_its_parent_dies_and_then_returns(
+    engine: Engine, commit: int
+) -> None:
+    await engine.client.start(undecided, id="r")
+    await engine.work(undecided, forever, crash_at=commit, after=True)
+    await engine.work(undecided, forever)
+    assert (await engine.store.get_run("r")).state == "succeeded"
+    assert (await engine.store.get_run("child")).state == "cancelled"
+
+
+async def test_a_call_that_runs_out_of_its_time_at_a_safe_point_cancels_its_child(engine: Engine) -> None:
+    async def long() -> None:
+        await asyncio.sleep(0.8)
+
+    @agent(name="hurried")
+    async def hurried(ctx: Context) -> None:
+        async def beside() -> None:
+            async with ctx.branch("beside"):
+                await ctx.step(long)
+
+        async def call() -> None:
+            async with ctx.branch("call"):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await ctx.call(forever, "hi", id="child", on_parent_end="leave")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(beside())
+            group.create_task(call())
+
+    class Pausing:
+        """Pauses the run with the start of its child, and answers when its worker has been told."""
+
+        def __init__(self, store: Store) -> None:
+            self._store = store
+
+        def commit_now(self, changes: Sequence[Change]) -> None:
+            return None
+
+        async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+            answers = await self._store.commit(changes)
+            if any(entry.identity.name.endswith(":call") for change in changes for entry in change.entries):
+                await handle.pause()
+                await asyncio.sleep(0.3)
+            return answers
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+    handle = await engine.client.start(hurried, id="r")
+    async with open_store(engine.url) as store:
+        await Worker(Pausing(store), [hurried, forever], until_idle=True).run()  # type: ignore[arg-type]
+    assert (await engine.store.get_run("child")).state == "cancelled"

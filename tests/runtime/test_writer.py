@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -101,3 +103,41 @@ async def test_a_commit_on_the_spot_that_ended_in_an_error_is_looked_for_before_
     assert [entry.identity.occurrence for entry in entries] == list(range(STEPS))
     assert {entry.token for entry in entries} == {1}  # the attempt found its entry and went on
     assert await engine.client.handle(quick, "r0").result() == sum(range(STEPS))
+
+
+@dataclass
+class Count:
+    n: int = 0
+
+
+async def never() -> None:
+    await asyncio.sleep(3600)
+
+
+@agent
+async def impatient(ctx: Context) -> None:
+    count = ctx.restore(Count)
+    for number in range(5):
+        await ctx.step(echo, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await ctx.step(never)
+        await ctx.checkpoint(count, name=f"named {number}")
+
+
+class Forgetful(Watched):
+    """Records what was abandoned, and answers with an error."""
+
+    def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
+        answers = super().commit_now(changes)
+        if answers is not None and changes[0].entries[:1] and changes[0].entries[0].status == "abandoned":
+            raise StoreUnavailable("nobody knows what became of it")
+        return answers
+
+
+async def test_what_was_submitted_behind_a_lost_answer_is_not_taken_for_recorded(engine: Engine) -> None:
+    await engine.client.start(impatient, id="r")
+    async with open_store(engine.url) as store:
+        await Worker(Forgetful(store), [impatient], until_idle=True).run()  # type: ignore[arg-type]
+    names = [checkpoint.name for checkpoint in await engine.store.list_checkpoints("r")]
+    assert names == [f"named {number}" for number in range(5)]

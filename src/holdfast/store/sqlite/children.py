@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from holdfast.errors import Conflict
-from holdfast.model import CancelChild, Kin, NewChild, ParentPolicy, Run, Standing
+from holdfast.model import CancelChild, Kin, NewChild, ParentPolicy, Standing
 from holdfast.rules import transitions
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import decisions, rows, runs
@@ -75,10 +75,9 @@ def parents(connection: Connection, keys: Sequence[int]) -> dict[int, str]:
 def catch_up(connection: Connection, now_us: int, limit: int) -> int:
     """Let the ends and returns of parents reach the children that are left, at most `limit`; return how many."""
     reached = 0
-    for row in connection.rows(_SQL["behind"], (max(0, limit),)):
+    for (parent,) in connection.rows(_SQL["behind"], (max(0, limit),)):
         if reached >= limit:
             break
-        parent: Run = rows.run_of(row)
-        connection.run(_SQL["forget_behind"], (parent.key,))
+        connection.run(_SQL["forget_behind"], (parent,))
         reached += decisions.family(connection, now_us, limit - reached).catch_up(parent)
     return reached

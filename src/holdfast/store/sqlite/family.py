@@ -11,11 +11,11 @@ Laws of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from holdfast.model import Decision, Run
-from holdfast.rules import journal, transitions, waits
+from holdfast.model import Decision, Resolution, Run
+from holdfast.rules import effects, journal, transitions, waits
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import reading, rows
 from holdfast.store.sqlite.connection import Connection
@@ -52,10 +52,10 @@ class Family:
                 self._stand(after)
                 self._reach(after)
 
-    def catch_up(self, parent: Run) -> int:
+    def catch_up(self, parent: int) -> int:
         """Reach further children of a parent that was left behind; return how many were reached."""
         before = self._left
-        self._reach(parent)
+        self._reach(self._run(parent))
         while self._moves:
             self.follow(*self._moves.popleft())
         return before - self._left
@@ -77,9 +77,7 @@ class Family:
                 self._connection.run(_SQL["take_back"], (parent, outcome))
             self._connection.run(_SQL["open"], (run.key,))
         elif standing == "open":
-            found = self._connection.row(_RUN_BY_KEY, (parent,))
-            assert found is not None, "a child's row goes with its parent"
-            self._tell(run, rows.run_of(found))
+            self._tell(run, self._run(parent))
 
     def _tell(self, child: Run, parent: Run) -> Run:
         """Send the outcome, unless the parent ended: then it is sent when the parent goes on."""
@@ -107,14 +105,21 @@ class Family:
         for child in self._children(_SQL["untold"], parent):
             parent = self._tell(child, parent)
 
-    def _children(self, statement: str, parent: Run) -> list[Run]:
-        """As many of them as are left for this transaction; a parent that has more is left behind."""
+    def _children(self, statement: str, parent: Run) -> Iterator[Run]:
+        """As many of them as are left for this transaction; a parent that has more is left behind. Each is read when
+        its turn comes: the end of one may have called another out of the line of their concurrency key."""
         found = self._connection.rows(statement, (parent.key, self._left + 1))
         if len(found) > self._left:
             found.pop()
             self._connection.run(_SQL["leave_behind"], (parent.key,))
         self._left -= len(found)
-        return [rows.run_of(row) for row in found]
+        for (key,) in found:
+            yield self._run(key)
+
+    def _run(self, key: int) -> Run:
+        row = self._connection.row(_RUN_BY_KEY, (key,))
+        assert row is not None, "a child's row goes with its runs"
+        return rows.run_of(row)
 
     def _retry_child(self, parent: Run, child_id: str) -> None:
         """How a child ended is superseded. Unless it succeeded it tries again, as a step would. An outcome from
@@ -125,7 +130,11 @@ class Family:
             return
         child = rows.run_of(row)
         superseded: tuple[int, ...] = ()
+        resolution: Resolution | None = None
         if child.failure is not None and child.failure.entries:
             entries = reading.entries(self._connection, child.id, with_payloads=False)
-            superseded = journal.superseded_by_retry(entries, child.failure.entries)
-        self._change(child, transitions.retry(child, self._now_us, supersede=superseded))
+            gone = journal.superseded_by_retry(entries, child.failure.entries)
+            superseded, resolution = effects.superseding(None, entries, gone, child.position)
+        self._change(
+            child, transitions.retry(child, self._now_us, supersede=superseded, resolution=resolution)
+        )

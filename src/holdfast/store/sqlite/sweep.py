@@ -79,5 +79,6 @@ def _decide(connection: Connection, keys: list[int], rule: _Rule, now_us: int) -
     for key in keys:
         run = decisions.run_by_key(connection, key)
         assert run is not None, "it was read in this transaction"
-        decisions.apply(connection, run, rule(run, now_us), now_us)
+        if not run.state.final:  # the end of its parent, decided just before it, may have ended it
+            decisions.apply(connection, run, rule(run, now_us), now_us)
     return len(keys)

@@ -16,6 +16,7 @@ from holdfast.model import (
     EntryKind,
     EntryStatus,
     Failed,
+    Lane,
     NewChild,
     Outcome,
     ParentPolicy,
@@ -236,6 +237,31 @@ class ChildPromises(Promises):
         await store.sweep(count)
         assert await store.list_children(["r"], count, unfinished=True) == []
         await store.delete_run("r")
+
+    async def test_one_sweep_meets_the_deadlines_of_a_parent_and_of_its_child(
+        self, store: Store, place: Place
+    ) -> None:
+        worker = await register(store)
+        parent = await start(store, worker, new=replace(new_run(), deadline_us=SECOND_US))
+        child = replace(new_run("a"), deadline_us=2 * SECOND_US)
+        change = parent.change(step("child:start", kind=EntryKind.CHILD))
+        await commit_one(store, structs.replace(change, beside=(NewChild(new=child),)))
+        place.clock.advance(3 * SECOND_US)
+        await store.sweep(100)
+        assert await states(store, "r", "a") == ["failed", "cancelled"]
+
+    async def test_the_end_of_a_parent_ends_children_that_stand_in_one_line(self, store: Store) -> None:
+        worker = await register(store)
+        parent = await start(store, worker)
+        keyed = [replace(new_run(each), lane=Lane(key="k", at_most=1)) for each in ("a", "b", "c")]
+        change = parent.change(step("child:start", kind=EntryKind.CHILD))
+        answer = await commit_one(
+            store, structs.replace(change, beside=tuple(NewChild(new=each) for each in keyed))
+        )
+        assert isinstance(answer, Committed), answer
+        assert await claimed_ids(store, worker, 5) == ["a"]
+        await store.update_run("r", cancel)
+        assert await states(store, "r", "a", "b", "c") == ["cancelled"] * 4
 
     async def test_a_retry_of_the_parent_queues_again_what_its_end_cancelled(self, store: Store) -> None:
         worker = await register(store)

@@ -29,15 +29,15 @@ DELETE FROM signals WHERE run = ?1 AND name = ?2 AND consumed IS NULL
   AND n IS NOT (SELECT outcome FROM children JOIN runs ON runs.key = child WHERE id = ?3 AND parent = ?1);
 
 -- name: unfinished
-SELECT run_rows.* FROM children JOIN run_rows ON run_rows.key = child
+SELECT child FROM children
 WHERE parent = ? AND standing = 'open' AND on_parent_end = 'cancel' LIMIT ?;
 
 -- name: swept
-SELECT run_rows.* FROM children JOIN run_rows ON run_rows.key = child
+SELECT child FROM children
 WHERE parent = ? AND standing = 'swept' LIMIT ?;
 
 -- name: untold
-SELECT run_rows.* FROM children JOIN run_rows ON run_rows.key = child
+SELECT child FROM children
 WHERE parent = ? AND standing = 'ended' AND outcome IS NULL LIMIT ?;
 
 -- name: unsuccessful
@@ -51,7 +51,7 @@ INSERT INTO children_behind (parent) VALUES (?) ON CONFLICT (parent) DO NOTHING;
 DELETE FROM children_behind WHERE parent = ?;
 
 -- name: behind
-SELECT run_rows.* FROM children_behind CROSS JOIN run_rows ON run_rows.key = parent LIMIT ?;
+SELECT parent FROM children_behind LIMIT ?;
 
 -- name: standing
 SELECT whole_runs.*, children.standing, signals.n, parents.inbox_no
