@@ -1,4 +1,7 @@
-"""Writes docs/benchmarks.md: `.venv/bin/python bench/page.py bench/results/NAME.json`."""
+"""Writes docs/benchmarks.md: `.venv/bin/python bench/page.py bench/results/NAME.json …`.
+
+Of several results the one that is named first counts, for each benchmark; later ones have the rest.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,15 @@ only within this page.
 """
 
 
-def main(file: Path) -> None:
-    """Render one result."""
-    result = json.loads(file.read_text())
-    parts = [INTRODUCTION, _machine(result, file)]
-    parts += [_table(benchmark) for benchmark in result["benchmarks"]]
+def main(files: list[Path]) -> None:
+    """Render the results."""
+    parts = [INTRODUCTION]
+    told: set[str] = set()
+    for file in files:
+        result = json.loads(file.read_text())
+        new = [benchmark for benchmark in result["benchmarks"] if benchmark["name"] not in told]
+        told |= {benchmark["name"] for benchmark in new}
+        parts += [_machine(result, file), *(_table(benchmark) for benchmark in new)]
     PAGE.write_text("\n".join(parts))
     print(f"wrote {PAGE.relative_to(CHECKOUT)}")
 
@@ -63,4 +70,4 @@ def _short(value: float) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(name) for name in sys.argv[1:]])
