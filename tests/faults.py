@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast.client import Client
 from holdfast.controller import Controller
-from holdfast.model import Change, Committed, Entry, Event, RefusedChange
+from holdfast.model import Change, Committed, Entry, EntryKind, Event, RefusedChange
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
 from holdfast.worker import Worker
@@ -66,6 +67,28 @@ class CrashingStore:
     def _die(self) -> None:
         self.dead = True
         raise Crash
+
+
+class SlowStore:
+    """A real store that takes a while over each group of Changes with an entry of this kind."""
+
+    def __init__(self, store: Store, kind: EntryKind, delay_s: float) -> None:
+        self._store = store
+        self._kind = kind
+        self._delay_s = delay_s
+
+    def commit_now(self, changes: Sequence[Change]) -> None:
+        """Never on the spot."""
+        return None
+
+    async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+        """Commit, in time."""
+        if any(entry.kind is self._kind for change in changes for entry in change.entries):
+            await asyncio.sleep(self._delay_s)
+        return await self._store.commit(changes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 class Engine:

@@ -26,6 +26,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import msgspec
 
 from holdfast import codec
+from holdfast.branches import Branches
 from holdfast.codec import Shape
 from holdfast.errors import StepFailed, UsageError, WaitTimedOut
 from holdfast.model import EntryKind, EntryStatus
@@ -73,10 +74,27 @@ def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None) -> list[s
 
 
 class Crew:
-    """The tasks of one group: none outlives it."""
+    """The tasks of one group: none outlives it.
 
-    def __init__(self) -> None:
+    A branch that is over moves the code around it, however long that takes to hear of it and to record what it makes
+    of it: until then nobody may think that the run stands still.
+    """
+
+    def __init__(self, branches: Branches) -> None:
+        self._branches = branches
         self._tasks: list[asyncio.Task[Any]] = []
+        self._unheard = 0
+
+    def over(self) -> None:
+        """A branch is over, and the code around it goes on for that."""
+        self._unheard += 1
+        self._branches.in_flight += 1
+
+    def heard(self, count: int = 1) -> None:
+        """The code around the branches waits for the others again, or is done with the group."""
+        self._unheard -= count
+        self._branches.in_flight -= count
+        self._branches.tell()
 
     def begin(self, coroutine: Coroutine[Any, Any, R], name: str) -> asyncio.Task[R]:
         """Run the coroutine in a task of the group."""
@@ -103,6 +121,7 @@ class Crew:
         for task in self._tasks:
             if not task.cancelled():
                 task.exception()  # read here: the group raises one of them
+        self.heard(self._unheard)
         return cancelled
 
 
@@ -138,7 +157,7 @@ class Groups:
         """
         recording = self._recording
         with call:
-            group, crew = path_of(call), Crew()
+            group, crew = path_of(call), Crew(recording.branches)
             if recording.scopes.decided(call.identity):  # it was cancelled: it waits to be cancelled again
                 recording.scopes.spend(group)
                 await recording.answered(call)
@@ -156,7 +175,7 @@ class Groups:
         cancelled. A body whose step fails is out of the race; when all are, the failure recorded last is raised."""
         recording = self._recording
         with call:
-            group, crew = path_of(call), Crew()
+            group, crew = path_of(call), Crew(recording.branches)
             if recording.scopes.decided(call.identity):
                 recording.scopes.spend(group)
                 entry = await recording.answered(call)
@@ -218,7 +237,7 @@ class Groups:
         recording = self._recording
         recording.scopes.enter_group(group, map(escaped, bodies))
         running = {
-            crew.begin(self._in_branch(group, escaped(key), body), f"{group}/{key}"): key
+            crew.begin(self._in_branch(crew, group, escaped(key), body), f"{group}/{key}"): key
             for key, body in bodies.items()
         }
         out: list[StepFailed | WaitTimedOut] = []
@@ -229,11 +248,12 @@ class Groups:
                 error = None if task.cancelled() else task.exception()
                 if isinstance(error, StepFailed | WaitTimedOut):
                     out.append(error)
+                    crew.heard()
                     continue
                 return key, shapes[key].recode(task.result())[0]
         raise max(out, key=lambda failed: failed.entry)
 
-    async def _in_branch(self, group: str, key: str, body: Callable[[], Awaitable[R]]) -> R:
+    async def _in_branch(self, crew: Crew, group: str, key: str, body: Callable[[], Awaitable[R]]) -> R:
         scope = f"{group}/{key}"
         current_scope.set(scope)  # of this task alone
         self._recording.scopes.enter_branch(scope)
@@ -243,6 +263,8 @@ class Groups:
         except BaseException:
             self._recording.scopes.spend(scope)
             raise
+        finally:
+            crew.over()
         return result
 
 
@@ -309,6 +331,7 @@ class _Map(Generic[R]):
             self._recording.scopes.leave_branch(scope, self._group)
         except BaseException:
             self._recording.branches.close(scope)
+            self._crew.over()
             raise
         finally:
             current_scope.reset(token)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from holdfast import Context, FatalError, RetryPolicy, RunFailed, StepFailed, agent
-from holdfast.model import EntryStatus, Reason, RunState
-from tests.faults import Engine
+from holdfast import Context, FatalError, RetryPolicy, RunFailed, StepFailed, agent, standing
+from holdfast.model import EntryKind, EntryStatus, Reason, RunState
+from holdfast.store import open_store
+from holdfast.worker import Worker
+from tests.faults import Engine, SlowStore
 
 ONCE = RetryPolicy(attempts=1)
 executed: Counter[str] = Counter()
@@ -281,6 +283,28 @@ async def racer(ctx: Context) -> list[str]:
 @crashes
 async def test_a_race_has_one_winner_whenever_it_is_killed(engine: Engine, at: int, after: bool) -> None:
     assert await settled(engine, racer, at=at, after=after) == ["quick", "QUICK2", "AFTER"]
+
+
+async def test_a_race_that_is_won_is_not_unloaded_for_its_losers_while_the_disk_is_slow(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @agent(retry=ONCE)
+    async def won(ctx: Context) -> str:
+        async def quick() -> str:
+            return await ctx.step(act, "quick")
+
+        async def slow() -> str:
+            return await ctx.wait_for("never", str)
+
+        return (await ctx.race({"quick": quick, "slow": slow}))[1]
+
+    monkeypatch.setattr(standing, "LOADED_SLEEP_S", 0.01)
+    handle = await engine.client.start(won, id="r")
+    async with open_store(engine.url) as store:
+        disk = SlowStore(store, EntryKind.GROUP, 0.2)
+        await Worker(disk, [won], until_idle=True).run()  # type: ignore[arg-type]
+    assert (await engine.store.get_run("r")).reason is None
+    assert await handle.result() == "QUICK"
 
 
 async def test_a_decided_race_is_not_entered_again(engine: Engine) -> None:
