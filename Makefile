@@ -45,6 +45,7 @@ coverage: setup ## the rules are pure, so every branch of theirs is tested
 	@$(PY) -m coverage report --include 'src/holdfast/rules/*' --fail-under 100
 
 demo: setup ## refactor a real codebase, killed and resumed before your eyes (WORKLOAD=report: a data-analysis report)
+	@test -f examples/$(WORKLOAD)/demo.py || { echo "demo: there is no workload '$(WORKLOAD)': WORKLOAD=refactor or WORKLOAD=report" >&2; exit 2; }
 	@$(PY) -m examples.$(WORKLOAD).demo
 
 bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports")

@@ -96,6 +96,22 @@ class Tally:
         }
 
 
+def answer_queue(runs: int, results: list[int], began_s: float, queued_s: float, cpu_s: float) -> None:
+    """The figures of a queue that is drained by now, of whatever contender; `cpu_s` is of the beginning. Raises when
+    a run is missing, or ran twice."""
+    drained_s = time.perf_counter()
+    if sorted(results) != list(range(runs)):
+        raise RuntimeError("a run is missing, or ran twice")
+    answer(
+        {
+            "steps_per_s": runs / (drained_s - began_s),
+            "queued_per_s": runs / (queued_s - began_s),
+            "drained_per_s": runs / (drained_s - queued_s),
+            "cpu_ms_per_step": (time.process_time() - cpu_s) / runs * 1e3,
+        }
+    )
+
+
 def answer(figures: dict[str, Any]) -> None:
     """Hand the figures to the process that started this one: the last line of stdout."""
     print(json.dumps(figures), flush=True)

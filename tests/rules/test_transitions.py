@@ -209,7 +209,7 @@ def test_the_start_of_a_run_is_its_first_claim():
     assert transitions.claim(a_run(started_at_us=5), 12, NOW_US, takeover=None).run.started_at_us == 5
 
 
-@pytest.mark.parametrize("reason", [Reason.SLEEP, *INBOX_REASONS])
+@pytest.mark.parametrize("reason", [Reason.SLEEP, *sorted(INBOX_REASONS)])
 def test_a_wait_that_is_over_is_claimed_directly(reason: Reason):
     run = waiting(reason, available_at_us=NOW_US, wait_name="go")
     assert transitions.claim(run, 12, NOW_US, takeover=None).run.state is RUNNING

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -19,7 +19,6 @@ from holdfast.errors import HoldfastError, Refused, UsageError
 from holdfast.model import RunFilter, RunState
 from holdfast.rules.tags import parsed
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 PAGE: Final = 500
@@ -51,7 +50,7 @@ class Chosen:
         return bool(self.agent or self.states or self.queue or self.tags or self.text)
 
 
-def chosen_runs(command: Callable[Concatenate[Chosen, P], R]) -> Callable[P, R]:
+def chosen_runs(command: Callable[..., R]) -> Callable[..., R]:
     """The arguments and options of a command that steers one run or many: it gets them as its first argument."""
 
     @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=ids_for_completion)
@@ -59,17 +58,27 @@ def chosen_runs(command: Callable[Concatenate[Chosen, P], R]) -> Callable[P, R]:
     @click.option("-y", "--yes", is_flag=True, help="Do not ask, however many runs it is about.")
     @click.option("--dry-run", is_flag=True, help="Only say which runs it is about.")
     @wraps(command)
-    def with_chosen(*args: P.args, **kwargs: P.kwargs) -> R:
-        taken = {name: kwargs.pop(name) for name in ("ids", "agent", "states", "queue", "tags", "text")}
+    def with_chosen(
+        *,
+        ids: tuple[str, ...],
+        agent: str | None,
+        states: tuple[str, ...],
+        queue: str | None,
+        tags: tuple[str, ...],
+        text: str | None,
+        yes: bool,
+        dry_run: bool,
+        **others: Any,
+    ) -> R:
         chosen = Chosen(
-            ids=tuple(dict.fromkeys(taken["ids"])),  # type: ignore[call-overload]
-            agent=taken["agent"],  # type: ignore[arg-type]
-            states=frozenset(RunState(state) for state in taken["states"]),  # type: ignore[attr-defined]
-            queue=taken["queue"],  # type: ignore[arg-type]
-            tags=tuple(parsed(taken["tags"]).items()),  # type: ignore[arg-type]
-            text=taken["text"],  # type: ignore[arg-type]
-            yes=bool(kwargs.pop("yes")),
-            dry_run=bool(kwargs.pop("dry_run")),
+            ids=tuple(dict.fromkeys(ids)),
+            agent=agent,
+            states=frozenset(RunState(state) for state in states),
+            queue=queue,
+            tags=tuple(parsed(tags).items()),
+            text=text,
+            yes=yes,
+            dry_run=dry_run,
         )
         if chosen.ids and chosen.by_filter:
             raise UsageError("name the runs, or choose them by --agent, --state, …: not both")
@@ -77,7 +86,7 @@ def chosen_runs(command: Callable[Concatenate[Chosen, P], R]) -> Callable[P, R]:
             raise UsageError(
                 "name a run by its id, or choose runs by --agent, --state, --queue, --tag, --search"
             )
-        return command(chosen, *args, **kwargs)
+        return command(chosen, **others)
 
     return with_chosen
 
