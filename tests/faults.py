@@ -79,7 +79,7 @@ class SlowStore:
 
     def commit_now(self, changes: Sequence[Change]) -> None:
         """Never on the spot."""
-        return None
+        return
 
     async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
         """Commit, in time."""
