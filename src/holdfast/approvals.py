@@ -163,7 +163,10 @@ class Approvals:
         try:
             return await self._recording.record(asking, EntryStatus.OK, asked, beside=(new,))
         except asyncio.CancelledError:  # asked, and nobody waits for the answer
-            self._recording.leave(_withdrawal(asking.position, question))
+            withdrawn = _withdrawal(asking.position, question)
+            if withdrawn.told is not None:
+                self._port.note(withdrawn.told)
+            self._port.submit(None, None, (withdrawn.thing,))
             raise
 
     async def _conclude(self, call: OpenCall, n: int, expires_at_us: int | None, question: Question) -> Entry:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, TypeVar, cast, overload
 
+import msgspec
+
 from holdfast import codec
 from holdfast.errors import PayloadTooLarge, UsageError
 from holdfast.model import Identity, NewCursor, NewOutput
@@ -26,83 +28,55 @@ CHUNK_CHARS: Final = 4096
 """Streamed text is stored in pieces of this size at most."""
 
 
-class Scene:
-    """One try of one call: what `step_context` stands for while its body runs."""
+class Scene(msgspec.Struct, eq=False):
+    """One try of one call: what `step_context` stands for while its body runs.
 
-    __slots__ = (
-        "_cursor",
-        "_identity",
-        "_key",
-        "_loop",
-        "_port",
-        "args_hash",
-        "over",
-        "sign_s",
-        "start",
-        "tries",
-    )
+    `cursor` is the newest place, recorded by an earlier try or by this one; `key()` the idempotency key of the call.
+    """
 
-    def __init__(
-        self,
-        port: Port,
-        identity: Identity,
-        args_hash: bytes,
-        tries: int,
-        cursor: bytes | None,
-        key: Callable[[], str],
-    ) -> None:
-        self.args_hash = args_hash
-        self.tries = tries
-        self.over: str | None = None
-        self.start = 0
-        self.sign_s = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._port = port
-        self._identity = identity
-        self._cursor = cursor
-        self._key = key
+    ports: Port
+    identity: Identity
+    args_hash: bytes
+    tries: int
+    cursor: bytes | None
+    key: Callable[[], str]
+    over: str | None = None
+    start: int = 0
+    sign_s: float = 0.0
+    loop: asyncio.AbstractEventLoop | None = None
 
     def again(self, tries: int) -> Scene:
         """The same call for another try, or for what finds out what became of it."""
-        return Scene(self._port, self._identity, self.args_hash, tries, self._cursor, self._key)
+        return Scene(self.ports, self.identity, self.args_hash, tries, self.cursor, self.key)
 
     @property
     def port(self) -> Port:
         """The port, while the try is not over."""
         if self.over is not None:
-            raise UsageError(f"this try of step {self._identity.name!r} is over ({self.over}): stop here")
-        return self._port
-
-    @property
-    def cursor(self) -> bytes | None:
-        """The newest place, recorded by an earlier try or by this one."""
-        return self._cursor
-
-    def key(self) -> str:
-        """The idempotency key of the call."""
-        return self._key()
+            raise UsageError(f"this try of step {self.identity.name!r} is over ({self.over}): stop here")
+        return self.ports
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note, by the clock of the loop, when the body gives a sign of life."""
-        self._loop = loop
+        self.loop = loop
         self.sign_s = loop.time()
 
     def _sign(self) -> None:
-        if self._loop is not None:
-            self.sign_s = self._loop.time()
+        if self.loop is not None:
+            self.sign_s = self.loop.time()
 
     def record(self, cursor: object) -> None:
         """A new place."""
         port = self.port
-        data = codec.encode(cursor, what=f"the cursor of step {self._identity.name!r}")
+        data = codec.encode(cursor, what=f"the cursor of step {self.identity.name!r}")
         if len(data) > MAX_CURSOR_BYTES:
             raise PayloadTooLarge(
-                f"the cursor of step {self._identity.name!r} is {len(data)} bytes, over {MAX_CURSOR_BYTES}: record "
+                f"the cursor of step {self.identity.name!r} is {len(data)} bytes, over {MAX_CURSOR_BYTES}: record "
                 "where to go on, and keep what was made so far in a file or in the results of smaller steps"
             )
-        self._cursor = data
+        self.cursor = data
         self._sign()
-        port.mark(NewCursor(identity=self._identity, args_hash=self.args_hash, cursor=data))
+        port.mark(NewCursor(identity=self.identity, args_hash=self.args_hash, cursor=data))
 
     def emit(self, text: str) -> None:
         """More text."""
@@ -111,7 +85,7 @@ class Scene:
         self._sign()
         for at in range(0, len(text), CHUNK_CHARS):
             piece = text[at : at + CHUNK_CHARS]
-            port.emit(NewOutput(identity=self._identity, start=self.start, text=piece))
+            port.emit(NewOutput(identity=self.identity, start=self.start, text=piece))
             self.start += len(piece)
 
 

@@ -12,6 +12,7 @@ from typing import Final, cast
 import msgspec
 
 from holdfast import threads
+from holdfast.agents import Agent
 from holdfast.bodies import Scene, current_scene
 from holdfast.codec import Shape
 from holdfast.errors import UsageError
@@ -77,9 +78,28 @@ def _spec_of(fn: Callable[..., object]) -> Spec:
         raise UsageError(
             f"a step needs a function, not {type(fn).__name__}; did you call it? write ctx.step(fn, arg)"
         )
+    if isinstance(fn, Agent):
+        raise UsageError(f"ctx.step takes a function; agent {fn.name!r} is a run of its own: ctx.call(it, …)")
     name = getattr(fn, "__name__", None)
     name = None if name == "<lambda>" else name
     return Spec(name, Shape.of(fn, f"the result of step {name or 'lambda'!r}"), is_async(fn))
+
+
+def check_step(effect: str, verify: object, rate: object) -> None:
+    """Raise UsageError when these options of a step make no sense."""
+    if effect not in ("repeatable", "once"):
+        raise UsageError(f"effect={effect!r}: it is 'repeatable' or 'once'")
+    if verify is not None and effect != "once":
+        raise UsageError(
+            "verify= finds out what became of an effect that must happen once: add effect='once'"
+        )
+    check_rate(rate)
+
+
+def check_rate(rate: object) -> None:
+    """Raise UsageError when `rate` is none."""
+    if rate is not None and not isinstance(rate, RateLimit):
+        raise UsageError(f"rate={rate!r} is no rate: did you mean rate=RateLimit('openai', '500/m')?")
 
 
 def is_async(fn: Callable[..., object]) -> bool:

@@ -22,7 +22,7 @@ from holdfast import codec
 from holdfast.agents import Agent, AnyAgent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.artifacts import Artifacts, source_of
-from holdfast.calls import Body, Spec, spec_of
+from holdfast.calls import Body, check_step, spec_of
 from holdfast.children import ChildHandle, ChildOptions, Children
 from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
@@ -156,20 +156,11 @@ class Context:
         asked, and it is tried again only after a TransientError, which says that nothing was done. Raises StepFailed,
         live and replayed alike; NotSerializable shows as a fatal StepFailed; UsageError when the call breaks a rule.
         """
-        if effect not in ("repeatable", "once"):
-            raise UsageError(f"effect={effect!r}: it is 'repeatable' or 'once'")
-        if verify is not None and effect != "once":
-            raise UsageError(
-                "verify= finds out what became of an effect that must happen once: add effect='once'"
-            )
-        if isinstance(fn, Agent):
-            raise UsageError(
-                f"ctx.step takes a function; agent {fn.name!r} is a run of its own: ctx.call(it, …)"
-            )
-        _check_rate(rate)
+        if effect != "repeatable" or verify is not None or rate is not None:
+            check_step(effect, verify, rate)
         spec = spec_of(fn)
         fingerprint = codec.fingerprint(args, version) if check else b""
-        call = self._recording.begin(EntryKind.STEP, _named(name, spec), key, fingerprint)
+        call = self._recording.begin(EntryKind.STEP, _named(name or spec.name), key, fingerprint)
         timeout_s = None if timeout is None else seconds(timeout)
         silence_s = None if silence is None else seconds(silence)
         body = Body(
@@ -297,7 +288,7 @@ class Context:
                 )
             named = fn.name
         else:
-            named = options["name"] = _named(options.get("name"), spec_of(fn))
+            named = options["name"] = _named(options.get("name") or spec_of(fn).name)
         call = self._recording.begin(EntryKind.GROUP, f"map {named}", None, b"")
 
         def body(number: int) -> Coroutine[Any, Any, Any]:
@@ -557,8 +548,7 @@ class Context:
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
 
 
-def _named(name: str | None, spec: Spec) -> str:
-    chosen = name or spec.name
+def _named(chosen: str | None) -> str:
     if chosen is None:
         raise UsageError(
             "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
@@ -579,11 +569,6 @@ def _check_options(options: StepOptions) -> None:
             else f"; there are {', '.join(StepOptions.__annotations__)}"
         )
         raise TypeError(f"ctx.map has no option {name!r}{hint}")
-
-
-def _check_rate(rate: object) -> None:
-    if rate is not None and not isinstance(rate, RateLimit):
-        raise UsageError(f"rate={rate!r} is no rate: did you mean rate=RateLimit('openai', '500/m')?")
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

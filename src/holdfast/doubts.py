@@ -21,21 +21,21 @@ _PATIENCE_S: Final = 60.0
 class Doubts:
     """Asks a person about effects, once nothing is in flight; names calls, and finds their places."""
 
-    __slots__ = ("_branches", "_cursor", "_end", "_held", "_places", "_port")
+    __slots__ = ("_branches", "_cursor", "_end", "_places", "_port", "held")
 
     def __init__(self, port: Port, cursor: Cursor, end: EndOfAttempt, branches: Branches) -> None:
         self._port = port
         self._cursor = cursor
         self._end = end
         self._branches = branches
-        self._held: dict[Identity, Hold] = {}
+        self.held: dict[Identity, Hold] = {}
         self._places = effects.usable(port.journal.cursors, port.journal.resolutions)
 
     @property
     def asked(self) -> Outcome | None:
         """How the attempt shall end at its next safe point: a branch has to ask a person, or the worker wishes it."""
-        if self._held:
-            return next(iter(self._held.values()))
+        if self.held:
+            return next(iter(self.held.values()))
         return self._port.asked
 
     @property
@@ -47,7 +47,7 @@ class Doubts:
         """Nobody knows what became of the effect: the run is held for a person, once nothing is in flight in any branch
         (or the code cancels the call)."""
         branches = self._branches
-        held = self._held[identity] = Hold(reason=Reason.EFFECT_UNKNOWN, failure=failure)
+        held = self.held[identity] = Hold(reason=Reason.EFFECT_UNKNOWN, failure=failure)
         branches.in_flight -= 1
         branches.tell()
         try:
@@ -57,7 +57,7 @@ class Doubts:
             raise self._end.unwinding(held)
         finally:
             branches.in_flight += 1
-            del self._held[identity]
+            del self.held[identity]
 
     def idempotency_key(self, identity: Identity, intent: Entry | None) -> str:
         """Text that names this call among all calls of all runs, the same for every try."""

@@ -56,21 +56,25 @@ class Execution:
     # --- steps ----------------------------------------------------------------------------------------------
 
     def _scene(self, call: OpenCall) -> Scene:
-        recording = self._recording
-        cursor = recording.doubts.place_of(call.identity, call.args_hash)
-
-        def key() -> str:
-            return recording.doubts.idempotency_key(call.identity, call.intent)
-
-        return Scene(self._port, call.identity, call.args_hash, call.tries, cursor, key)
+        doubts = self._recording.doubts
+        identity, args_hash = call.identity, call.args_hash
+        return Scene(
+            self._port,
+            identity,
+            args_hash,
+            call.tries,
+            doubts.place_of(identity, args_hash),
+            lambda: doubts.idempotency_key(identity, call.intent),
+        )
 
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         """Answer a step from the journal, or execute it with its retries and record how it ended."""
         with call:
-            entry = await self._recording.answered(call)
-            if entry is None:
-                return await self._try_until_over(call, body, policy)
-            return self._concluded(call, body, entry)
+            if not self._recording.executes(call):
+                entry = await self._recording.answered(call)
+                if entry is not None:
+                    return self._concluded(call, body, entry)
+            return await self._try_until_over(call, body, policy)
 
     def _concluded(self, call: OpenCall, body: Body, entry: Entry) -> object:
         """Deliver a recorded outcome: return it, or raise StepFailed."""
@@ -89,7 +93,7 @@ class Execution:
                 found = await self._effects.before(call, body, policy, scene) if body.once else None
                 if found is not None:
                     return self._concluded(call, body, found)
-                self._port.opened(call.name, call.started_at_us)
+                self._port.opened(call.identity.name, call.started_at_us)
                 try:
                     result = await execute(body, scene, self._port.stuck, self.stray)
                     payload, value = body.shape.recode(result)
@@ -107,8 +111,6 @@ class Execution:
                     await self._recording.record(call, EntryStatus.OK, payload, beside=beside)
                     self._recording.deliver(call)
                     return value
-                finally:
-                    self._port.opened(None)
                 if found is not None:
                     return self._concluded(call, body, found)
                 scene = scene.again(call.tries)

@@ -79,59 +79,35 @@ class Withdrawal(NamedTuple):
     told: Note | None = None
 
 
-class OpenCall:
+class OpenCall(msgspec.Struct, eq=False):
     """A call between its synchronous part and the delivery of its outcome.
 
     `with call:` its coroutine runs; when that ends, however it does, the call is no longer `among` the open ones.
     """
 
-    __slots__ = (
-        "_among",
-        "args_hash",
-        "at_us",
-        "begun",
-        "coroutine",
-        "doubt",
-        "entry",
-        "identity",
-        "intent",
-        "kind",
-        "position",
-        "replayed",
-        "started_at_us",
-        "tries",
-        "withdraws",
-    )
-
-    def __init__(
-        self,
-        kind: EntryKind,
-        identity: Identity,
-        args_hash: bytes,
-        among: dict[str, OpenCall] | None = None,
-    ) -> None:
-        self._among = among
-        self.kind = kind
-        self.identity = identity
-        self.args_hash = args_hash
-        self.coroutine: Coroutine[Any, Any, object] | None = None
-        self.begun = False
-        self.replayed = False
-        self.entry: Entry | None = None
-        self.doubt: Unknown | None = None  # an effect that may have happened already
-        self.intent: Entry | None = None  # the newest, of whatever attempt
-        self.started_at_us = 0
-        self.position = 0
-        self.at_us = 0
-        self.tries = 0
-        self.withdraws: Withdrawal | None = None  # what the code leaves behind when it cancels the call
+    kind: EntryKind
+    identity: Identity
+    args_hash: bytes
+    among: dict[str, OpenCall] | None = None
+    coroutine: Coroutine[Any, Any, object] | None = None
+    begun: bool = False
+    replayed: bool = False
+    entry: Entry | None = None
+    doubt: Unknown | None = None  # an effect that may have happened already
+    intent: Entry | None = None  # the newest, of whatever attempt
+    started_at_us: int = 0
+    position: int = 0
+    at_us: int = 0
+    tries: int = 0
+    withdraws: Withdrawal | None = None  # what the code leaves behind when it cancels the call
 
     def __enter__(self) -> None:
         self.begun = True
 
     def __exit__(self, *raised: object) -> None:
-        if self._among is not None and self._among.get(self.identity.scope) is self:
-            del self._among[self.identity.scope]
+        among = self.among
+        if among is not None and among.get(self.identity.scope) is self:
+            del among[self.identity.scope]
 
     @property
     def name(self) -> str:
@@ -190,27 +166,28 @@ class Recording:
 
     def begin(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes) -> OpenCall:
         """Take the identity of a call and open it. One call at a time in a scope: a second raises UsageError."""
-        self.end.check()
+        if self.end.decided is not None:
+            self.end.check()
         scope = scope_of_call(self.thread)
-        previous = self._open.get(scope)
-        if previous is not None:
-            self._close_previous(scope, previous, name)
+        opened = self._open
+        if scope in opened:
+            self._close_previous(scope, opened[scope], name)
         if self.branches.several:
             self._outside_branches(scope, repr(name))
-        call = OpenCall(kind, self._identity(scope, name, key), args_hash, self._open)
-        self._open[scope] = call
+        check_words("name", name)
+        if key is not None:
+            check_words("key", key)
+        identity = self._cursor.identify(scope, name, key)
+        call = opened[scope] = OpenCall(kind, identity, args_hash, opened)
         return call
 
     def identify(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes = b"") -> OpenCall:
         """Take the identity of a part of the call that is opened next."""
         self.end.check()
-        return OpenCall(kind, self._identity(scope_of_call(self.thread), name, key), args_hash)
-
-    def _identity(self, scope: str, name: str, key: str | None) -> Identity:
         check_words("name", name)
         if key is not None:
             check_words("key", key)
-        return self._cursor.identify(scope, name, key)
+        return OpenCall(kind, self._cursor.identify(scope_of_call(self.thread), name, key), args_hash)
 
     def at_root(self, what: str) -> None:
         """Make sure that `what` is called at the root and with no call open."""
@@ -265,6 +242,18 @@ class Recording:
             self.end.hold(answer)
 
     # --- answers --------------------------------------------------------------------------------------------
+
+    def executes(self, call: OpenCall) -> bool:
+        """Whether the call executes, and now: nothing recorded is left, and nothing is asked of the attempt. If not,
+        `answered` says what becomes of it. The commonest case of all, and this one costs no coroutine."""
+        port = self._port
+        if self.end.decided is not None or port.asked is not None or port.slow_down_s or self.doubts.held:
+            return False
+        tries = self._cursor.free(call.identity)
+        if tries is None:
+            return False
+        call.started_at_us, call.tries = port.now_us(), tries
+        return True
 
     async def answered(self, call: OpenCall) -> Entry | None:
         """The recorded entry that answers the call, or None when it shall execute. Never an abandoned one: that
@@ -394,7 +383,9 @@ class Recording:
         says that nobody saw it, with `unseen` beside it. Raises Conflict when what is beside it cannot be."""
         if self.end.decided is not None:
             self.end.check()
-        call.entry = entry = self._entry(call, status, payload, signal)
+        call.entry = entry = Entry(
+            call.identity, call.kind, status, payload, call.args_hash, call.started_at_us, signal
+        )
         answer = self._submit(entry, beside)
         call.position = self._port.position
         try:
@@ -428,12 +419,6 @@ class Recording:
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"), beside)
             self._cursor.recorded(call.identity)
 
-    def leave(self, withdrawn: Withdrawal) -> None:
-        """Leave something behind after the entry that was submitted last. Not awaited."""
-        if withdrawn.told is not None:
-            self._port.note(withdrawn.told)
-        self._port.submit(None, None, (withdrawn.thing,))
-
     async def tried(self, call: OpenCall, failure: Failure) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
         try:
@@ -450,21 +435,21 @@ class Recording:
         except (LeaseLost, StoreError) as error:
             raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
 
-    def _entry(self, call: OpenCall, status: EntryStatus, payload: bytes, signal: int | None = None) -> Entry:
-        return Entry(call.identity, call.kind, status, payload, call.args_hash, call.started_at_us, signal)
+    def _entry(self, call: OpenCall, status: EntryStatus, payload: bytes) -> Entry:
+        return Entry(call.identity, call.kind, status, payload, call.args_hash, call.started_at_us)
 
     def _submit(self, entry: Entry, beside: tuple[Beside, ...] = ()) -> Awaitable[Committed]:
         if entry.kind is not EntryKind.ONCE:
-            self._count_entry(entry.identity.segment == SETUP)
-        return self._port.submit(
-            entry, None, (*beside, *self.scopes.cancellations()) if self.scopes.given_up else beside
-        )
+            setup = entry.identity.segment == SETUP
+            self._since_save += not setup
+            count = self._counts[setup] = self._counts[setup] + 1
+            if count >= WARN_ENTRIES:
+                self._check_length(setup, count)
+        if self.scopes.given_up:
+            beside = (*beside, *self.scopes.cancellations())
+        return self._port.submit(entry, None, beside)
 
-    def _count_entry(self, setup: bool) -> None:
-        self._since_save += not setup
-        count = self._counts[setup] = self._counts[setup] + 1
-        if count < WARN_ENTRIES:
-            return
+    def _check_length(self, setup: bool, count: int) -> None:
         where, fix = _LONG_SETUP if setup else _LONG_TAIL
         if count == WARN_ENTRIES:
             text = f"{where} has {count} entries, and every resume reads them all: {fix}"
@@ -552,6 +537,8 @@ def scope_of_call(agents_thread: int) -> str:
 
 def check_words(what: str, words: object) -> None:
     """Make sure that a name or key comes back from the store as it was given, or no replay would find it."""
+    if type(words) is str and len(words) <= MAX_WORDS and words.isascii():
+        return
     if not isinstance(words, str):
         raise UsageError(
             f"the {what} {words!r} of a ctx call is {type(words).__name__}: make it text, str(…)"

@@ -112,11 +112,9 @@ class Writer:
         `on_unstorable` is called before it ends with NotSerializable or Conflict: the attempt goes on without it.
         """
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        task = id(asyncio.current_task())
-        here = task == self._last_task and self._may_commit_here()
-        if here and self._commit_on_the_spot(change, answer, on_unstorable):
+        alone = len(self._followed) == 1 and self._goes_on(asyncio.current_task())
+        if alone and self._commit_on_the_spot(change, answer, on_unstorable):
             return answer
-        self._last_task = task
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
                 f"{MAX_WAITING} changes wait for the store at {self._store.url}; it does not keep up"
@@ -126,10 +124,12 @@ class Writer:
         self._wake.set()
         return answer
 
-    def _may_commit_here(self) -> bool:
-        """Whether nothing could join the Change of a task that goes from step to step: its run is the only one."""
-        alone = self._idle and len(self._followed) == 1
-        return alone and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
+    def _goes_on(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether nothing could join the Change of this task, of the only run: it goes from step to step, and the event
+        loop had its turn a moment ago."""
+        number = id(task)
+        goes_on, self._last_task = number == self._last_task, number
+        return goes_on and self._idle and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
 
     def _commit_on_the_spot(
         self, change: Change, answer: asyncio.Future[Committed], on_unstorable: Callable[[], None] | None
@@ -223,7 +223,7 @@ class Writer:
 
     def _follow_on(self, change: Change, answer: Answer) -> None:
         followed = self._followed.get(change.run)
-        if followed is not None and followed.token == change.token and isinstance(answer, Committed):
+        if isinstance(answer, Committed) and followed is not None and followed.token == change.token:
             followed.event_no = answer.event_no
 
     async def _has_more(self, followed: _Followed, run: Run) -> bool:
@@ -267,21 +267,20 @@ def _not_stored(error: Exception) -> HoldfastError:
 def _deliver(
     future: asyncio.Future[Committed], answer: Answer, on_unstorable: Callable[[], None] | None
 ) -> None:
-    lost: HoldfastError | None = None
+    if isinstance(answer, Committed):
+        if not future.done():
+            future.set_result(answer)
+        return
+    lost: HoldfastError
     if isinstance(answer, RefusedChange):
         lost = Conflict(answer.message) if answer.conflict else LeaseLost(answer.message)
-    elif not isinstance(answer, Committed):
+    else:
         lost = answer
     if on_unstorable is not None and isinstance(lost, NotSerializable | Conflict):
         on_unstorable()
-    if future.done():
-        return
-    if isinstance(answer, Committed):
-        future.set_result(answer)
-        return
-    assert lost is not None
-    future.set_exception(lost)
-    future.exception()  # read here, so that nobody being there any more is no warning
+    if not future.done():
+        future.set_exception(lost)
+        future.exception()  # read here, so that nobody being there any more is no warning
 
 
 _OVER: Final = frozenset({EntryStatus.OK, EntryStatus.ABANDONED})
@@ -300,6 +299,7 @@ class WriterPort:
         self.slow_down_s = 0.0
         self.asked: Outcome | None = None
         self._claim = claim
+        self._key, self._token = claim.run.key, claim.run.token
         self._store = store
         self._writer = writer
         self._clock = clock
@@ -314,6 +314,7 @@ class WriterPort:
         self._reason: Reason | None = None
         self._telling: asyncio.Future[Committed] | None = None
         self._said = threading.Lock()
+        self.now_us = clock.wall_us
         self._cursors: dict[Identity, NewCursor] = {}
         self._output: deque[NewOutput] = deque(maxlen=MAX_OUTPUT)
         self._marked = {one.identity for one in claim.journal.cursors}
@@ -331,15 +332,12 @@ class WriterPort:
     def position(self) -> int:
         return self._position
 
-    def now_us(self) -> int:
-        return self._clock.wall_us()
-
     def submit(
         self, entry: Entry | None, checkpoint: NewCheckpoint | None = None, beside: tuple[Beside, ...] = ()
     ) -> asyncio.Future[Committed]:
         if entry is None:
             return self._writer.submit(self._change((), checkpoint, None, beside))
-        self.opened(None)  # its outcome follows: it is not announced as open any more
+        self._step, self._step_told = None, True  # its outcome follows: it is not announced as open any more
         if self._marked and entry.status in _OVER and entry.identity in self._marked:
             beside += (self._forget(entry.identity),)
         answer = self._writer.submit(self._change((entry,), checkpoint, None, beside), self._uncount)
@@ -477,11 +475,11 @@ class WriterPort:
             notes = tuple(self._notes.popleft() for _ in range(min(len(self._notes), MAX_NOTES)))
         if self._progress is not None:
             progress = self._take_progress(outcome is not None)
-        if (self._cursors or self._output) and not entries:
+        if not entries and (self._cursors or self._output):
             beside += self._take_said()
         return Change(
-            run=self._claim.run.key,
-            token=self._claim.run.token,
+            run=self._key,
+            token=self._token,
             position=self._position,
             entries=entries,
             notes=notes,

@@ -109,7 +109,7 @@ class Change(Struct, frozen=True, kw_only=True, gc=False):
     beside: tuple[Beside, ...] = ()
 
 
-class Committed(Struct, frozen=True, kw_only=True, gc=False):
+class Committed(Struct, frozen=True, gc=False):
     """A Change is durable. `position` and `event_no` are the run's counters after it, `at_us` the store's time."""
 
     position: int

@@ -169,6 +169,13 @@ class Cursor:
             return answer
         return Unknown(doubt, self._verdicts.get(doubt.position), self._begun.get(call.identity, 1))
 
+    def free(self, identity: Identity) -> int | None:
+        """When nothing at all is left that could answer a call, so that this one executes: how many failed tries of it
+        are recorded. None when `answer` must say what becomes of it."""
+        if self._waiting or self._doubts:
+            return None
+        return self._tries.get(identity, 0) if self._tries else 0
+
     def holds(self, identity: Identity) -> bool:
         """Whether an outcome of this call waits for it. A race whose winner is recorded is not entered again."""
         mine = self._by_identity.get(identity)

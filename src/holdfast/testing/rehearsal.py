@@ -220,6 +220,9 @@ class _Answers(Recording):
         self.reached: set[int] = set()
         self._stops = port.stop
 
+    def executes(self, call: OpenCall) -> bool:
+        return False
+
     async def answered(self, call: OpenCall) -> Entry | None:
         entry = await super().answered(call)
         if entry is None:

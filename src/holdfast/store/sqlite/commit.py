@@ -21,7 +21,6 @@ from holdfast.errors import Conflict, Refused
 from holdfast.model import (
     Change,
     Committed,
-    Entry,
     EntryKind,
     EntryStatus,
     NewCheckpoint,
@@ -52,16 +51,22 @@ _ONCE = EntryKind.ONCE
 _INLINE: Final = payloads.INLINE_BYTES
 
 
-def check(changes: Sequence[Change]) -> None:
-    """Raise PayloadTooLarge, before anything is written, when a payload is over the hard limit."""
+def weigh(changes: Sequence[Change]) -> int:
+    """How many bytes of results and states the Changes bring. Raises PayloadTooLarge, before anything is written, when
+    a payload is over the hard limit."""
+    size = 0
     for change in changes:
         for entry in change.entries:
-            if len(entry.payload) > _INLINE:
+            length = len(entry.payload)
+            size += length
+            if length > _INLINE:
                 payloads.check_size(entry.payload, f"the result of {entry.identity.name!r}")
         if change.checkpoint is not None:
             payloads.check_size(change.checkpoint.state, f"the state of run number {change.run}")
+            size += len(change.checkpoint.state)
         if isinstance(change.outcome, Succeeded):
             payloads.check_size(change.outcome.result, f"the result of run number {change.run}")
+    return size
 
 
 def commit(connection: Connection, changes: Sequence[Change], now_us: int) -> list[Answer]:
@@ -113,7 +118,8 @@ class _Batch:
         moves = [move for _, move in going_on.values()]
         for position, event_no, reason, run in self._connection.returned(_ADVANCE, moves):
             indexes, move = going_on.pop(run)
-            self._set_reason(reason, indexes[-1])
+            if reason != self._changes[indexes[-1]].reason:
+                self._set_reason(indexes[-1])
             self._collect(indexes, position - move.entries, event_no - move.events)
         for indexes in [*others, *(refused for refused, _ in going_on.values())]:
             self.apply(indexes)
@@ -172,7 +178,8 @@ class _Batch:
             row = self._connection.row(_ADVANCE, move)
         if row is None:
             return None
-        self._set_reason(row[2], indexes[-1])
+        if row[2] != self._changes[indexes[-1]].reason:
+            self._set_reason(indexes[-1])
         return row[0] - move.entries, row[1] - move.events
 
     def _move_of(self, indexes: list[int]) -> _Move | None:
@@ -184,36 +191,39 @@ class _Batch:
             change = self._changes[index]
             if change.token != last.token:
                 return None
-            if count := len(change.entries):
+            if change.entries:
                 if expected is None:
                     expected = change.position
                 elif change.position != expected + entries:
                     return None
-                entries += count
-                events += count
-                steps += count_steps(change.entries)
-            events += len(change.notes)
+                for entry in change.entries:
+                    entries += 1
+                    status = entry.status
+                    if status is _OK or status is _FAILED or status is _ABANDONED:
+                        steps += 1  # an outcome, of whatever call: failed tries and marks are none
+            if change.notes:
+                events += len(change.notes)
             if change.progress is not None:
                 events += 1
-        return _Move(entries, events, steps, last.step, last.run, last.token, expected)
+        return _Move(entries, events + entries, steps, last.step, last.run, last.token, expected)
 
-    def _set_reason(self, reason: str | None, index: int) -> None:
+    def _set_reason(self, index: int) -> None:
+        """Nearly never: so that no index is looked at on the hot path."""
         last = self._changes[index]
-        if reason != last.reason:  # nearly never: so that no index is looked at on the hot path
-            self._connection.run(_SET_REASON, (last.reason, last.run))
+        self._connection.run(_SET_REASON, (last.reason, last.run))
 
     def _collect(self, indexes: list[int], position: int, event_no: int) -> None:
         for index in indexes:
-            change = self._changes[index]
-            position, event_no = self._add_rows(change, position, event_no)
-            self._answers[index] = Committed(position=position, event_no=event_no, at_us=self._now_us)
+            position, event_no = self._add_rows(self._changes[index], position, event_no)
+            self._answers[index] = Committed(position, event_no, self._now_us)
 
     def _add_rows(self, change: Change, position: int, event_no: int) -> tuple[int, int]:
         """Collect the rows of a Change that follow these counters, and return the counters after them."""
         run, now_us = change.run, self._now_us
-        for note in change.notes:
-            event_no += 1
-            self._add_note(run, event_no, note.type, note.payload)
+        if change.notes:
+            for note in change.notes:
+                event_no += 1
+                self._add_note(run, event_no, note.type, note.payload)
         for entry in change.entries:
             event_no += 1
             position += 1
@@ -358,16 +368,6 @@ def _is_plain(change: Change) -> bool:
         if entry.signal is not None or entry.kind is _ONCE:
             return False
     return True
-
-
-def count_steps(entries: Sequence[Entry]) -> int:
-    """How many of the entries are outcomes, of whatever call: failed tries and marks are none."""
-    counted = 0
-    for entry in entries:
-        status = entry.status
-        if status is _OK or status is _FAILED or status is _ABANDONED:
-            counted += 1
-    return counted
 
 
 def _why(change: Change, state: RunState, token: int, position: int) -> str:

@@ -54,6 +54,7 @@ class Connection:
         # Plans must not depend on bound values: with partial indexes in play, SQLite would otherwise compile a
         # statement anew for each new value. A commit and a claim take half as long this way (measured).
         self._raw.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        self._patience_ms = busy_ms
         self._raw.set_busy_timeout(busy_ms)  # with blocking locks where the build has them: no polling
         self._execute: Callable[..., Any] = self._raw.execute
         for pragma in _settings():
@@ -102,7 +103,10 @@ class Connection:
 
     def patience(self, busy_ms: int | None) -> None:
         """How long to wait for the write lock from now on; None is what the connection was opened with."""
-        self._raw.set_busy_timeout(self._busy_ms if busy_ms is None else busy_ms)
+        wanted = self._busy_ms if busy_ms is None else busy_ms
+        if wanted != self._patience_ms:
+            self._patience_ms = wanted
+            self._raw.set_busy_timeout(wanted)
 
     def begin(self) -> None:
         """Take the write lock."""

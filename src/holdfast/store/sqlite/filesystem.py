@@ -84,7 +84,7 @@ def create_private(path: Path) -> None:
         raise StoreUnavailable(f"cannot create {path}: {error.strerror}") from error
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def identity(path: str) -> tuple[int, int] | None:
     """Device and inode of the file, None when it is gone."""
     try:
         found = os.stat(path)
