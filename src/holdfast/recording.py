@@ -162,7 +162,7 @@ class Recording:
     @property
     def silent(self) -> bool:
         """Whether progress and logs are those of a replay (or of an attempt that is over)."""
-        return self._cursor.replaying or self.end.decided is not None
+        return self._cursor.waiting > 0 or self.end.decided is not None
 
     def begin(self, kind: EntryKind, name: str, key: str | None, args_hash: bytes) -> OpenCall:
         """Take the identity of a call and open it. One call at a time in a scope: a second raises UsageError."""
@@ -486,7 +486,7 @@ class Recording:
 
     async def _save(self, checkpoint: NewCheckpoint, due: bool) -> None:
         self.end.check()
-        if self._cursor.replaying or checkpoint.segment <= self._saved_segment:
+        if self._cursor.waiting or checkpoint.segment <= self._saved_segment:
             return
         if due:
             await self.guarded(self._port.submit(None, checkpoint))

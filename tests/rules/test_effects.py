@@ -66,9 +66,9 @@ def test_an_intent_without_an_outcome_is_unknown() -> None:
     answer = cursor.answer(call(cursor))
     assert isinstance(answer, Unknown)
     assert (answer.intent.position, answer.verdict) == (1, None)
-    assert cursor.replaying
+    assert cursor.waiting
     cursor.take_up(identity())
-    assert not cursor.replaying and cursor.finish() is None
+    assert not cursor.waiting and cursor.finish() is None
 
 
 @pytest.mark.parametrize("status", [OK, FAILED, ABANDONED])

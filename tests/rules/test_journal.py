@@ -124,9 +124,9 @@ def test_an_outcome_stays_unanswered_until_it_is_used() -> None:
     identity = cursor.identify("", "a", None)
     assert cursor.holds(identity) and not cursor.holds(identity._replace(name="b"))
     answer = cursor.answer(Call(identity=identity))
-    assert isinstance(answer, Recorded) and cursor.replaying
+    assert isinstance(answer, Recorded) and cursor.waiting
     cursor.use(answer.entry)
-    assert not cursor.replaying and not cursor.holds(identity)
+    assert not cursor.waiting and not cursor.holds(identity)
 
 
 def test_chance_is_seeded_by_the_calls_answered_in_the_segment_live_and_replayed_alike() -> None:
@@ -280,7 +280,7 @@ def test_a_spent_scope_counts_as_answered() -> None:
     answer = ask(cursor, "winner")
     assert isinstance(answer, Recorded)
     cursor.use(answer.entry)
-    assert cursor.finish() is None and not cursor.replaying
+    assert cursor.finish() is None and not cursor.waiting
 
 
 def test_a_call_of_a_spent_scope_may_still_deliver() -> None:
@@ -288,9 +288,9 @@ def test_a_call_of_a_spent_scope_may_still_deliver() -> None:
     cursor = opened(entries)
     cursor.spend(G)
     cursor.use(entries[0])
-    assert cursor.replaying
+    assert cursor.waiting
     cursor.use(entries[1])
-    assert not cursor.replaying
+    assert not cursor.waiting
 
 
 def test_within_compares_whole_parts_of_a_path() -> None:

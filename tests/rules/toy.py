@@ -429,7 +429,7 @@ class Toy:
         self.check(self.cursor.checkpoint())
         self.last_state = (self.cursor.segment, json.dumps(state))
         saved = self.last_state
-        if not self.cursor.replaying and saved[0] > self.memory.base and self.chance.random() < self.due:
+        if not self.cursor.waiting and saved[0] > self.memory.base and self.chance.random() < self.due:
             try:
                 self.memory.commit(lambda: self.memory.save(*saved))
             except Crash as crash:

@@ -98,9 +98,9 @@ class Cursor:
         "_places",
         "_tries",
         "_verdicts",
-        "_waiting",
         "base",
         "segment",
+        "waiting",
     )
 
     def __init__(self, journal: Journal) -> None:
@@ -117,15 +117,10 @@ class Cursor:
         elements = sorted((e for e in line.outcomes.values() if self._live(e)), key=lambda e: e.place)
         self._by_identity = {element.entry.identity: element for element in elements}
         self._left: dict[str, deque[Element]] = defaultdict(deque)
-        self._waiting = len(elements)
+        self.waiting = len(elements)  # recorded outcomes that are still unanswered: the attempt replays
         for element in elements:
             for scope in around(element.entry.identity.scope):
                 self._left[scope].append(element)
-
-    @property
-    def replaying(self) -> bool:
-        """Whether recorded outcomes are still unanswered."""
-        return self._waiting > 0
 
     # --- identities -----------------------------------------------------------------------------------------
 
@@ -152,7 +147,7 @@ class Cursor:
 
     def answer(self, call: Call) -> Answer:
         """Say what becomes of a call at hand. A recorded outcome stays unanswered until `use`."""
-        if not self._waiting and not self._doubts:
+        if not self.waiting and not self._doubts:
             return _EXECUTE
         mine = self._by_identity.get(call.identity)
         following = self._next(call.identity.scope)
@@ -172,7 +167,7 @@ class Cursor:
     def free(self, identity: Identity) -> int | None:
         """When nothing at all is left that could answer a call, so that this one executes: how many failed tries of it
         are recorded. None when `answer` must say what becomes of it."""
-        if self._waiting or self._doubts:
+        if self.waiting or self._doubts:
             return None
         return self._tries.get(identity, 0) if self._tries else 0
 
@@ -311,7 +306,7 @@ class Cursor:
     def _answer(self, element: Element) -> None:
         if not element.answered:
             element.answered = True
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _recorded(self, call: Call, mine: Element, following: Element | None) -> Answer:
         if following is not mine:
