@@ -120,17 +120,9 @@ class Capture(logging.Handler):
 
     def _print_as_before(self, record: logging.LogRecord) -> None:
         """Python prints warnings itself while no handler is set; ours must not be the one that silences them."""
-        last_resort = logging.lastResort
-        if last_resort is not None and record.levelno >= last_resort.level and self._alone(record.name):
-            last_resort.handle(record)
-
-    def _alone(self, name: str) -> bool:
-        logger: logging.Logger | None = logging.getLogger(name)
-        while logger is not None:
-            if any(handler is not self for handler in logger.handlers):
-                return False
-            logger = logger.parent if logger.propagate else None
-        return True
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and not heard(logging.getLogger(record.name)):
+            last.handle(record)
 
     @staticmethod
     def _is_ours(name: str) -> bool:
@@ -151,6 +143,16 @@ def install() -> Capture:
     capture = Capture()
     root.addHandler(capture)
     return capture
+
+
+def heard(logger: logging.Logger) -> bool:
+    """Whether anybody but us reads what the logger says: a record costs more than the question."""
+    asked: logging.Logger | None = logger
+    while asked is not None:
+        if any(not isinstance(handler, Capture) for handler in asked.handlers):
+            return True
+        asked = asked.parent if asked.propagate else None
+    return False
 
 
 def tell_dropped(sink: Sink) -> None:

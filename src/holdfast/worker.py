@@ -402,13 +402,15 @@ class Worker:
         port.slow_down_s = pressure.slow_down_s(self._level)
         tenure = _Tenure(Attempt(claim, agent, port, self._chance), port)
         self._tenures[tenure.key] = tenure
-        log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
+        if capture.heard(log):
+            log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
         tenure.task = group.create_task(self._execute(tenure), name=f"attempt {claim.run.id}")
 
     async def _execute(self, tenure: _Tenure) -> None:
         try:
             await tenure.attempt.execute()
-            log.info("run %s: %s", tenure.attempt.claim.run.id, _told(tenure.attempt.ending))
+            if capture.heard(log):
+                log.info("run %s: %s", tenure.attempt.claim.run.id, _told(tenure.attempt.ending))
         except Exception:  # an attempt's edge: one run's trouble is never another's
             log.exception(
                 "attempt %s of run %s", tenure.attempt.claim.run.attempts, tenure.attempt.claim.run.id

@@ -279,4 +279,7 @@ def new_signal(name: str, data: object, dedup: str | None) -> NewSignal:
 
 def new_id(agent_name: str) -> str:
     """An id for a run of this agent: its name and a random ending."""
-    return f"{agent_name}-{''.join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))}"
+    letters = [
+        _ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(_RANDOM_LENGTH)
+    ]  # 32: none is likelier
+    return f"{agent_name}-{''.join(letters)}"

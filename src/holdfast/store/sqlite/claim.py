@@ -28,14 +28,8 @@ _DUE_GROUPS, _DUE, _DUE_SUSPECTS, _HELD_BY = (
     _SQL["due_suspects"],
     _SQL["held_by"],
 )
-_LOAD_OF, _LIVE, _LIMITS, _CHOSEN, _KEY_OF = (
-    _SQL["load_of"],
-    _SQL["live"],
-    _SQL["limits"],
-    _SQL["chosen"],
-    _SQL["key_of"],
-)
-_TAKE, _FELL_WITH, _DUE_IN_TREE = _SQL["take"], _SQL["fell_with"], _SQL["due_in_tree"]
+_LOAD_OF, _LIVE, _LIMITS, _KEY_OF = _SQL["load_of"], _SQL["live"], _SQL["limits"], _SQL["key_of"]
+_FELL_WITH, _DUE_IN_TREE = _SQL["fell_with"], _SQL["due_in_tree"]
 
 
 MOST_LINED_UP: Final = 500
@@ -89,9 +83,10 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
             )
             before = lined_up
             for key in keys:
-                if _steps_aside(connection, key, now_us):
+                row, ties = decisions.row_with_ties(connection, key)
+                if ties.lane and _steps_aside(connection, key, now_us):
                     lined_up += 1
-                elif claimed := _take(connection, key, asks.worker, dead, now_us):
+                elif claimed := _take(connection, row, ties, asks.worker, dead, now_us):
                     claims.append(claimed)
             more = before < lined_up < MOST_LINED_UP and len(claims) < asks.limit
     if dead and (keys or claims):
@@ -225,27 +220,27 @@ def _steps_aside(connection: Connection, key: int, now_us: int) -> bool:
     return True
 
 
-def _take(connection: Connection, key: int, worker: int, dead: _Dead, now_us: int) -> Claim | None:
+def _take(
+    connection: Connection, row: Row, ties: decisions.Ties, worker: int, dead: _Dead, now_us: int
+) -> Claim | None:
     """Claim one run; None when the rules made something else of it."""
-    row = connection.row(_CHOSEN, (key,))
-    assert row is not None, "it was read in this transaction"
     run = rows.run_of(row)
     takeover = None if run.worker is None else _takeover(connection, dead, run.worker)
     decision = transitions.claim(run, worker, now_us, takeover=takeover)
     if decision.run.state is not RunState.RUNNING:
         decisions.apply(connection, run, decision, now_us)
         return None
-    connection.run(_TAKE, (worker, key))
     inline, blob = row[rows.INPUT : rows.INPUT + 2]
     try:
         given = payloads.load(connection, inline, blob, f"the input of run {run.id}")
         recorded, notes = journal.build(connection, run)
     except StoreCorrupt as error:
-        _hold(connection, decisions.apply(connection, run, decision, now_us), error, now_us)
+        claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)
+        _hold(connection, claimed, error, now_us)
         return None
-    claimed = decisions.apply(
-        connection, run, structs.replace(decision, notes=decision.notes + notes), now_us
-    )
+    if notes:
+        decision = structs.replace(decision, notes=decision.notes + notes)
+    claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)
     return Claim(run=claimed, input=given, journal=recorded)
 
 

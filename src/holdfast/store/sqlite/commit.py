@@ -4,7 +4,8 @@ Laws of this file:
 1. The fence (token, state, position) stands in the statement that moves a run's counters; nothing is read before it.
 2. One UPDATE for all consecutive plain Changes of a run, one call of SQLite for those of all runs that have nothing
    else, and one INSERT statement for the rows of the whole batch.
-3. A refused Change leaves the others untouched: a group that does not fit is tried again Change by Change.
+3. A refused Change leaves the others untouched: a group that does not fit is tried again Change by Change, and a batch
+   in which something cannot be, with a savepoint for each.
 4. Within a Change the order in the feed is: notes, entries, progress, checkpoint, what the outcome says.
 """
 
@@ -38,7 +39,7 @@ from holdfast.store.sqlite.connection import Connection
 _SQL = statements("holdfast.store.sqlite", "sql", "commit.sql")
 _ADVANCE, _ADVANCE_NOTES, _SET_REASON = _SQL["advance"], _SQL["advance_notes"], _SQL["set_reason"]
 _INSERT_EVENT, _FENCE, _CONSUME = _SQL["insert_event"], _SQL["fence"], _SQL["consume_signal"]
-_UPSERT_PROGRESS, _RELEASE_CLAIM = _SQL["upsert_progress"], _SQL["release_claim"]
+_UPSERT_PROGRESS = _SQL["upsert_progress"]
 _INSERT_CHECKPOINT, _COUNT_CHECKPOINT = _SQL["insert_checkpoint"], _SQL["count_checkpoint"]
 _PRUNE_CHECKPOINTS, _TAIL_START = _SQL["prune_checkpoints"], _SQL["tail_start"]
 _COUNT_EVENT = _SQL["count_event"]
@@ -71,15 +72,19 @@ def weigh(changes: Sequence[Change]) -> int:
 
 def commit(connection: Connection, changes: Sequence[Change], now_us: int) -> list[Answer]:
     """Apply the Changes inside the caller's transaction, and answer each."""
-    batch = _Batch(connection, changes, now_us)
     if len(changes) == 1:
+        batch = _Batch(connection, changes, now_us, apart=True)
         batch.apply([0])
-    else:
-        by_run: dict[int, list[int]] = {}
-        for index, change in enumerate(changes):
-            by_run.setdefault(change.run, []).append(index)
-        batch.apply_all(list(by_run.values()))
-    return batch.finish()
+        return batch.finish()
+    by_run: dict[int, list[int]] = {}
+    for index, change in enumerate(changes):
+        by_run.setdefault(change.run, []).append(index)
+    groups = list(by_run.values())
+    try:
+        with connection.savepoint():
+            return _Batch(connection, changes, now_us, apart=False).apply_all(groups)
+    except (Refused, apsw.ConstraintError):  # one of them cannot be: which one, and that it goes alone
+        return _Batch(connection, changes, now_us, apart=True).apply_all(groups)
 
 
 class _Move(NamedTuple):
@@ -95,9 +100,16 @@ class _Move(NamedTuple):
 
 
 class _Batch:
-    """One transaction's Changes: the rows they add up to, and the answer to each."""
+    """One transaction's Changes: the rows they add up to, and the answer to each.
 
-    def __init__(self, connection: Connection, changes: Sequence[Change], now_us: int) -> None:
+    `apart`: what cannot be is refused by itself, each Change behind a savepoint of its own; otherwise it is raised, and
+    the whole batch is to be undone.
+    """
+
+    def __init__(
+        self, connection: Connection, changes: Sequence[Change], now_us: int, *, apart: bool
+    ) -> None:
+        self._apart = apart
         self._connection = connection
         self._changes = changes
         self._now_us = now_us
@@ -105,8 +117,8 @@ class _Batch:
         self._answers: dict[int, Answer] = {}
         self._progress: dict[int, Progress] = {}
 
-    def apply_all(self, groups: list[list[int]]) -> None:
-        """Apply the Changes of several runs: first those of the runs that only go on, all in one call."""
+    def apply_all(self, groups: list[list[int]]) -> list[Answer]:
+        """Apply the Changes of several runs, first those of the runs that only go on, all in one call; answer each."""
         going_on: dict[int, tuple[list[int], _Move]] = {}
         others: list[list[int]] = []
         for indexes in groups:
@@ -123,6 +135,7 @@ class _Batch:
             self._collect(indexes, position - move.entries, event_no - move.events)
         for indexes in [*others, *(refused for refused, _ in going_on.values())]:
             self.apply(indexes)
+        return self.finish()
 
     def _all_plain(self, indexes: list[int]) -> bool:
         for index in indexes:  # noqa: SIM110 - `all` would make a generator for every run
@@ -271,14 +284,13 @@ class _Batch:
         """Apply one Change that is more than steps, notes and progress: all of it or nothing."""
         change = self._changes[index]
         self._flush(change.run)  # what came before stays, whatever becomes of this one
+        if not self._apart:
+            self._apply_fully(change, index)
+            return
         progress = self._progress.get(change.run)
         try:
             with self._connection.savepoint():
-                self._advance([index])
-                answer = self._answers[index]
-                if isinstance(answer, Committed):
-                    self._answers[index] = self._apply_rest(change, answer)
-                    self._flush(change.run)
+                self._apply_fully(change, index)
         except (Refused, apsw.ConstraintError) as error:
             self._rows = [row for row in self._rows if row[0] != change.run]
             self._progress.pop(change.run, None)
@@ -286,6 +298,13 @@ class _Batch:
                 self._progress[change.run] = progress
             refused = self._refused(change, str(error))
             self._answers[index] = replace(refused, conflict=isinstance(error, Conflict))
+
+    def _apply_fully(self, change: Change, index: int) -> None:
+        self._advance([index])
+        answer = self._answers[index]
+        if isinstance(answer, Committed):
+            self._answers[index] = self._apply_rest(change, answer)
+            self._flush(change.run)
 
     def _apply_rest(self, change: Change, done: Committed) -> Committed:
         position = done.position - len(change.entries)
@@ -333,16 +352,17 @@ class _Batch:
         return structs.replace(done, event_no=event_no)
 
     def _settle(self, run: int, outcome: Outcome, done: Committed) -> Committed:
-        before = decisions.run_by_key(self._connection, run)
-        assert before is not None, "the fence let the run through"
+        row, ties = decisions.row_with_ties(self._connection, run)
+        before = rows.run_of(row)
         decision = transitions.settle(before, outcome, self._now_us)
-        after = decisions.apply(self._connection, before, decision, self._now_us)
-        # The attempt knows how it ended: `asks` need not tell it.
-        self._connection.run(_RELEASE_CLAIM, (run,))
+        # The attempt knows how it ended: nobody holds the run any more, and `asks` need not tell it.
+        after = decisions.apply(self._connection, before, decision, self._now_us, ties=ties, holder=None)
         return structs.replace(done, event_no=after.event_no)
 
     def _flush(self, run: int) -> None:
         """Write what is collected of this run."""
+        if not self._rows:
+            return
         mine = [row for row in self._rows if row[0] == run]
         if mine:
             self._rows = [row for row in self._rows if row[0] != run]

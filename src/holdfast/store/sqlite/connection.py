@@ -148,8 +148,9 @@ class Connection:
         try:
             yield
         except BaseException:
-            self._execute("ROLLBACK TO part")
-            self._execute("RELEASE part")
+            if self._raw.in_transaction:  # a full disk ends it by itself
+                self._execute("ROLLBACK TO part")
+                self._execute("RELEASE part")
             raise
         self._execute("RELEASE part")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,7 +22,24 @@ _SUPERSEDE, _RETURN_SIGNAL = _SQL["supersede"], _SQL["return_signal"]
 _INSERT_RESOLUTION, _LET_ANY_WORKER_CLAIM = _SQL["insert_resolution"], _SQL["let_any_worker_claim"]
 _CANCELLED_BY = _SQL["cancelled_by"]
 _RUN_BY_KEY, _RUN_BY_ID = _SQL["run_by_key"], _SQL["run_by_id"]
+_ROW_WITH_TIES, _HAND_RUN = _SQL["row_with_ties"], _SQL["hand_run"]
 _INSERT_NOTE = statements("holdfast.store.sqlite", "sql", "commit.sql")["insert_note"]
+
+KEPT: Final = -1
+"""In place of a worker: whoever claimed the run last stays the one."""
+
+
+class Ties(NamedTuple):
+    """What else a move of a run concerns."""
+
+    lane: bool
+    questions: bool
+    kin: bool
+    schedules: bool
+
+
+ANY: Final = Ties(lane=True, questions=True, kin=True, schedules=True)
+"""Nobody has looked: all of it may be."""
 
 
 def run_by_key(connection: Connection, key: int) -> Run | None:
@@ -32,10 +50,20 @@ def run_by_key(connection: Connection, key: int) -> Run | None:
 
 def run_by_id(connection: Connection, run_id: str) -> Run:
     """The run with all that is known of it. Raises RunNotFound."""
+    return whole_run(connection, _row_by_id(connection, run_id))
+
+
+def small_run(connection: Connection, run_id: str) -> Run | None:
+    """The same where it is one small row; None when the result is kept elsewhere. Raises RunNotFound."""
+    row = _row_by_id(connection, run_id)
+    return None if row[rows.RESULT + 1] is not None else whole_run(connection, row)
+
+
+def _row_by_id(connection: Connection, run_id: str) -> Row:
     row = connection.row(_RUN_BY_ID, (run_id,))
     if row is None:
         raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
-    return whole_run(connection, row)
+    return row
 
 
 def whole_run(connection: Connection, row: Row) -> Run:
@@ -47,14 +75,30 @@ def whole_run(connection: Connection, row: Row) -> Run:
     return replace(run, result=payloads.load(connection, inline, blob, f"the result of run {run.id}"))
 
 
-def apply(connection: Connection, before: Run, decision: Decision, now_us: int) -> Run:
+def row_with_ties(connection: Connection, key: int) -> tuple[Row, Ties]:
+    """The row of `whole_runs` of a run that was read in this transaction, and what else its move concerns."""
+    row = connection.row(_ROW_WITH_TIES, (key,))
+    assert row is not None, "it was read in this transaction"
+    return row, Ties(*row[rows.TIES :])
+
+
+def apply(
+    connection: Connection,
+    before: Run,
+    decision: Decision,
+    now_us: int,
+    *,
+    ties: Ties = ANY,
+    holder: int | None = KEPT,
+) -> Run:
     """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then.
 
     What it means for the run's parent and children becomes durable with it, and the line of its concurrency key moves:
-    who frees a place calls the next.
+    who frees a place calls the next. `ties`, when they were read in this transaction, spare the looks at what the run
+    has nothing to do with. `holder` is the worker that claimed it last, from now on.
     """
-    after, undone = _settle(connection, before, decision, now_us)
-    if undone or before.state.final is not after.state.final:
+    after, undone = _settle(connection, before, decision, now_us, ties, holder)
+    if ties.kin and (undone or before.state.final is not after.state.final):
         family(connection, now_us).follow(before, after, undone)
     return after
 
@@ -73,11 +117,16 @@ def pass_over(connection: Connection, now_us: int, limit: int) -> int:
 
 
 def _settle(
-    connection: Connection, before: Run, decision: Decision, now_us: int
+    connection: Connection,
+    before: Run,
+    decision: Decision,
+    now_us: int,
+    ties: Ties = ANY,
+    holder: int | None = KEPT,
 ) -> tuple[Run, Sequence[str]]:
     """Write the run, and move the line that it stands in."""
-    after, undone = _write(connection, before, decision, now_us)
-    if (after.state, after.reason, after.available_at_us) != (
+    after, undone = _write(connection, before, decision, now_us, ties, holder)
+    if ties.lane and (after.state, after.reason, after.available_at_us) != (
         before.state,
         before.reason,
         before.available_at_us,
@@ -93,15 +142,30 @@ def _call_up(connection: Connection, called: list[tuple[int, int]], now_us: int)
         _write(connection, run, transitions.call_up(run, due_at_us, now_us), now_us)
 
 
-def _write(connection: Connection, before: Run, decision: Decision, now_us: int) -> tuple[Run, Sequence[str]]:
+def _write(
+    connection: Connection,
+    before: Run,
+    decision: Decision,
+    now_us: int,
+    ties: Ties = ANY,
+    holder: int | None = KEPT,
+) -> tuple[Run, Sequence[str]]:
     """Write the run alone; the children whose outcome or cancellation it supersedes."""
     undone: list[str] = []
-    first, last = questions.follow(connection, before, decision)
-    notes = (*first, *decision.notes, *last)
+    notes = decision.notes
+    if ties.questions:
+        first, last = questions.follow(connection, before, decision)
+        notes = (*first, *notes, *last)
     after = replace(decision.run, event_no=before.event_no + len(notes))
-    if after != before:
+    if holder != KEPT:
+        connection.run(_HAND_RUN, (*rows.run_values(after), holder, after.key))
+    elif after != before:
         connection.run(_SETTLE_RUN, (*rows.run_values(after), after.key))
-    if (after.result, after.failure, after.mismatch) != (before.result, before.failure, before.mismatch):
+    if (
+        after.result is not before.result
+        or after.failure is not before.failure
+        or after.mismatch is not before.mismatch
+    ):
         _write_payloads(connection, after)
     if decision.claimable:
         connection.run(_LET_ANY_WORKER_CLAIM, (after.key,))
@@ -113,7 +177,8 @@ def _write(connection: Connection, before: Run, decision: Decision, now_us: int)
     if decision.resolution is not None:
         connection.run(_INSERT_RESOLUTION, (after.key, rows.to_json(decision.resolution)))
     write_notes(connection, after.key, before.event_no + 1, notes, now_us)
-    ends.moved(connection, before, after, now_us)
+    if ties.schedules:
+        ends.moved(connection, before, after, now_us)
     return after, undone
 
 

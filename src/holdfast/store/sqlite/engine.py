@@ -74,7 +74,7 @@ class Engine:
             schema.prepare(self._path, self._clock)
             self._identity = filesystem.identity(self._file)
             self._writer = Connection(self._path)
-            self._watcher = Connection(self._path, reads_only=True)
+            self._watcher = Connection(self._path, reads_only=True, busy_ms=0)
             self._readers = [
                 Connection(self._path, reads_only=True) for _ in range(1 if self._inline else READERS)
             ]
@@ -151,6 +151,16 @@ class Engine:
                 self._free_readers.append(connection)
 
         return moment() if self._inline else await self._on(self._reading, moment)
+
+    def glance(self, work: Callable[[Connection], T | None]) -> T | None:
+        """Do `work`, which reads a row or two, here and now: a thread would cost several times what it does. None, as
+        `work` itself may say: that is not for here."""
+        self.check_open()
+        try:
+            with translated(self._path):
+                return work(self._watcher)
+        except StoreUnavailable:
+            return None
 
     def lease(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction on the connection of the leases. Blocks; for a thread of its own."""

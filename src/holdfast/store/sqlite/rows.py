@@ -106,6 +106,9 @@ INPUT: Final = 31
 RESULT: Final = 33
 """Where `whole_runs` has the result, inline or as a blob."""
 
+TIES: Final = 35
+"""What follows the columns of `whole_runs`."""
+
 
 def run_values(run: Run) -> tuple[Any, ...]:
     """What a decision may change, in the order of the statement `settle_run`."""

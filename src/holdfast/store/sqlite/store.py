@@ -140,6 +140,9 @@ class SQLiteStore:
         return await self._engine.write(create)
 
     async def get_run(self, run_id: str) -> Run:
+        run = self._engine.glance(lambda connection: decisions.small_run(connection, run_id))
+        if run is not None:
+            return run
         return await self._engine.read(lambda connection: decisions.run_by_id(connection, run_id))
 
     async def get_input(self, run_id: str) -> bytes:

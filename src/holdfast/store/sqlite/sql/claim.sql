@@ -56,14 +56,8 @@ SELECT queue, count(*) FROM runs INDEXED BY runs_live WHERE state = 'running' GR
 -- name: limits
 SELECT name, at_most FROM queues WHERE at_most IS NOT NULL;
 
--- name: chosen
-SELECT * FROM whole_runs WHERE key = ?;
-
 -- name: key_of
 SELECT key FROM runs WHERE id = ?;
-
--- name: take
-UPDATE runs SET claimed_by = ? WHERE key = ?;
 
 -- name: fell_with
 UPDATE workers SET fell_with = ? WHERE key = ?;

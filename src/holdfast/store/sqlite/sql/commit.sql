@@ -54,5 +54,3 @@ WHERE run = ?1 AND position IS NOT NULL AND segment >= ?2
 DELETE FROM checkpoints WHERE run = ?1 AND name IS NULL AND n NOT IN (
     SELECT n FROM checkpoints WHERE run = ?1 AND name IS NULL ORDER BY n DESC LIMIT ?2);
 
--- name: release_claim
-UPDATE runs SET claimed_by = NULL WHERE key = ?;
