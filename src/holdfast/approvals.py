@@ -35,8 +35,9 @@ from holdfast.model import (
     Reason,
     Signal,
 )
+from holdfast.opened import OpenCall, Withdrawal
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording, Withdrawal
+from holdfast.recording import Recording
 from holdfast.rules import approvals as rule
 from holdfast.waits import Waits
 

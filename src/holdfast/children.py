@@ -34,8 +34,9 @@ from holdfast.model import (
     Run,
     RunState,
 )
+from holdfast.opened import OpenCall, Withdrawal
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording, Withdrawal
+from holdfast.recording import Recording
 from holdfast.rules.ids import checked_id, child_id
 from holdfast.rules.journal import CALLED
 from holdfast.rules.schedule import check_priority

@@ -18,8 +18,9 @@ from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute, is_async
 from holdfast.errors import FatalError, HoldfastError, TransientError, Unwind
 from holdfast.failures import cancelling, encode_failure, failure_of
 from holdfast.model import Entry, EntryStatus, Failure, FailureKind, ResolutionKind
+from holdfast.opened import OpenCall
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall

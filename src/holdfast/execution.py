@@ -22,9 +22,10 @@ from holdfast.failures import (
     timed_out,
 )
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
+from holdfast.opened import OpenCall
 from holdfast.pace import Pace
 from holdfast.port import Port
-from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope, scope_of_call
+from holdfast.recording import ONCE_SCOPE, Recording, check_words, current_scope, scope_of_call
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall

@@ -30,7 +30,8 @@ from holdfast.branches import Branches
 from holdfast.codec import Shape
 from holdfast.errors import StepFailed, UsageError, WaitTimedOut
 from holdfast.model import EntryKind, EntryStatus
-from holdfast.recording import OpenCall, Recording, current_scope
+from holdfast.opened import OpenCall
+from holdfast.recording import Recording, current_scope
 
 R = TypeVar("R")
 

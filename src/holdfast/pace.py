@@ -12,8 +12,9 @@ import asyncio
 from typing import Final
 
 from holdfast.model import Park, Reason
+from holdfast.opened import OpenCall
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording
 from holdfast.rules.rate import LATE_US, LEAD_US, LOADED_US, RateLimit
 from holdfast.rules.retry import MAX_RETRY_AFTER_S
 from holdfast.standing import LOADED_SLEEP_S, stand

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -28,7 +27,6 @@ from holdfast.failures import encode_failure
 from holdfast.model import (
     SETUP,
     Beside,
-    Call,
     Committed,
     Entry,
     EntryKind,
@@ -39,6 +37,7 @@ from holdfast.model import (
     NewCheckpoint,
     Note,
 )
+from holdfast.opened import OpenCall, Withdrawal
 from holdfast.port import Port
 from holdfast.rules.journal import (
     MAX_ENTRIES,
@@ -70,96 +69,6 @@ its own, which inherits it."""
 
 _LONG_SETUP: Final = ("the setup (everything above ctx.restore)", "move work below ctx.restore")
 _LONG_TAIL: Final = ("the tail since the last saved checkpoint", "call ctx.checkpoint more often")
-
-
-class Withdrawal(NamedTuple):
-    """What stands beside the entry of a call that the code cancelled, and the event that tells of it."""
-
-    thing: Beside
-    told: Note | None = None
-
-
-class OpenCall:
-    """A call between its synchronous part and the delivery of its outcome.
-
-    `with call:` its coroutine runs; when that ends, however it does, the call is no longer `among` the open ones.
-    """
-
-    __slots__ = (
-        "_among",
-        "args_hash",
-        "at_us",
-        "begun",
-        "coroutine",
-        "doubt",
-        "entry",
-        "identity",
-        "intent",
-        "kind",
-        "position",
-        "replayed",
-        "started_at_us",
-        "tries",
-        "withdraws",
-    )
-
-    def __init__(
-        self,
-        kind: EntryKind,
-        identity: Identity,
-        args_hash: bytes,
-        among: dict[str, OpenCall] | None = None,
-    ) -> None:
-        self._among = among
-        self.kind = kind
-        self.identity = identity
-        self.args_hash = args_hash
-        self.coroutine: Coroutine[Any, Any, object] | None = None
-        self.begun = False
-        self.replayed = False
-        self.entry: Entry | None = None
-        self.doubt: Unknown | None = None  # an effect that may have happened already
-        self.intent: Entry | None = None  # the newest, of whatever attempt
-        self.started_at_us = 0
-        self.position = 0
-        self.at_us = 0
-        self.tries = 0
-        self.withdraws: Withdrawal | None = None  # what the code leaves behind when it cancels the call
-
-    def __enter__(self) -> None:
-        self.begun = True
-
-    def __exit__(self, *raised: object) -> None:
-        if self._among is not None and self._among.get(self.identity.scope) is self:
-            del self._among[self.identity.scope]
-
-    @property
-    def name(self) -> str:
-        """The name that the code gave the call."""
-        return self.identity.name
-
-    @property
-    def call(self) -> Call:
-        """The call as a rule sees it."""
-        return Call(identity=self.identity, args_hash=self.args_hash)
-
-    def start(self, coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
-        """Remember the coroutine that will deliver the outcome: one that is cancelled before it began says so
-        only by being closed."""
-        self.coroutine = coroutine
-        return coroutine
-
-    @property
-    def never_begun(self) -> bool:
-        """Whether the call was cancelled before its coroutine ran at all."""
-        return not self.begun and self.coroutine is not None and _state(self.coroutine) == inspect.CORO_CLOSED
-
-    @property
-    def unawaited(self) -> bool:
-        """Whether nobody has awaited the call yet."""
-        return (
-            not self.begun and self.coroutine is not None and _state(self.coroutine) == inspect.CORO_CREATED
-        )
 
 
 class Recording:
@@ -576,7 +485,3 @@ def _blocked(call: OpenCall, answer: Blocked) -> Mismatch:
     unopened = ", ".join(answer.siblings)
     message = f"the code calls {call.identity}, but recorded branches are not opened again: {unopened}"
     return Mismatch(message=message, call=call.call, entry=answer.entry)
-
-
-def _state(coroutine: Coroutine[Any, Any, object]) -> str:
-    return inspect.getcoroutinestate(coroutine)

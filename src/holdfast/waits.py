@@ -11,8 +11,9 @@ from typing import TypeVar, cast
 from holdfast import codec
 from holdfast.errors import WaitTimedOut
 from holdfast.model import Entry, EntryStatus, Failure, FailureKind, Park, Reason, Signal
+from holdfast.opened import OpenCall
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording
 from holdfast.standing import stand
 
 T = TypeVar("T")
