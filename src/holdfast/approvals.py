@@ -119,7 +119,9 @@ class Approvals:
         """Take the identities of the asking and of the answer, and open the call."""
         fingerprint = question.fingerprint
         asking = self._recording.identify(EntryKind.APPROVAL, f"{_NAME}:asked", key, fingerprint)
-        return asking, self._recording.begin(EntryKind.APPROVAL, _NAME, key, fingerprint)
+        call = self._recording.begin(EntryKind.APPROVAL, _NAME, key, fingerprint)
+        call.first, call.withdraws = asking, lambda: _withdrawal(asking.position, question)
+        return asking, call
 
     async def approval(self, call: OpenCall, asking: OpenCall, question: Question) -> Approval[Any]:
         """Ask, unless it is asked already; then wait for the answer, and record it."""
@@ -127,7 +129,6 @@ class Approvals:
         with call:
             expires_at_us = await self._ask(asking, question)
             recording.deliver(asking)
-            call.withdraws = _withdrawal(asking.position, question)
             entry = await recording.answered(call)
             if entry is None:
                 entry = await self._conclude(call, asking.position, expires_at_us, question)

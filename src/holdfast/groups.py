@@ -142,6 +142,12 @@ class Groups:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
 
+    def open(self, name: str, key: str | None) -> OpenCall:
+        """Take the identity of a map or a race, and open it."""
+        call = self._recording.begin(EntryKind.GROUP, name, key, b"")
+        call.group = path_of(call)
+        return call
+
     async def map(
         self,
         call: OpenCall,

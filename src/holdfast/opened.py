@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 from holdfast.model import Beside, Call, Entry, EntryKind, Identity, Note
@@ -33,6 +33,8 @@ class OpenCall:
         "coroutine",
         "doubt",
         "entry",
+        "first",
+        "group",
         "identity",
         "intent",
         "kind",
@@ -64,7 +66,9 @@ class OpenCall:
         self.position = 0
         self.at_us = 0
         self.tries = 0
-        self.withdraws: Withdrawal | None = None  # what the code leaves behind when it cancels the call
+        self.first: OpenCall | None = None  # a part with an entry of its own, recorded before the outcome
+        self.group: str | None = None  # the path of the group that it opens
+        self.withdraws: Callable[[], Withdrawal] | None = None  # what is left behind after `first` went well
 
     def __enter__(self) -> None:
         self.begun = True

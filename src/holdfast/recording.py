@@ -164,14 +164,36 @@ class Recording:
         )
 
     def _abandon_unbegun(self, call: OpenCall) -> None:
+        """The code cancelled the call before it began. In another attempt it may begin, or has begun: so all that is
+        recorded of it counts as met, and else it leaves what one leaves that is cancelled as soon as it began."""
+        if call.group is not None:
+            self.scopes.spend(call.group)
+        if call.first is None or self._met(call.first):
+            self._met(call)
+
+    def _met(self, call: OpenCall) -> bool:
+        """Whether it is recorded that the call, which the code cancelled before it began, went well. When nothing is
+        recorded of it, it is abandoned."""
         answer = self._cursor.answer(call.call)
-        if isinstance(answer, Recorded):
-            self._cursor.use(answer.entry)
-        elif isinstance(answer, Execute):
-            call.started_at_us = self._port.now_us()
-            self.abandon(call)
-        elif isinstance(answer, Mismatch):
+        if isinstance(answer, Mismatch):
             self.end.hold(answer)
+        if isinstance(answer, Recorded):
+            self._take(call, answer.entry)
+            if answer.entry.status is EntryStatus.ABANDONED:
+                self._cursor.use(answer.entry)
+            else:
+                self.deliver(call)
+            return answer.entry.status is EntryStatus.OK
+        if isinstance(answer, Unknown):
+            self._cursor.take_up(call.identity)
+        call.started_at_us = self._port.now_us()
+        self.abandon(call)
+        return False
+
+    @staticmethod
+    def _take(call: OpenCall, entry: Entry) -> None:
+        call.replayed, call.entry = True, entry
+        call.position, call.at_us = entry.position, entry.at_us
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -183,8 +205,7 @@ class Recording:
         if isinstance(answer, Blocked):
             answer = await self._unblocked(call, answer)
         if isinstance(answer, Recorded):
-            call.replayed, call.entry = True, answer.entry
-            call.position, call.at_us = answer.entry.position, answer.entry.at_us
+            self._take(call, answer.entry)
             if answer.entry.status is EntryStatus.ABANDONED:
                 await self._cancelled_again(call, answer.entry)
             return answer.entry
@@ -331,9 +352,10 @@ class Recording:
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
             beside: tuple[Beside, ...] = ()
             if call.withdraws is not None:
-                beside = (call.withdraws.thing,)
-                if call.withdraws.told is not None:
-                    self._port.note(call.withdraws.told)
+                thing, told = call.withdraws()
+                beside = (thing,)
+                if told is not None:
+                    self._port.note(told)
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"), beside)
             self._cursor.recorded(call.identity)
 
