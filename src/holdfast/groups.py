@@ -208,7 +208,7 @@ class Groups:
         recording.scopes.enter_branch(scope)
         try:
             yield
-            recording.scopes.leave_branch(scope)
+            recording.leave_branch(scope)
         except BaseException:
             recording.scopes.spend(scope)
             raise
@@ -266,7 +266,7 @@ class Groups:
         self._recording.scopes.enter_branch(scope)
         try:
             result = await body()
-            self._recording.scopes.leave_branch(scope, group)
+            self._recording.leave_branch(scope, group)
         except BaseException:
             self._recording.scopes.spend(scope)
             raise
@@ -335,7 +335,7 @@ class _Map(Generic[R]):
                 if not self._return_failures:
                     raise
                 self.results[number] = failed
-            self._recording.scopes.leave_branch(scope, self._group)
+            self._recording.leave_branch(scope, self._group)
         except BaseException:
             self._recording.branches.close(scope)
             self._crew.over()

@@ -146,6 +146,14 @@ class Recording:
                 f"{what} is called while the branch {inside!r} is open inside: leave its `async with` first"
             )
 
+    def leave_branch(self, scope: str, group: str | None = None) -> None:
+        """A branch (of this group) ended normally. A call that it cancelled before it began is recorded while it is
+        open: a replay asks at its end whether everything in it is answered."""
+        last = self._open.get(scope)
+        if last is not None and last.never_begun:
+            self._close_previous(scope, last, "")
+        self.scopes.leave_branch(scope, group)
+
     def _close_all(self, following: str) -> None:
         for scope, call in list(self._open.items()):
             self._close_previous(scope, call, following)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -46,6 +47,11 @@ CALLS: dict[str, Callable[[Context], Coroutine[Any, Any, object]]] = {
         {"a": lambda: ctx.step(never), "b": lambda: ctx.wait_for("go", str, timeout=9)}
     ),
 }
+
+
+@dataclass
+class Nothing:
+    pass
 
 
 @agent
@@ -133,3 +139,22 @@ async def test_a_call_that_is_cancelled_replays_whatever_a_kill_left_of_it(
         assert await handle.result() == "ON"
         await check_nothing_left(engine, handle.id)
     assert at > 4
+
+
+async def test_a_branch_may_end_with_a_call_that_was_cancelled_before_it_began(engine: Engine) -> None:
+    @agent(retry=QUICK)
+    async def leaves(ctx: Context) -> str:
+        state = ctx.restore(Nothing)
+        async with ctx.branch("leaving"):
+            call = asyncio.create_task(ctx.step(never))
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        await ctx.checkpoint(state)  # not saved: a replay comes by the branch again
+        return await ctx.step(act, "on")
+
+    for at in (1, 2):
+        handle = await engine.client.start(leaves, id=f"r{at}")
+        assert not await engine.work(leaves, crash_at=at)
+        await engine.work(leaves)
+        assert (await engine.store.get_run(handle.id)).mismatch is None
+        assert await handle.result() == "ON"
