@@ -88,6 +88,8 @@ class Pace:
         while (left_s := (until_us - self._port.now_us()) / 1e6) > 0:
             if self._branches.in_flight and not self._branches.several:  # a ctx.once that nobody awaits here
                 await asyncio.sleep(min(left_s, LOADED_SLEEP_S))
+                if self._recording.doubts.asked is not None:
+                    await self._recording.safe_point()
             else:
                 await stand(self._port, self._recording, call.identity.scope, park, left_s)
             self._recording.end.check()

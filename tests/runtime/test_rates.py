@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from holdfast import Context, RateLimit, RetryPolicy, RunState, TransientError, Worker, agent
+from holdfast import (
+    Context,
+    RateLimit,
+    RetryPolicy,
+    RunState,
+    TransientError,
+    Worker,
+    agent,
+)
 from holdfast.errors import UsageError
 from holdfast.model import EntryStatus, NewTurn, Reason, Terms, Turn
 from holdfast.rules.rate import LATE_US, LEAD_US
@@ -308,6 +316,40 @@ async def test_a_drain_does_not_wait_for_turns(engine: Engine) -> None:
     await engine.work(two)
     assert await handle.result() == ["a", "b"]
     assert executed == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("how", ["pause", "drain"])
+async def test_a_turn_far_ahead_beside_a_once_keeps_no_run_from_a_pause_or_a_drain(
+    engine: Engine, how: str
+) -> None:
+    underway = asyncio.Event()
+
+    async def long() -> None:
+        underway.set()
+        await asyncio.sleep(3600)
+
+    @agent(name="beside")
+    async def beside(ctx: Context) -> str:
+        await ctx.step(ask, "a", rate=HOURLY)
+        once = asyncio.create_task(ctx.once("kept", long))
+        await underway.wait()
+        try:
+            return await ctx.step(ask, "b", rate=HOURLY)
+        finally:
+            once.cancel()
+
+    handle = await engine.client.start(beside, id="r")
+    counting = CountingStore(engine.store)
+    async with asyncio.timeout(20), Worker(counting, [beside], drain_timeout=3600) as worker:  # type: ignore[arg-type]
+        while len(counting.batches) < 2:
+            await engine.store.wait_for_news(1)
+        if how == "drain":
+            worker.drain()
+        else:
+            await handle.pause()
+        while (run := await engine.store.get_run("r")).state is RunState.RUNNING:
+            await engine.store.wait_for_news(1)
+    assert run.reason is (Reason.DRAINED if how == "drain" else Reason.PAUSED)
 
 
 async def test_what_is_no_rate_is_refused_with_what_was_meant(engine: Engine) -> None:
