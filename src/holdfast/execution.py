@@ -85,11 +85,13 @@ class Execution:
         scene = self._scene(call)
         try:
             while True:
-                if body.rate is not None:
-                    await self._pace.turn(call, body.rate)
                 found = await self._effects.before(call, body, policy, scene) if body.once else None
                 if found is not None:
                     return self._concluded(call, body, found)
+                if body.rate is not None:
+                    await self._pace.turn(call, body.rate)
+                if body.once:
+                    await self._recording.intend(call)
                 self._port.opened(call.name, call.started_at_us)
                 try:
                     result = await execute(body, scene, self._port.stuck, self.stray)
