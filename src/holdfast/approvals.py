@@ -39,6 +39,7 @@ from holdfast.opened import OpenCall, Withdrawal
 from holdfast.port import Port
 from holdfast.recording import Recording
 from holdfast.rules import approvals as rule
+from holdfast.rules.journal import ASKED
 from holdfast.waits import Waits
 
 Choice = TypeVar("Choice", bound=str)
@@ -118,7 +119,7 @@ class Approvals:
     def open(self, question: Question, key: str | None) -> tuple[OpenCall, OpenCall]:
         """Take the identities of the asking and of the answer, and open the call."""
         fingerprint = question.fingerprint
-        asking = self._recording.identify(EntryKind.APPROVAL, f"{_NAME}:asked", key, fingerprint)
+        asking = self._recording.identify(EntryKind.APPROVAL, f"{_NAME}{ASKED}", key, fingerprint)
         call = self._recording.begin(EntryKind.APPROVAL, _NAME, key, fingerprint)
         call.first, call.withdraws = asking, lambda: _withdrawal(asking.position, question)
         return asking, call

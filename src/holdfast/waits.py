@@ -14,6 +14,7 @@ from holdfast.model import Entry, EntryKind, EntryStatus, Failure, FailureKind, 
 from holdfast.opened import OpenCall
 from holdfast.port import Port
 from holdfast.recording import Recording
+from holdfast.rules.journal import TIMEOUT
 from holdfast.standing import stand
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Waits:
 
     def open(self, signal: str, key: str | None, *, timed: bool) -> OpenCall:
         """Take the identity of a wait, and that of its timer when it has a time, and open it."""
-        timer = self._recording.identify(EntryKind.TIMER, f"{signal}:timeout", key) if timed else None
+        timer = self._recording.identify(EntryKind.TIMER, f"{signal}{TIMEOUT}", key) if timed else None
         call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
         call.first = timer
         return call
