@@ -35,9 +35,11 @@ from holdfast.model import (
     Reason,
     Signal,
 )
+from holdfast.opened import OpenCall, Withdrawal
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording, Withdrawal
+from holdfast.recording import Recording
 from holdfast.rules import approvals as rule
+from holdfast.rules.journal import ASKED
 from holdfast.waits import Waits
 
 Choice = TypeVar("Choice", bound=str)
@@ -117,8 +119,10 @@ class Approvals:
     def open(self, question: Question, key: str | None) -> tuple[OpenCall, OpenCall]:
         """Take the identities of the asking and of the answer, and open the call."""
         fingerprint = question.fingerprint
-        asking = self._recording.identify(EntryKind.APPROVAL, f"{_NAME}:asked", key, fingerprint)
-        return asking, self._recording.begin(EntryKind.APPROVAL, _NAME, key, fingerprint)
+        asking = self._recording.identify(EntryKind.APPROVAL, f"{_NAME}{ASKED}", key, fingerprint)
+        call = self._recording.begin(EntryKind.APPROVAL, _NAME, key, fingerprint)
+        call.first, call.withdraws = asking, lambda: _withdrawal(asking.position, question)
+        return asking, call
 
     async def approval(self, call: OpenCall, asking: OpenCall, question: Question) -> Approval[Any]:
         """Ask, unless it is asked already; then wait for the answer, and record it."""
@@ -126,7 +130,6 @@ class Approvals:
         with call:
             expires_at_us = await self._ask(asking, question)
             recording.deliver(asking)
-            call.withdraws = _withdrawal(asking.position, question)
             entry = await recording.answered(call)
             if entry is None:
                 entry = await self._conclude(call, asking.position, expires_at_us, question)

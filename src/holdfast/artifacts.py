@@ -19,8 +19,9 @@ from holdfast.calls import Body, spec_of
 from holdfast.errors import FatalError, TransientError, UsageError
 from holdfast.execution import Execution
 from holdfast.model import Artifact, NewArtifact
+from holdfast.opened import OpenCall
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording
 from holdfast.rules.artifacts import CHUNK_BYTES, LARGEST_BYTES, media_type
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import run_in_thread

@@ -34,8 +34,9 @@ from holdfast.model import (
     Run,
     RunState,
 )
+from holdfast.opened import OpenCall, Withdrawal
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording, Withdrawal
+from holdfast.recording import Recording
 from holdfast.rules.ids import checked_id, child_id
 from holdfast.rules.journal import CALLED
 from holdfast.rules.schedule import check_priority
@@ -108,6 +109,7 @@ class Children:
         start = self._recording.identify(EntryKind.CHILD, f"{agent.name}{CALLED}", key)
         start.args_hash = order.fingerprint
         call = self._recording.begin(EntryKind.CHILD, agent.name, key, b"")
+        call.first, call.withdraws = start, lambda: Withdrawal(CancelChild(_child_of(start)))
         return call.start(self._call(start, call, order))
 
     def start(
@@ -139,7 +141,6 @@ class Children:
     async def _call(self, start: OpenCall, call: OpenCall, order: _Order) -> object:
         with call:
             child = await self._started(start, order)
-            call.withdraws = Withdrawal(CancelChild(child))
             return await self._outcome(call, order.agent, child)
 
     async def _start(self, call: OpenCall, order: _Order) -> ChildHandle[Any]:
@@ -164,7 +165,7 @@ class Children:
         self._recording.deliver(call)
         if entry.status is EntryStatus.FAILED:
             raise _failed(call, entry, order.id or order.agent.name)
-        return str(codec.decode(entry.payload, str, what="the id of a child"))
+        return _child_of(call)
 
     async def _bear(self, call: OpenCall, new: NewChild, *, named: bool) -> Entry:
         """Record the start with the child beside it. An id that somebody chose may be taken: that is looked at first,
@@ -269,6 +270,12 @@ def _checked_agent(agent: object) -> AnyAgent:
     if not isinstance(agent, Agent):
         raise UsageError(f"a child is a run of an agent; {agent!r} is none: put @agent on the function")
     return cast("AnyAgent", agent)  # type: ignore[redundant-cast]  # of pyright the parameters are unknown
+
+
+def _child_of(start: OpenCall) -> str:
+    """The id of the child that the call started."""
+    assert start.entry is not None, "it is recorded"
+    return str(codec.decode(start.entry.payload, str, what="the id of a child"))
 
 
 def _failure(child: Run) -> Failure:

@@ -289,7 +289,7 @@ class Context:
             named = fn.name
         else:
             named = options["name"] = _named(options.get("name") or spec_of(fn).name)
-        call = self._recording.begin(EntryKind.GROUP, f"map {named}", None, b"")
+        call = self._groups.open(f"map {named}", None)
 
         def body(number: int) -> Coroutine[Any, Any, Any]:
             if child is not None:
@@ -311,7 +311,7 @@ class Context:
         if not bodies:
             raise UsageError("ctx.race needs at least one body: {'name': function, ...}")
         shapes = {one: spec_of(body).shape for one, body in bodies.items()}
-        call = self._recording.begin(EntryKind.GROUP, name, key, b"")
+        call = self._groups.open(name, key)
         return call.start(self._groups.race(call, bodies, shapes))
 
     def branch(self, key: str) -> AbstractAsyncContextManager[None]:
@@ -436,9 +436,8 @@ class Context:
         """
         check_signal(signal)
         until = None if timeout is None else micros(timeout)
-        timer = None if until is None else self._recording.identify(EntryKind.TIMER, f"{signal}:timeout", key)
-        call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
-        return call.start(self._waits.wait_for(call, timer, until or 0, kind))
+        call = self._waits.open(signal, key, timed=until is not None)
+        return call.start(self._waits.wait_for(call, until or 0, kind))
 
     @overload
     def approval(

@@ -18,8 +18,9 @@ from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute, is_async
 from holdfast.errors import FatalError, HoldfastError, TransientError, Unwind
 from holdfast.failures import cancelling, encode_failure, failure_of
 from holdfast.model import Entry, EntryStatus, Failure, FailureKind, ResolutionKind
+from holdfast.opened import OpenCall
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall
@@ -47,22 +48,19 @@ class Effects:
         self._stray = stray
 
     async def before(self, call: OpenCall, body: Body, policy: RetryPolicy, scene: Scene) -> Entry | None:
-        """Before the body runs: its outcome, when it is found out that there is one; else the intent is durable."""
-        if call.doubt is None and (orphan := self._recording.doubts.unaccounted) is not None:
-            await self._recording.intend(call)
-            why = (
-                f"the tail since the checkpoint was superseded, and the effect of entry {orphan.position}, "
-                f"{orphan.identity.name!r}, may be this one under another name"
-            )
-            return await self._settled(call, body, policy, scene, why)
+        """Before the body may begin: the outcome of an effect that may have happened, when it is found out that there
+        is one. None: nothing was done, and the body may begin when that is intended."""
         if call.doubt is not None:
-            entry = await self._settled(
-                call, body, policy, scene, "it was begun, and no outcome was recorded"
-            )
-            if entry is not None:
-                return entry
+            return await self._settled(call, body, policy, scene, "it was begun, and no outcome was recorded")
+        orphan = self._recording.doubts.unaccounted
+        if orphan is None:
+            return None
         await self._recording.intend(call)
-        return None
+        why = (
+            f"the tail since the checkpoint was superseded, and the effect of entry {orphan.position}, "
+            f"{orphan.identity.name!r}, may be this one under another name"
+        )
+        return await self._settled(call, body, policy, scene, why)
 
     async def after(
         self, call: OpenCall, body: Body, policy: RetryPolicy, scene: Scene, error: BaseException, said: str

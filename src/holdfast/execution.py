@@ -22,9 +22,10 @@ from holdfast.failures import (
     timed_out,
 )
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
+from holdfast.opened import OpenCall
 from holdfast.pace import Pace
 from holdfast.port import Port
-from holdfast.recording import ONCE_SCOPE, OpenCall, Recording, check_words, current_scope, scope_of_call
+from holdfast.recording import ONCE_SCOPE, Recording, check_words, current_scope, scope_of_call
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
 from holdfast.threads import ThreadCall
@@ -88,11 +89,13 @@ class Execution:
         scene = self._scene(call)
         try:
             while True:
-                if body.rate is not None:
-                    await self._pace.turn(call, body.rate)
                 found = await self._effects.before(call, body, policy, scene) if body.once else None
                 if found is not None:
                     return self._concluded(call, body, found)
+                if body.rate is not None:
+                    await self._pace.turn(call, body.rate)
+                if body.once:
+                    await self._recording.intend(call)
                 self._port.opened(call.identity.name, call.started_at_us)
                 try:
                     result = await execute(body, scene, self._port.stuck, self.stray)

@@ -30,7 +30,8 @@ from holdfast.branches import Branches
 from holdfast.codec import Shape
 from holdfast.errors import StepFailed, UsageError, WaitTimedOut
 from holdfast.model import EntryKind, EntryStatus
-from holdfast.recording import OpenCall, Recording, current_scope
+from holdfast.opened import OpenCall
+from holdfast.recording import Recording, current_scope
 
 R = TypeVar("R")
 
@@ -141,6 +142,12 @@ class Groups:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
 
+    def open(self, name: str, key: str | None) -> OpenCall:
+        """Take the identity of a map or a race, and open it."""
+        call = self._recording.begin(EntryKind.GROUP, name, key, b"")
+        call.group = path_of(call)
+        return call
+
     async def map(
         self,
         call: OpenCall,
@@ -201,7 +208,7 @@ class Groups:
         recording.scopes.enter_branch(scope)
         try:
             yield
-            recording.scopes.leave_branch(scope)
+            recording.leave_branch(scope)
         except BaseException:
             recording.scopes.spend(scope)
             raise
@@ -259,7 +266,7 @@ class Groups:
         self._recording.scopes.enter_branch(scope)
         try:
             result = await body()
-            self._recording.scopes.leave_branch(scope, group)
+            self._recording.leave_branch(scope, group)
         except BaseException:
             self._recording.scopes.spend(scope)
             raise
@@ -328,7 +335,7 @@ class _Map(Generic[R]):
                 if not self._return_failures:
                     raise
                 self.results[number] = failed
-            self._recording.scopes.leave_branch(scope, self._group)
+            self._recording.leave_branch(scope, self._group)
         except BaseException:
             self._recording.branches.close(scope)
             self._crew.over()

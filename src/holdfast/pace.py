@@ -12,8 +12,9 @@ import asyncio
 from typing import Final
 
 from holdfast.model import Park, Reason
+from holdfast.opened import OpenCall
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording
 from holdfast.rules.rate import LATE_US, LEAD_US, LOADED_US, RateLimit
 from holdfast.rules.retry import MAX_RETRY_AFTER_S
 from holdfast.standing import LOADED_SLEEP_S, stand
@@ -87,6 +88,8 @@ class Pace:
         while (left_s := (until_us - self._port.now_us()) / 1e6) > 0:
             if self._branches.in_flight and not self._branches.several:  # a ctx.once that nobody awaits here
                 await asyncio.sleep(min(left_s, LOADED_SLEEP_S))
+                if self._recording.doubts.asked is not None:
+                    await self._recording.safe_point()
             else:
                 await stand(self._port, self._recording, call.identity.scope, park, left_s)
             self._recording.end.check()

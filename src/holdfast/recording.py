@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -28,17 +27,16 @@ from holdfast.failures import encode_failure
 from holdfast.model import (
     SETUP,
     Beside,
-    Call,
     Committed,
     Entry,
     EntryKind,
     EntryStatus,
     Failure,
-    Identity,
     Mismatch,
     NewCheckpoint,
     Note,
 )
+from holdfast.opened import OpenCall
 from holdfast.port import Port
 from holdfast.rules.journal import (
     MAX_ENTRIES,
@@ -70,72 +68,6 @@ its own, which inherits it."""
 
 _LONG_SETUP: Final = ("the setup (everything above ctx.restore)", "move work below ctx.restore")
 _LONG_TAIL: Final = ("the tail since the last saved checkpoint", "call ctx.checkpoint more often")
-
-
-class Withdrawal(NamedTuple):
-    """What stands beside the entry of a call that the code cancelled, and the event that tells of it."""
-
-    thing: Beside
-    told: Note | None = None
-
-
-class OpenCall(msgspec.Struct, eq=False):
-    """A call between its synchronous part and the delivery of its outcome.
-
-    `with call:` its coroutine runs; when that ends, however it does, the call is no longer `among` the open ones.
-    """
-
-    kind: EntryKind
-    identity: Identity
-    args_hash: bytes
-    among: dict[str, OpenCall] | None = None
-    coroutine: Coroutine[Any, Any, object] | None = None
-    begun: bool = False
-    replayed: bool = False
-    entry: Entry | None = None
-    doubt: Unknown | None = None  # an effect that may have happened already
-    intent: Entry | None = None  # the newest, of whatever attempt
-    started_at_us: int = 0
-    position: int = 0
-    at_us: int = 0
-    tries: int = 0
-    withdraws: Withdrawal | None = None  # what the code leaves behind when it cancels the call
-
-    def __enter__(self) -> None:
-        self.begun = True
-
-    def __exit__(self, *raised: object) -> None:
-        among = self.among
-        if among is not None and among.get(self.identity.scope) is self:
-            del among[self.identity.scope]
-
-    @property
-    def name(self) -> str:
-        """The name that the code gave the call."""
-        return self.identity.name
-
-    @property
-    def call(self) -> Call:
-        """The call as a rule sees it."""
-        return Call(identity=self.identity, args_hash=self.args_hash)
-
-    def start(self, coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
-        """Remember the coroutine that will deliver the outcome: one that is cancelled before it began says so
-        only by being closed."""
-        self.coroutine = coroutine
-        return coroutine
-
-    @property
-    def never_begun(self) -> bool:
-        """Whether the call was cancelled before its coroutine ran at all."""
-        return not self.begun and self.coroutine is not None and _state(self.coroutine) == inspect.CORO_CLOSED
-
-    @property
-    def unawaited(self) -> bool:
-        """Whether nobody has awaited the call yet."""
-        return (
-            not self.begun and self.coroutine is not None and _state(self.coroutine) == inspect.CORO_CREATED
-        )
 
 
 class Recording:
@@ -214,6 +146,14 @@ class Recording:
                 f"{what} is called while the branch {inside!r} is open inside: leave its `async with` first"
             )
 
+    def leave_branch(self, scope: str, group: str | None = None) -> None:
+        """A branch (of this group) ended normally. A call that it cancelled before it began is recorded while it is
+        open: a replay asks at its end whether everything in it is answered."""
+        last = self._open.get(scope)
+        if last is not None and last.never_begun:
+            self._close_previous(scope, last, "")
+        self.scopes.leave_branch(scope, group)
+
     def _close_all(self, following: str) -> None:
         for scope, call in list(self._open.items()):
             self._close_previous(scope, call, following)
@@ -232,14 +172,36 @@ class Recording:
         )
 
     def _abandon_unbegun(self, call: OpenCall) -> None:
+        """The code cancelled the call before it began. In another attempt it may begin, or has begun: so all that is
+        recorded of it counts as met, and else it leaves what one leaves that is cancelled as soon as it began."""
+        if call.group is not None:
+            self.scopes.spend(call.group)
+        if call.first is None or self._met(call.first):
+            self._met(call)
+
+    def _met(self, call: OpenCall) -> bool:
+        """Whether it is recorded that the call, which the code cancelled before it began, went well. When nothing is
+        recorded of it, it is abandoned."""
         answer = self._cursor.answer(call.call)
-        if isinstance(answer, Recorded):
-            self._cursor.use(answer.entry)
-        elif isinstance(answer, Execute):
-            call.started_at_us = self._port.now_us()
-            self.abandon(call)
-        elif isinstance(answer, Mismatch):
+        if isinstance(answer, Mismatch):
             self.end.hold(answer)
+        if isinstance(answer, Recorded):
+            self._take(call, answer.entry)
+            if answer.entry.status is EntryStatus.ABANDONED:
+                self._cursor.use(answer.entry)
+            else:
+                self.deliver(call)
+            return answer.entry.status is EntryStatus.OK
+        if isinstance(answer, Unknown):
+            self._cursor.take_up(call.identity)
+        call.started_at_us = self._port.now_us()
+        self.abandon(call)
+        return False
+
+    @staticmethod
+    def _take(call: OpenCall, entry: Entry) -> None:
+        call.replayed, call.entry = True, entry
+        call.position, call.at_us = entry.position, entry.at_us
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -263,8 +225,7 @@ class Recording:
         if isinstance(answer, Blocked):
             answer = await self._unblocked(call, answer)
         if isinstance(answer, Recorded):
-            call.replayed, call.entry = True, answer.entry
-            call.position, call.at_us = answer.entry.position, answer.entry.at_us
+            self._take(call, answer.entry)
             if answer.entry.status is EntryStatus.ABANDONED:
                 await self._cancelled_again(call, answer.entry)
             return answer.entry
@@ -413,9 +374,10 @@ class Recording:
         if self.end.decided is None and call.kind is not EntryKind.ONCE:
             beside: tuple[Beside, ...] = ()
             if call.withdraws is not None:
-                beside = (call.withdraws.thing,)
-                if call.withdraws.told is not None:
-                    self._port.note(call.withdraws.told)
+                thing, told = call.withdraws()
+                beside = (thing,)
+                if told is not None:
+                    self._port.note(told)
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"), beside)
             self._cursor.recorded(call.identity)
 
@@ -563,7 +525,3 @@ def _blocked(call: OpenCall, answer: Blocked) -> Mismatch:
     unopened = ", ".join(answer.siblings)
     message = f"the code calls {call.identity}, but recorded branches are not opened again: {unopened}"
     return Mismatch(message=message, call=call.call, entry=answer.entry)
-
-
-def _state(coroutine: Coroutine[Any, Any, object]) -> str:
-    return inspect.getcoroutinestate(coroutine)

@@ -10,9 +10,11 @@ from typing import TypeVar, cast
 
 from holdfast import codec
 from holdfast.errors import WaitTimedOut
-from holdfast.model import Entry, EntryStatus, Failure, FailureKind, Park, Reason, Signal
+from holdfast.model import Entry, EntryKind, EntryStatus, Failure, FailureKind, Park, Reason, Signal
+from holdfast.opened import OpenCall
 from holdfast.port import Port
-from holdfast.recording import OpenCall, Recording
+from holdfast.recording import Recording
+from holdfast.rules.journal import TIMEOUT
 from holdfast.standing import stand
 
 T = TypeVar("T")
@@ -34,16 +36,21 @@ class Waits:
             await self._until(call, wake_us)
             self._recording.deliver(call)
 
-    async def wait_for(
-        self, call: OpenCall, timer: OpenCall | None, timeout_us: int, kind: type[T] | None
-    ) -> T:
+    def open(self, signal: str, key: str | None, *, timed: bool) -> OpenCall:
+        """Take the identity of a wait, and that of its timer when it has a time, and open it."""
+        timer = self._recording.identify(EntryKind.TIMER, f"{signal}{TIMEOUT}", key) if timed else None
+        call = self._recording.begin(EntryKind.SIGNAL, signal, key, b"")
+        call.first = timer
+        return call
+
+    async def wait_for(self, call: OpenCall, timeout_us: int, kind: type[T] | None) -> T:
         """Consume the oldest signal of the call's name, or record that none came before the timer."""
         recording = self._recording
         with call:
             until_us = None
-            if timer is not None:
-                until_us = await self._wake_time(timer, timeout_us)
-                recording.deliver(timer)
+            if call.first is not None:
+                until_us = await self._wake_time(call.first, timeout_us)
+                recording.deliver(call.first)
             entry = await recording.answered(call)
             if entry is None:
                 entry = await self._receive(call, until_us)

@@ -101,7 +101,6 @@ class Writer:
         self._doubt = False
         self._last_task = 0
         self._turned_s = 0.0
-        self.trouble: str | None = None
         self.booking = Booking(store)
 
     def submit(
@@ -184,38 +183,46 @@ class Writer:
                     _deliver(future, answer, on_unstorable)
 
     async def _commit(self, changes: list[Change]) -> list[Answer]:
-        tries = 0
-        while True:
-            try:
-                answers = await self._try(changes)
-            except StoreUnavailable as error:
-                self.trouble = str(error)
-                self._doubt = True
-                if not self._trusted():
-                    return [error] * len(changes)
-                await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
-                tries += 1
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is one run's trouble, not the worker's
-                # One Change cannot be stored at all; find it, so that the others are not held up by it.
-                self._doubt = True
-                if len(changes) == 1:
-                    return [_not_stored(error)]
-                return [answer for change in changes for answer in await self._commit_alone(change)]
-            else:
-                self.trouble = None
-                self._doubt = False
-                return answers
+        try:
+            return await self.patiently(lambda: self._try(changes))
+        except StoreUnavailable as error:
+            return [error] * len(changes)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is one run's trouble, not the worker's
+            return await self._commit_apart(changes, error)
 
-    async def _commit_alone(self, change: Change) -> list[Answer]:
-        """Commit one Change of a batch that ended in an error: nobody knows what became of it."""
-        self._doubt = True
-        return await self._commit([change])
+    async def _commit_apart(self, changes: list[Change], error: Exception) -> list[Answer]:
+        """After an error that trying again does not cure: one Change cannot be stored at all. It is found by committing
+        each alone, so that the others are not held up by it.
+
+        First all are looked for at once. Of Changes that were recorded together, the first that is found moves what is
+        known of the run, and would hide the others.
+        """
+        try:
+            recorded = await self.patiently(lambda: self._recorded(changes))
+        except Exception as unknown:  # noqa: BLE001 - as above
+            return [_unknown(unknown)] * len(changes)
+        self._doubt = False
+        answers: list[Answer] = []
+        for index, change in enumerate(changes):
+            if index in recorded:
+                self._follow_on(change, recorded[index])
+                answers.append(recorded[index])
+            elif len(changes) == 1:
+                answers.append(_not_stored(error))
+            else:
+                answers += await self._commit([change])
+        return answers
 
     async def _try(self, changes: list[Change]) -> list[Answer]:
         """Commit what is not recorded yet: after an error nobody knows what is."""
-        recorded = await self._recorded(changes) if self._doubt else {}
-        left = [change for index, change in enumerate(changes) if index not in recorded]
-        committed = iter(await self._store.commit(left))
+        try:
+            recorded = await self._recorded(changes) if self._doubt else {}
+            left = [change for index, change in enumerate(changes) if index not in recorded]
+            committed = iter(await self._store.commit(left))
+        except Exception:
+            self._doubt = True
+            raise
+        self._doubt = False
         answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
         for change, answer in zip(changes, answers, strict=True):
             self._follow_on(change, answer)
@@ -254,6 +261,15 @@ class Writer:
                 if change.run == key and change.token == run.token and last <= run.position:
                     found[index] = Committed(position=last, event_no=run.event_no, at_us=times.get(last, 0))
         return found
+
+
+def _unknown(error: Exception) -> StoreError:
+    """The answer when nobody can know whether a Change is recorded: the attempt ends, and another finds out."""
+    if isinstance(error, StoreError):
+        return error
+    unknown = StoreError(f"what is recorded cannot be read: {type(error).__name__}: {error}")
+    unknown.__cause__ = error
+    return unknown
 
 
 def _not_stored(error: Exception) -> HoldfastError:

@@ -72,6 +72,10 @@ def test_an_answer_at_the_end_or_after_it_is_too_late(late_us: int) -> None:
         approvals.answer(ASKED, YES, NOW_US + late_us)
 
 
+def test_the_questions_that_end_by_themselves_are_known_by_their_numbers() -> None:
+    assert approvals.ending([ASKED, replace(ASKED, n=6, expires_at_us=None)]) == {5}
+
+
 def test_what_is_over_is_not_answered() -> None:
     with pytest.raises(Refused, match="was withdrawn"):
         approvals.answer(replace(ASKED, status=ApprovalStatus.WITHDRAWN), YES, NOW_US)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -11,6 +12,7 @@ from holdfast.errors import Refused
 from holdfast.model import (
     SETUP,
     Call,
+    Entry,
     EntryKind,
     EntryStatus,
     Identity,
@@ -385,3 +387,54 @@ def test_a_retry_undoes_a_failure_of_a_nested_branch_up_to_the_root() -> None:
         entry(6, "undo", scope="Z.0.0/1"),
     ]
     assert superseded_by_retry(entries, [1]) == (1, 2, 3, 4, 6)
+
+
+def timer(position: int, name: str, **where: Any) -> Entry:
+    return entry(position, name, kind=EntryKind.TIMER, **where)
+
+
+def test_a_retry_of_a_wait_that_was_in_vain_undoes_its_timer_and_no_other() -> None:
+    entries = [
+        timer(1, "go:timeout"),
+        entry(2, "go"),  # came in time
+        entry(3, "go", occurrence=1),  # without a time
+        timer(4, "stop:timeout"),
+        entry(5, "stop"),
+        timer(6, "go:timeout", occurrence=1),
+        timer(7, "go:timeout", scope=f"{G}/1"),
+        entry(8, "go", status=FAILED, occurrence=2),
+    ]
+    assert superseded_by_retry(entries, [8]) == (6, 8)
+
+
+def test_a_retry_lets_a_wait_without_a_time_alone_though_one_with_a_time_came_before() -> None:
+    entries = [timer(1, "go:timeout"), entry(2, "go"), entry(3, "go", status=FAILED, occurrence=1)]
+    assert superseded_by_retry(entries, [3]) == (3,)
+
+
+def test_a_retry_gives_the_waits_of_siblings_their_whole_time_again() -> None:
+    entries = [
+        timer(1, "go:timeout", scope=f"{G}/1"),
+        timer(2, "go:timeout", scope=f"{G}/2", key="k"),
+        timer(3, "sleep", scope=f"{G}/3"),
+        timer(4, "go:timeout", scope=f"{G}/4"),
+        entry(5, "f", scope=f"{G}/0", status=FAILED),
+        entry(6, "go", scope=f"{G}/1", status=ABANDONED),
+        entry(7, "go", scope=f"{G}/2", key="k", status=FAILED),
+        timer(8, "sleep", scope=f"{G}/3", status=UNSEEN),
+        timer(9, "go:timeout", scope=f"{G}/4", status=UNSEEN),  # cut off while the time was recorded
+    ]
+    assert superseded_by_retry(entries, [5]) == (1, 2, 4, 5, 6, 7, 8, 9)
+
+
+def test_a_retry_asks_a_siblings_question_anew_when_it_has_an_end_and_opens_it_again_when_it_has_none() -> (
+    None
+):
+    entries = [
+        entry(1, "approval:asked", scope=f"{G}/1", kind=EntryKind.APPROVAL),
+        entry(2, "approval:asked", scope=f"{G}/2", kind=EntryKind.APPROVAL),
+        entry(3, "f", scope=f"{G}/0", status=FAILED),
+        entry(4, "approval", scope=f"{G}/1", kind=EntryKind.APPROVAL, status=ABANDONED),
+        entry(5, "approval", scope=f"{G}/2", kind=EntryKind.APPROVAL, status=ABANDONED),
+    ]
+    assert superseded_by_retry(entries, [3], ending=[2]) == (2, 3, 4, 5)

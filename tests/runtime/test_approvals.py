@@ -584,6 +584,49 @@ async def test_a_retry_opens_a_question_again_that_a_failing_neighbour_took_down
     assert await statuses(engine) == ["answered"]
 
 
+async def test_a_retry_asks_a_question_with_an_end_anew_that_a_failing_neighbour_took_down(
+    engine: Engine,
+) -> None:
+    expires, broken = 60, True
+
+    async def brittle() -> str:
+        if broken:
+            raise FatalError("broken")
+        return "repaired"
+
+    @agent(retry=ONCE)
+    async def neighbours(ctx: Context) -> list[str]:
+        async def ask() -> str:
+            async with ctx.branch("ask"):
+                return (await ctx.approval("Sure?", ["yes", "no"], expires=expires, default="no")).choice
+
+        async def fail() -> str:
+            async with ctx.branch("fail"):
+                await ctx.sleep(0.1)
+                return await ctx.step(brittle)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                waiting, failing = tasks.create_task(ask()), tasks.create_task(fail())
+        except* StepFailed as group:
+            raise group.exceptions[0] from None
+        return [waiting.result(), failing.result()]
+
+    handle = await engine.client.start(neighbours, id="r")
+    await engine.work(neighbours)
+    assert await statuses(engine) == ["withdrawn"]
+    expires, broken = 3600, False
+    await handle.retry()
+    async with Worker(engine.store, [neighbours]), asyncio.timeout(20):
+        while not (asked := await open_ones(engine)):
+            await engine.store.wait_for_news(1)
+        assert asked[0].expires_at is not None
+        assert (asked[0].expires_at - asked[0].asked_at).total_seconds() == pytest.approx(3600, abs=1)
+        await handle.approve("yes")
+        assert await handle.result() == ["yes", "repaired"]
+    assert await statuses(engine) == ["withdrawn", "answered"]
+
+
 # --- changed code, operators --------------------------------------------------------------------------------------
 
 

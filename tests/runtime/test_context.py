@@ -18,9 +18,10 @@ from holdfast import (
     StepFailed,
     TransientError,
     WaitTimedOut,
+    Worker,
     agent,
 )
-from holdfast.model import EntryStatus, RunState
+from holdfast.model import EntryKind, EntryStatus, RunState
 from tests.faults import Engine
 
 QUICK = RetryPolicy(attempts=3, base=0.001, cap=0.002)
@@ -541,3 +542,24 @@ async def test_a_retry_of_a_run_that_ended_by_a_wait_waits_anew(engine: Engine) 
     await handle.signal("go", "now")
     await engine.work(one)
     assert await handle.result() == "now"
+
+
+async def test_a_retry_of_a_run_that_ended_by_a_wait_gives_it_its_whole_time_again(engine: Engine) -> None:
+    timeout = 0.05
+
+    @agent
+    async def one(ctx: Context) -> str:
+        return await ctx.wait_for("go", str, timeout=timeout)
+
+    handle = await engine.client.start(one, id="r")
+    await engine.work(one)
+    timeout = 3600
+    await handle.retry()
+    async with Worker(engine.store, [one]), asyncio.timeout(20):
+        while (run := await engine.store.get_run("r")).state is not RunState.WAITING:
+            await engine.store.wait_for_news(1)
+        assert (run.available_at_us or 0) > await engine.store.now() + 3_000_000_000
+        await handle.signal("go", "now")
+        assert await handle.result() == "now"
+    timers = [entry for entry in await engine.entries() if entry.kind is EntryKind.TIMER]
+    assert [entry.superseded for entry in timers] == [True, False]

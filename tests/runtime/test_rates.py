@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 
-from holdfast import Context, RateLimit, RetryPolicy, RunState, TransientError, Worker, agent
+from holdfast import (
+    Context,
+    Done,
+    GivenUp,
+    NotDone,
+    RateLimit,
+    RetryPolicy,
+    RunState,
+    StepFailed,
+    TransientError,
+    Worker,
+    agent,
+)
 from holdfast.errors import UsageError
 from holdfast.model import EntryStatus, NewTurn, Reason, Terms, Turn
 from holdfast.rules.rate import LATE_US, LEAD_US
@@ -308,6 +320,88 @@ async def test_a_drain_does_not_wait_for_turns(engine: Engine) -> None:
     await engine.work(two)
     assert await handle.result() == ["a", "b"]
     assert executed == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("how", ["pause", "drain"])
+async def test_a_turn_far_ahead_beside_a_once_keeps_no_run_from_a_pause_or_a_drain(
+    engine: Engine, how: str
+) -> None:
+    underway = asyncio.Event()
+
+    async def long() -> None:
+        underway.set()
+        await asyncio.sleep(3600)
+
+    @agent(name="beside")
+    async def beside(ctx: Context) -> str:
+        await ctx.step(ask, "a", rate=HOURLY)
+        once = asyncio.create_task(ctx.once("kept", long))
+        await underway.wait()
+        try:
+            return await ctx.step(ask, "b", rate=HOURLY)
+        finally:
+            once.cancel()
+
+    handle = await engine.client.start(beside, id="r")
+    counting = CountingStore(engine.store)
+    async with asyncio.timeout(20), Worker(counting, [beside], drain_timeout=3600) as worker:  # type: ignore[arg-type]
+        while len(counting.batches) < 2:
+            await engine.store.wait_for_news(1)
+        if how == "drain":
+            worker.drain()
+        else:
+            await handle.pause()
+        while (run := await engine.store.get_run("r")).state is RunState.RUNNING:
+            await engine.store.wait_for_news(1)
+    assert run.reason is (Reason.DRAINED if how == "drain" else Reason.PAUSED)
+
+
+@pytest.mark.parametrize("word", [Done("it is there"), GivenUp("never mind")])
+async def test_an_effect_in_doubt_takes_no_turn_to_be_asked_about_or_to_take_the_answer(
+    engine: Engine, word: Done[str] | GivenUp
+) -> None:
+    @agent(name="paying", retry=RetryPolicy(attempts=1))
+    async def paying(ctx: Context) -> str:
+        try:
+            return await ctx.step(ask, "pay", rate=HOURLY, effect="once")
+        except StepFailed as failed:
+            return failed.failure.message
+
+    handle = await engine.client.start(paying, id="r")
+    assert not await engine.work(paying, crash_at=2), "the payment is made, and not recorded"
+    counting = CountingStore(engine.store)
+    async with asyncio.timeout(20):
+        await Worker(counting, [paying], until_idle=True).run()  # type: ignore[arg-type]
+        run = await engine.store.get_run("r")
+        assert run.reason is Reason.EFFECT_UNKNOWN and run.failure is not None
+        await handle.settle_effect(run.failure.entries[0], word)
+        await Worker(counting, [paying], until_idle=True).run()  # type: ignore[arg-type]
+        assert await handle.result() == (word.value if isinstance(word, Done) else word.message)
+    assert counting.batches == []
+    assert executed == {"pay": 1}
+
+
+async def test_an_effect_that_was_not_done_waits_for_its_turn_before_it_is_begun_again(
+    engine: Engine,
+) -> None:
+    @agent(name="paying", retry=RetryPolicy(attempts=1))
+    async def paying(ctx: Context) -> str:
+        return await ctx.step(ask, "pay", rate=HOURLY, effect="once")
+
+    handle = await engine.client.start(paying, id="r")
+    assert not await engine.work(paying, crash_at=2)
+    async with asyncio.timeout(20):
+        await engine.work(paying)
+    run = await engine.store.get_run("r")
+    assert run.failure is not None
+    await handle.settle_effect(run.failure.entries[0], NotDone())
+    async with Worker(engine.store, [paying]), asyncio.timeout(20):
+        while (await engine.store.get_run("r")).reason is not Reason.RATE:
+            await engine.store.wait_for_news(1)
+    assert executed == {"pay": 1}
+    assert [entry.status for entry in await engine.entries()] == [EntryStatus.INTENDED], (
+        "nothing is begun yet"
+    )
 
 
 async def test_what_is_no_rate_is_refused_with_what_was_meant(engine: Engine) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import apsw
+import pytest
 
 from holdfast import Context, Worker, agent
+from holdfast.idleness import nothing_due, tree_is_over
+from holdfast.model import Reason, RunState
 from tests.faults import Engine
 
 
@@ -65,3 +69,55 @@ async def test_a_worker_that_cannot_say_that_it_drains_still_hears_a_cancel(engi
     async with asyncio.timeout(15):
         await ended.wait()
         await serving
+
+
+@agent
+async def asks(ctx: Context, expires: float) -> str:
+    return (await ctx.approval("Go?", ["yes", "no"], expires=expires, default="no")).choice
+
+
+@agent
+async def listens(ctx: Context, timeout: float) -> str:
+    return await ctx.wait_for("go", str, timeout=timeout)
+
+
+@agent
+async def delegates(ctx: Context, expires: float) -> str:
+    return await ctx.call(asks, expires)
+
+
+@agent
+async def sleeps(ctx: Context, duration: float) -> str:
+    await ctx.sleep(duration)
+    return "awake"
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("waiting", [asks, listens, delegates])
+async def test_a_worker_that_ends_by_itself_does_not_stay_for_somebody_who_has_days_to_answer(
+    engine: Engine, waiting: Any, alone: bool
+) -> None:
+    await engine.client.start(waiting, 86_400, id="r")
+    async with asyncio.timeout(20):
+        served = [asks, listens, delegates]
+        await Worker(engine.store, served, until_idle=not alone, only="r" if alone else None).run()
+    assert (await engine.store.get_run("r")).state is RunState.WAITING
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_worker_that_ends_by_itself_stays_for_a_time_that_is_up_soon(
+    engine: Engine, alone: bool
+) -> None:
+    handle = await engine.client.start(asks, 1.5, id="r")
+    async with asyncio.timeout(20):
+        await Worker(engine.store, [asks], until_idle=not alone, only="r" if alone else None).run()
+    assert await handle.result() == "no"
+
+
+async def test_a_worker_that_ends_by_itself_stays_for_a_sleep_however_long(engine: Engine) -> None:
+    await engine.client.start(sleeps, 86_400, id="r")
+    async with Worker(engine.store, [sleeps]), asyncio.timeout(20):
+        while (await engine.store.get_run("r")).reason is not Reason.SLEEP:
+            await engine.store.wait_for_news(1)
+    assert not await nothing_due(engine.store, [("sleeps", "0")])
+    assert not await tree_is_over(engine.store, "r")

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast import Context, Worker, agent
 from holdfast.errors import StoreUnavailable
-from holdfast.model import Change, Committed, RefusedChange
+from holdfast.model import Change, Committed, RefusedChange, Run
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
 from holdfast.store.sqlite import engine as store_engine
@@ -141,3 +141,98 @@ async def test_what_was_submitted_behind_a_lost_answer_is_not_taken_for_recorded
         await Worker(Forgetful(store), [impatient], until_idle=True).run()  # type: ignore[arg-type]
     names = [checkpoint.name for checkpoint in await engine.store.list_checkpoints("r")]
     assert names == [f"named {number}" for number in range(5)]
+
+
+@agent
+async def hasty(ctx: Context) -> None:
+    for number in range(5):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await ctx.step(never)
+        await ctx.step(echo, number)
+
+
+class Mumbling(Watched):
+    """Records what it is given, and once answers with an error that tells nothing: when so many Changes of one run
+    came together."""
+
+    def __init__(self, store: Store, *, together: int) -> None:
+        super().__init__(store)
+        self._together = together
+        self.lied = False
+
+    def commit_now(self, changes: Sequence[Change]) -> None:
+        """Never on the spot."""
+        return
+
+    async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+        answers = await super().commit(changes)
+        runs = [change.run for change in changes if change.entries or change.checkpoint]
+        if not self.lied and self._together in (runs.count(run) for run in runs):
+            self.lied = True
+            raise RuntimeError("nobody knows what became of it")
+        return answers
+
+
+async def mumbled(engine: Engine, served: Any, *args: Any, runs: int, together: int) -> None:
+    """Serve runs of the agent through a store that mumbles once."""
+    for number in range(runs):
+        await engine.client.start(served, *args, id=f"r{number}")
+    async with open_store(engine.url) as store:
+        mumbling = Mumbling(store, together=together)
+        await Worker(mumbling, [served], until_idle=True).run()  # type: ignore[arg-type]
+    assert mumbling.lied
+    for number in range(runs):  # no attempt was told that it had lost its lease
+        assert {entry.token for entry in await engine.entries(f"r{number}")} == {1}
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+async def test_entries_of_a_run_that_were_recorded_before_an_error_are_all_found(
+    engine: Engine, runs: int
+) -> None:
+    await mumbled(engine, hasty, runs=runs, together=2)
+    for number in range(runs):
+        entries = await engine.entries(f"r{number}")
+        assert [entry.status for entry in entries] == ["abandoned", "ok"] * 5
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+async def test_a_checkpoint_that_was_recorded_before_an_error_is_not_recorded_again(
+    engine: Engine, runs: int
+) -> None:
+    await mumbled(engine, impatient, runs=runs, together=2)
+    for number in range(runs):
+        names = [checkpoint.name for checkpoint in await engine.store.list_checkpoints(f"r{number}")]
+        assert names == [f"named {n}" for n in range(5)]
+
+
+async def test_a_change_alone_that_was_recorded_before_an_error_is_not_taken_for_unstorable(
+    engine: Engine,
+) -> None:
+    await mumbled(engine, quick, 3, runs=1, together=1)
+    assert await engine.client.handle(quick, "r0").result() == 3
+
+
+class Blind(Mumbling):
+    """Mumbles, and then cannot say what it has recorded."""
+
+    blind = True
+
+    async def get_run(self, id: str) -> Run:
+        if self.lied and self.blind:
+            self.blind = False
+            raise RuntimeError("nothing can be read")
+        return await self._store.get_run(id)
+
+
+async def test_an_attempt_ends_when_nobody_can_know_what_it_recorded_and_the_next_one_finds_out(
+    engine: Engine,
+) -> None:
+    await engine.client.start(hasty, id="r")
+    async with open_store(engine.url) as store:
+        blind = Blind(store, together=2)
+        await Worker(blind, [hasty], until_idle=True).run()  # type: ignore[arg-type]
+    assert not blind.blind
+    entries = await engine.entries("r")
+    assert [entry.status for entry in entries] == ["abandoned", "ok"] * 5
+    assert [entry.token for entry in entries] == [1] * 2 + [2] * 8

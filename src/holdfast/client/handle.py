@@ -34,6 +34,7 @@ from holdfast.errors import PayloadTooLarge, Refused, RunCancelled, RunFailed, U
 from holdfast.model import (
     SETUP,
     Answer,
+    ApprovalRecord,
     ApprovalStatus,
     Artifact,
     Decision,
@@ -50,7 +51,7 @@ from holdfast.model import (
     Signal,
     WorkerRecord,
 )
-from holdfast.rules import effects, journal, transitions
+from holdfast.rules import approvals, effects, journal, transitions
 from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Decide, Store
 from holdfast.verdicts import GivenUp, NotDone, Verdict
@@ -258,7 +259,7 @@ class RunHandle(Generic[R]):
         entries = [entry for entry in await self._store.read_entries(self.id) if not entry.superseded]
         resolution: Resolution | None = None
         if way is None:
-            gone = _failed_entries(seen, entries)
+            gone = _failed_entries(seen, entries, await self._store.list_approvals(self.id))
             superseded, resolution = effects.superseding(None, entries, gone, seen.position)
         elif way.kind is ResolutionKind.FROM_CHECKPOINT:
             base = await self._base_segment()
@@ -371,10 +372,10 @@ def _chosen(
     return ways[0] if ways else None
 
 
-def _failed_entries(run: Run, entries: list[Entry]) -> tuple[int, ...]:
+def _failed_entries(run: Run, entries: list[Entry], asked: list[ApprovalRecord]) -> tuple[int, ...]:
     """What a plain retry supersedes: the failures that ended the run, and what was recorded because of them."""
     failed = run.failure.entries if run.failure is not None and run.state is RunState.FAILED else ()
-    return journal.superseded_by_retry(entries, failed)
+    return journal.superseded_by_retry(entries, failed, approvals.ending(asked))
 
 
 def _resolution(run: Run, way: _Way, entries: list[Entry]) -> Resolution:

@@ -63,6 +63,8 @@ HELD_REASONS: Final = frozenset(
 
 INBOX_REASONS: Final = frozenset({Reason.SIGNAL, Reason.CHILD, Reason.APPROVAL})
 """Waits that a signal in the inbox ends."""
+SOMEBODY_REASONS: Final = frozenset({Reason.SIGNAL, Reason.APPROVAL})
+"""Waits that somebody outside ends: a person, or a program that sends the signal. A time-out may come first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,8 @@ class Claim:
 class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
 
-    `timed`: only those that are due at some time, in line, or run. Of `tags`, each must be there, with its value
+    `goes_on_by_us`: only those that go on by themselves: they run, are in line, or are due at some time; those that
+    wait for somebody (`SOMEBODY_REASONS`) by then. Of `tags`, each must be there, with its value
     unless that is "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the
     progress and the error. `top`: no children of other runs.
     """
@@ -178,7 +181,7 @@ class RunFilter:
     before: int | None = None
     claimable: bool | None = None
     version: str | None = None
-    timed: bool = False
+    goes_on_by_us: int | None = None
     tags: tuple[tuple[str, str], ...] = ()
     text: str | None = None
     top: bool = False

@@ -9,7 +9,7 @@ Laws:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -124,6 +124,11 @@ def answer(asked: ApprovalRecord, given: Answer, now_us: int) -> ApprovalRecord 
 def over(asked: ApprovalRecord, now_us: int) -> bool:
     """Whether its time is up."""
     return asked.expires_at_us is not None and asked.expires_at_us <= now_us
+
+
+def ending(asked: Iterable[ApprovalRecord]) -> frozenset[int]:
+    """Those of the questions that have an end, by their numbers."""
+    return frozenset(one.n for one in asked if one.expires_at_us is not None)
 
 
 def outcome(answered: ApprovalRecord) -> bytes:

@@ -18,7 +18,7 @@ no two groups of a run share a path.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,6 +65,10 @@ class Blocked:
 
 CALLED: Final = ":call"
 """How the name of the entry ends with which a call of a child begins; the name before it is that of its outcome."""
+TIMEOUT: Final = ":timeout"
+"""How the name of the timer ends that says until when a wait lasts."""
+ASKED: Final = ":asked"
+"""How the name of the entry ends that asks a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,14 +348,17 @@ class Cursor:
         return Blocked(tuple(sorted(closed)), min(closed.values())) if closed else None
 
 
-def superseded_by_retry(entries: Sequence[Entry], failed: Iterable[int]) -> tuple[int, ...]:
+def superseded_by_retry(
+    entries: Sequence[Entry], failed: Iterable[int], ending: Collection[int] = ()
+) -> tuple[int, ...]:
     """The positions that a retry of the run supersedes, given the positions of the step failures that ended it.
 
     These are: each such failure with its recorded tries; everything that follows it in its scope and the scopes
     around it (cleanup runs again); and, in the other branches of the groups it is in, a last entry that is a failure
     or abandoned, or began the call of a child. Of a last entry that only went unseen, the mark goes and the outcome
-    stays. `ctx.once` is outside all order: only a failure of it that is named goes. Which intents stay nevertheless,
-    `rules.effects` says.
+    stays. With a wait that goes, its timer goes, and with the outcome of a question that has an end the question: they
+    last as long as the first time. `ending` are the entries that asked such questions. `ctx.once` is outside all
+    order: only a failure of it that is named goes. Which intents stay nevertheless, `rules.effects` says.
     """
     live = [entry for entry in entries if not entry.superseded]
     calls = [entry for entry in live if entry.kind is not EntryKind.ONCE]
@@ -361,6 +368,7 @@ def superseded_by_retry(entries: Sequence[Entry], failed: Iterable[int]) -> tupl
     for failure in failures:
         if failure.kind is not EntryKind.ONCE:
             gone.update(_undone(calls, failure))
+    gone.update(_ends(calls, gone, ending))
     identities = {by_position[position].identity for position in gone}
     gone.update(entry.position for entry in live if entry.identity in identities and _is_mark(entry))
     return tuple(sorted(gone))
@@ -482,6 +490,21 @@ def _undone(calls: Sequence[Entry], failure: Entry) -> Iterable[int]:
             _follows(other, entry) for other in later
         ):
             yield entry.position
+
+
+def _ends(calls: Sequence[Entry], gone: Collection[int], ending: Collection[int]) -> list[int]:
+    """The entries that say until when a call lasts that goes. In its scope nothing comes between it and them."""
+    found: list[int] = []
+    ends: dict[tuple[object, ...], int] = {}
+    for entry in calls:
+        segment, scope, name, key, _ = entry.identity
+        call = (segment, scope, name.removesuffix(TIMEOUT).removesuffix(ASKED), key)
+        timer = entry.kind is EntryKind.TIMER and name.endswith(TIMEOUT) and not _is_mark(entry)
+        if timer or entry.position in ending:
+            ends[call] = entry.position
+        elif (end := ends.pop(call, None)) is not None and entry.position in gone:
+            found.append(end)
+    return found
 
 
 def _mismatch(call: Call | None, entry: Entry, does: str) -> Mismatch:

@@ -39,7 +39,8 @@ from holdfast.model import (
     Succeeded,
     Turn,
 )
-from holdfast.recording import OpenCall, Recording
+from holdfast.opened import OpenCall
+from holdfast.recording import Recording
 from holdfast.rules.journal import Cursor
 from holdfast.rules.rate import RateLimit
 from holdfast.settings import find_store

@@ -15,7 +15,7 @@ from holdfast.model import (
 )
 from holdfast.rules import approvals as rule
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, inbox, rows
+from holdfast.store.sqlite import decisions, inbox, questions, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "approvals.sql")
@@ -107,8 +107,7 @@ def escalate(connection: Connection, now_us: int, limit: int) -> int:
 
 def of_run(connection: Connection, run_id: str) -> list[ApprovalRecord]:
     """Every question of the run, in the order of asking. Raises RunNotFound."""
-    run = decisions.run_by_id(connection, run_id)
-    return [rows.approval_of(row) for row in connection.rows(_SQL["approvals_of_run"], (run.key,))]
+    return questions.asked(connection, decisions.run_by_id(connection, run_id).key)
 
 
 def still_open(connection: Connection, now_us: int, limit: int) -> list[ApprovalRecord]:

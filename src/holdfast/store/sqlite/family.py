@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from holdfast.model import Decision, Resolution, Run
-from holdfast.rules import effects, journal, transitions, waits
+from holdfast.rules import approvals, effects, journal, transitions, waits
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import reading, rows
+from holdfast.store.sqlite import questions, reading, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "children.sql")
@@ -133,7 +133,8 @@ class Family:
         resolution: Resolution | None = None
         if child.failure is not None and child.failure.entries:
             entries = reading.entries(self._connection, child.id, with_payloads=False)
-            gone = journal.superseded_by_retry(entries, child.failure.entries)
+            asked = questions.asked(self._connection, child.key)
+            gone = journal.superseded_by_retry(entries, child.failure.entries, approvals.ending(asked))
             superseded, resolution = effects.superseding(None, entries, gone, child.position)
         self._change(
             child, transitions.retry(child, self._now_us, supersede=superseded, resolution=resolution)

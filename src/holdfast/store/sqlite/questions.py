@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.model import Decision, Note, Run
+from holdfast.model import ApprovalRecord, Decision, Note, Run
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import rows
 from holdfast.store.sqlite.connection import Connection, Row
@@ -31,6 +31,11 @@ def follow(
         gone += connection.rows(_WITHDRAW_FOR_GOOD, (after.key, position))
     withdrawn = {row[0] for row in gone}
     return _withdrawn(gone), tuple(_asked_again(row) for row in again if row[0] not in withdrawn)
+
+
+def asked(connection: Connection, run: int) -> list[ApprovalRecord]:
+    """Every question of the run, in the order of asking."""
+    return [rows.approval_of(row) for row in connection.rows(_SQL["approvals_of_run"], (run,))]
 
 
 def passed(connection: Connection, run: int, segment: int) -> tuple[Note, ...]:

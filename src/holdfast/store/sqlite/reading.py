@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from holdfast.errors import RunNotFound
 from holdfast.model import (
+    SOMEBODY_REASONS,
     Ask,
     Checkpoint,
     Entry,
@@ -28,6 +29,10 @@ from holdfast.store.sqlite.connection import Connection, Row
 _SQL = statements("holdfast.store.sqlite", "sql", "reading.sql")
 _N, _TYPE = 16, 17
 _HIGHEST: Final = "\U0010ffff"
+_GOES_ON: Final = (
+    "(state = 'running' OR reason = 'limit' OR (available_at_us IS NOT NULL"
+    " AND (reason IS NULL OR reason NOT IN (SELECT value FROM json_each(?)) OR available_at_us <= ?)))"
+)
 _REASONS: Final = "reason IN (SELECT value FROM json_each(?))"
 _FOR_PEOPLE: Final = (
     "key IN (SELECT key FROM runs INDEXED BY runs_for_people"
@@ -96,8 +101,8 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
         wanted.append(("agent = ?" if state is None else "+agent = ?", chosen.agent))
     if chosen.version is not None:
         wanted.append(("version = ?", chosen.version))
-    if chosen.timed:
-        wanted.append(("(available_at_us IS NOT NULL OR state = 'running' OR reason = 'limit')", ()))
+    if chosen.goes_on_by_us is not None:
+        wanted.append((_GOES_ON, (rows.reasons_json(SOMEBODY_REASONS), chosen.goes_on_by_us)))
     if chosen.queue is not None:
         wanted.append(("queue = ?", chosen.queue))
     if chosen.id_prefix:

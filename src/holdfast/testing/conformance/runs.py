@@ -17,7 +17,9 @@ from holdfast.model import (
     Failed,
     NewRun,
     Note,
+    Park,
     Progress,
+    Reason,
     Run,
     RunFilter,
     RunState,
@@ -150,6 +152,31 @@ class RunPromises(Promises):
         await store.create_run(replace(new_run("here"), claimable=False))
         assert await ids(RunFilter(claimable=False)) == ["here"]
         assert await ids(RunFilter(claimable=True, limit=2)) == ["report-3", "refactor-2"]
+
+    async def test_runs_that_go_on_by_themselves_are_told_from_those_that_wait_for_somebody(
+        self, store: Store, place: Place
+    ) -> None:
+        worker = await register(store)
+        now_us = place.clock.wall_us()
+        soon_us, late_us = now_us + 30 * SECOND_US, now_us + 90 * SECOND_US
+        for name, park in {
+            "approval-late": Park(reason=Reason.APPROVAL, wait_name="go", until_us=late_us),
+            "approval-soon": Park(reason=Reason.APPROVAL, wait_name="go", until_us=soon_us),
+            "child": Park(reason=Reason.CHILD, wait_name="go"),
+            "paused": Park(reason=Reason.PAUSED),
+            "signal": Park(reason=Reason.SIGNAL, wait_name="go"),
+            "signal-late": Park(reason=Reason.SIGNAL, wait_name="go", until_us=late_us),
+            "sleep-late": Park(reason=Reason.SLEEP, until_us=late_us),
+        }.items():
+            await (await start(store, worker, name)).settle(park)
+        await start(store, worker, "running")
+        await store.create_run(replace(new_run("later"), delay_us=DAY_US))
+        by_us = now_us + 60 * SECOND_US
+        found = [run.id for run in await store.list_runs(RunFilter(goes_on_by_us=by_us))]
+        assert sorted(found) == ["approval-soon", "later", "running", "sleep-late"]
+        await store.add_signal("signal-late", "go", b"null")
+        found = [run.id for run in await store.list_runs(RunFilter(goes_on_by_us=by_us))]
+        assert "signal-late" in found  # due at once
 
     async def test_a_run_left_to_a_claim_by_id_is_anybodys_once_a_decision_says_so(
         self, store: Store
