@@ -63,7 +63,7 @@ def first_row(path: Path, table: str) -> int:
     db = connect(path)
     try:
         rowid = rowid_of(db, table)
-        least = list(db.execute(f"SELECT min({rowid}) FROM {duck.name(table)}"))[0][0] if rowid else None
+        least = db.execute(f"SELECT min({rowid}) FROM {duck.name(table)}").get if rowid else None
     finally:
         db.close()
     return least if isinstance(least, int) else 0
