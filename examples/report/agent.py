@@ -63,11 +63,14 @@ async def report(
         s.analysis = await analyse(ctx, job, s.schema, s.rows)
         s.phase = "write"
         await ctx.checkpoint(s, name="analysis_complete")
-    ctx.progress(0, 1, "the page", phase="write")
-    summary = await ctx.step(steps.write, job, found, s)
-    ctx.progress(1, 1, summary.title, phase="write")
-    await ctx.checkpoint(s, name="report_generated")
-    return summary
+    if s.phase == "write":
+        ctx.progress(0, 1, "the page", phase="write")
+        s.result = await ctx.step(steps.write, job, found, s)
+        s.phase = "done"
+        ctx.progress(1, 1, s.result.title, phase="write")
+        await ctx.checkpoint(s, name="report_generated")
+    assert s.result is not None
+    return s.result
 
 
 async def collect(ctx: Context, s: Reporting, job: Job, found: Sequence[Source]) -> None:

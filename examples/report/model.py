@@ -209,6 +209,7 @@ class Reporting:
     cleaned: list[Cleaned] = field(default_factory=list)
     rows: list[Cleaned] = field(default_factory=list)  # without duplicates: what is analysed
     analysis: Analysis | None = None
+    result: Summary | None = None
 
     def take(self, part: Part) -> None:
         """A part was read: go on behind it, or with the next source."""

@@ -446,6 +446,7 @@ def provenance(report: Report) -> str:
     method = (
         '<p class="lead">Sums are exact. Trends are least squares over whole periods; a level counts as changed when '
         "the step is six standard errors beside that trend. Outliers are judged by the median and the middle "
-        f"nine tenths of the group that explains the measure best. The same sources give this page again, byte for byte.</p>"
+        "nine tenths of the group that explains the measure best. The same sources give this page again, byte for "
+        "byte.</p>"
     )
     return section("Where the figures come from", "", table(heads, rows, "sources") + method)

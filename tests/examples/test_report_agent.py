@@ -16,6 +16,7 @@ import holdfast
 from examples.report import agent, generate, steps, verify
 from examples.report.model import Brief, Summary
 from examples.stage import durable, executions
+from holdfast.testing import simulate
 from tests.faults import Engine
 
 BRIEF = msgspec.convert(generate.BRIEF, Brief)
@@ -205,6 +206,16 @@ async def one_run(
         assert len(dict(entries)) == len(entries)
     names = ("report.html", "report.json", "dropped.csv")
     return crashed, {name: durable.sha256_of(folder / "job" / name) for name in names}, engine
+
+
+def test_what_is_finished_is_not_written_again(tmp_path: Path) -> None:
+    """A crash behind the last checkpoint, before the run's end is durable."""
+    source = small_source(tmp_path)
+    commits = simulate(agent.report, [source], Brief(), str(tmp_path / "undisturbed")).commits
+    for plan in (f"{commits - 1}+", f"{commits}-"):
+        simulate(agent.report, [source], Brief(), str(tmp_path / plan), plan=plan)
+        entered = executions.read(tmp_path / plan / "executions.jsonl")
+        assert [one.step for one in entered].count("write") == 1, plan
 
 
 @pytest.mark.timeout(240)
