@@ -1,6 +1,6 @@
 """Checks a finished report from outside: against the sources, against the truth, and the page as a page.
 
-    python -m examples.report.verify WORKSPACE SOURCE… [--truth truth.json]
+    python -m examples.report.verify WORKSPACE SOURCE… [--truth truth.json] [--json]
 
 The sources are read again and counted in plain Python (`recount.py`). Leaves with 1 if anything is not so.
 """
@@ -274,10 +274,14 @@ def told_truth(planted: Mapping[str, object]) -> str:
 @click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--truth", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(workspace: Path, sources: tuple[str, ...], truth: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The claims as JSON.")
+def main(workspace: Path, sources: tuple[str, ...], truth: Path | None, as_json: bool) -> None:
     """Check the report in WORKSPACE against its SOURCES."""
     found = proofs(workspace, sources, truth)
-    Console(highlight=False).print(proven(found))
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        Console(highlight=False).print(proven(found))
     sys.exit(0 if all(one.holds for one in found) else 1)
 
 

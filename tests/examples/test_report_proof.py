@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from examples.report import demo
+from examples.report import demo, generate
 from examples.report.chaos import choose_kills
 from examples.report.proof import CHECKPOINTS, Witnessed, proofs
 from examples.stage.executions import Execution
@@ -79,15 +79,10 @@ def test_real_workers_killed_at_random_moments_leave_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "FOLDER", tmp_path)
-    monkeypatch.setattr(demo, "real_source", lambda screen, memory_mb: None)
-    ran = CliRunner().invoke(demo.main, ["--rows", "4000", "--kills", "4", "--seed", "11", "--json"])
-    said = json.loads(ran.stdout)
-    fallen = [
-        proof
-        for proof in said["proofs"]
-        if not proof["holds"] and proof["claim"] != "it found what was planted"
-    ]
-    assert not fallen, ran.output
+    named = [word for one in generate.generate(tmp_path / "data", 4_000) for word in ("--source", one)]
+    ran = CliRunner().invoke(demo.main, [*named, "--kills", "4", "--seed", "11", "--json"])
+    fallen = [proof for proof in json.loads(ran.stdout)["proofs"] if not proof["holds"]]
+    assert not fallen and ran.exit_code == 0, ran.output
     assert (tmp_path / "killed" / "job" / "report.html").read_bytes() == (
         tmp_path / "undisturbed" / "job" / "report.html"
     ).read_bytes()
