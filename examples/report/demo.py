@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
@@ -21,11 +21,11 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from examples.report import findings, generate, verify
+from examples.report import findings, generate, page, verify
 from examples.report.chaos import choose_kills
 from examples.report.model import Report
 from examples.report.proof import Witnessed, proofs
-from examples.stage import durable, executions
+from examples.stage import durable, executions, language_model
 from examples.stage.chaos import Killer
 from examples.stage.executions import Execution
 from examples.stage.proof import Outcome, Proof, proven
@@ -180,10 +180,7 @@ def witness(task: Task, first: Stage, second: Stage, kills: int, wanted: int) ->
     recorded = shown["steps"]
     assert isinstance(recorded, int)
     checkpoints = json.loads(second.shell.say("checkpoints", RUN, "--json"))
-    hashes = {
-        name: (durable.sha256_of(first.workspace / name), durable.sha256_of(second.workspace / name))
-        for name in ("report.html", "report.json", "dropped.csv")
-    }
+    before, after = hashes_of(first, second), hashes_of(second, second)
     return Witnessed(
         kills=kills,
         wanted_kills=wanted,
@@ -191,10 +188,32 @@ def witness(task: Task, first: Stage, second: Stage, kills: int, wanted: int) ->
         outcomes=[Outcome.of(one) for one in second.shell.steps(RUN)],
         executions=executions.read(second.log),
         checkpoints=[str(one["name"]) for one in checkpoints if one["name"]],
-        pages=hashes["report.html"],
-        reports=hashes["report.json"],
-        dropped=hashes["dropped.csv"],
+        pages=(before[0], after[0]),
+        reports=(before[1], after[1]),
+        dropped=(before[2], after[2]),
         checked=checked(second, task),
+        model=model.name if (model := language_model.configured(os.environ)) else "",
+    )
+
+
+def hashes_of(stage: Stage, other: Stage) -> tuple[str, str, str]:
+    """sha256 of the page, the report and the list of dropped rows.
+
+    A model words the summary anew in each run. So where there is one, this is the hash of the page and the report that
+    this run's figures make with the other's words.
+    """
+    dropped = durable.sha256_of(stage.workspace / "dropped.csv")
+    if stage is other or language_model.configured(os.environ) is None:
+        return (
+            durable.sha256_of(stage.workspace / "report.html"),
+            durable.sha256_of(stage.workspace / "report.json"),
+            dropped,
+        )
+    report = replace(verify.load(stage.workspace), summary=verify.load(other.workspace).summary)
+    return (
+        durable.sha256(page.page(report).encode()),
+        durable.sha256(msgspec.json.encode(report)),
+        dropped,
     )
 
 

@@ -40,6 +40,7 @@ def page(report: Report) -> str:
 <h1>{title}</h1>
 <p class="lead">{escape(subtitle(report))}</p>
 </header>
+{summary(report)}
 {tiles(report)}
 {found(report)}
 {over_time(report)}
@@ -122,6 +123,16 @@ def tiles(report: Report) -> str:
         for kind, value, said in figures
     )
     return f'<div class="tiles">{cells}</div>'
+
+
+def summary(report: Report) -> str:
+    """What one reads who reads nothing else; a model's words are said to be its own."""
+    told = report.summary
+    body = "".join(f"<p>{escape(one)}</p>" for one in told.paragraphs)
+    note = told.note
+    if told.model:
+        note = f"In the words of {told.model}. Every figure in them is one of the findings below."
+    return f'<section class="summary">{body}{f"<small>{escape(note)}</small>" if note else ""}</section>'
 
 
 def found(report: Report) -> str:
@@ -443,10 +454,15 @@ def provenance(report: Report) -> str:
         ("size", "figure"),
         ("sha256 or commit", "wide hash"),
     ]
+    told = report.summary
+    again = (
+        "The same sources give these figures again; the summary may then have other words."
+        if told.model or told.note
+        else "The same sources give this page again, byte for byte."
+    )
     method = (
         '<p class="lead">Sums are exact. Trends are least squares over whole periods; a level counts as changed when '
         "the step is six standard errors beside that trend. Outliers are judged by the median and the middle "
-        "nine tenths of the group that explains the measure best. The same sources give this page again, byte for "
-        "byte.</p>"
+        f"nine tenths of the group that explains the measure best. {again}</p>"
     )
     return section("Where the figures come from", "", table(heads, rows, "sources") + method)

@@ -47,6 +47,13 @@ def test_other_bytes_are_found(name: str) -> None:
     ]
 
 
+def test_it_is_said_that_a_model_s_words_are_not_compared() -> None:
+    told = {one.claim: one.evidence for one in proofs(replace(SOUND, model="kelp-1"))}
+    same = "the kills left no trace: the same bytes as undisturbed"
+    assert told[same].endswith("with the same words of kelp-1 in both")
+    assert "words" not in {one.claim: one.evidence for one in proofs(SOUND)}[same]
+
+
 def test_a_phase_without_its_checkpoint_is_found() -> None:
     assert failing(replace(SOUND, checkpoints=CHECKPOINTS[:3])) == ["each phase left its checkpoint"]
     assert failing(replace(SOUND, checkpoints=(*CHECKPOINTS, "data_cleaned"))) == [
