@@ -12,19 +12,22 @@ from collections.abc import Sequence
 from functools import partial
 
 from examples.report import schema as columns
-from examples.report import steps
+from examples.report import steps, writer
 from examples.report.model import (
     Analysis,
     Brief,
     Cleaned,
     Job,
+    Prose,
+    Report,
     Reporting,
     Schema,
     Source,
     Summary,
 )
-from holdfast import Context, Every, RetryPolicy, agent
+from holdfast import Context, Every, RetryPolicy, StepFailed, agent
 
+ASKING = RetryPolicy(attempts=5)  # a model is busy, slow and odd at times
 BATCH = 8  # parts in one map: between two of them is a safe point
 
 
@@ -63,11 +66,16 @@ async def report(
         s.analysis = await analyse(ctx, job, s.schema, s.rows)
         s.phase = "write"
         await ctx.checkpoint(s, name="analysis_complete")
-    ctx.progress(0, 1, "the page", phase="write")
-    summary = await ctx.step(steps.write, job, found, s)
-    ctx.progress(1, 1, summary.title, phase="write")
-    await ctx.checkpoint(s, name="report_generated")
-    return summary
+    if s.phase == "write":
+        ctx.progress(0, 2, "the summary", phase="write")
+        s.summary = await summarise(ctx, job, steps.assembled(job.brief, found, s))
+        ctx.progress(1, 2, "the page", phase="write")
+        s.result = await ctx.step(steps.write, job, found, s)
+        s.phase = "done"
+        ctx.progress(2, 2, s.result.title, phase="write")
+        await ctx.checkpoint(s, name="report_generated")
+    assert s.result is not None
+    return s.result
 
 
 async def collect(ctx: Context, s: Reporting, job: Job, found: Sequence[Source]) -> None:
@@ -149,3 +157,15 @@ async def analyse(ctx: Context, job: Job, schema: Schema, rows: list[Cleaned]) -
         next_question(f"profile of {column.name}")
         profiles.append(await ctx.step(steps.profile, job, rows, column, key=column.name))
     return Analysis(totals, tuple(profiles), tuple(outliers), trends, tuple(breakdowns), rhythm, relations)
+
+
+async def summarise(ctx: Context, job: Job, known: Report) -> Prose:
+    """The summary in a model's words, if there is a model and they hold; else in our own.
+
+    What a model answers is recorded as it came: a resume reads the same words, and the page keeps its bytes.
+    """
+    try:
+        answer = await ctx.step(steps.ask_for_words, job, writer.facts(known), retry=ASKING)
+    except StepFailed:  # the figures stand without it; `holdfast steps` has the reason
+        return writer.default(known, "The model could not be asked; these are the report's own words.")
+    return writer.judged(known, answer)

@@ -153,7 +153,13 @@ def time_axis(starts: Sequence[str], x: Scale, height: int, width: int) -> str:
     if len(firsts) < 2:  # all in one month: name the days
         step = -(-len(starts) // wanted)
         return "".join(
-            text(x(place), height - 8, words.day(starts[place])[:-5], "axis", "middle")
+            text(
+                x(place),
+                height - 8,
+                words.day(starts[place])[:-5],
+                "axis",
+                "end" if x(place) > width - 30 else "middle",
+            )
             for place in range(0, len(starts), step)
         )
     step = next((size for size in (1, 2, 3, 6, 12, 24, 60, 120) if len(firsts) <= wanted * size), 240)
@@ -198,11 +204,16 @@ def histogram(profile: Profile, unit: str) -> Callable[[int], tuple[int, str]]:
     """How the values of a measure are spread."""
 
     def draw(width: int) -> tuple[int, str]:
-        height, left, right, top, bottom = 200, 12, 12, 22, 28
+        height, left, right, top, bottom = 220, 58, 12, 28, 28
         bins = profile.bins
         x = Scale(bins[0].low, bins[-1].high, left, width - right, profile.logarithmic)
-        y = Scale(0, max(one.rows for one in bins) or 1, height - bottom, top)
+        most = max(one.rows for one in bins) or 1
+        y = Scale(0, most, height - bottom, top)
         marks = [
+            value_axis(ticks(0, most, 3)[1:], y, left, width - right, ""),
+            text(left - 8, top - 14, "rows", "axis", "end"),
+        ]
+        marks += [
             box(
                 x(one.low) + 0.5,
                 y(one.rows),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from examples.report import words
-from examples.report.model import Report, Series
+from examples.report import trend, words
+from examples.report.model import Breakdown, Period, Report, Series, Trends
 
 Tone = Literal["plain", "rise", "fall", "warn", "good"]
 SHIFTS_TOLD = 2
@@ -15,6 +15,7 @@ SAME_EVENT = 2  # periods: shifts as near as that are one event, seen in several
 MUCH_DROPPED = 0.05
 SMALL = 0.001
 PERIODS_FOR_A_TREND = 6
+MONTHS_FOR_A_PACE = 2  # of data: with less, what it does in a month is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,14 @@ class Finding:
     tone: Tone
     head: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much a series rises (or falls) each period, as a share of its mean."""
+
+    share: float
+    each: Period
 
 
 def title(report: Report) -> str:
@@ -66,23 +75,34 @@ def volume(report: Report) -> Iterator[Finding]:
     )
 
 
+def pace(series: Series, trends: Trends) -> Pace | None:
+    """How fast a clear trend goes: a month, or, where the data covers less than two, a period."""
+    if not series.clear or series.growth is None or len(trends.starts) < PERIODS_FOR_A_TREND:
+        return None
+    periods = trend.PERIODS_A_MONTH[trends.period]
+    if len(trends.starts) < MONTHS_FOR_A_PACE * periods:
+        return Pace(series.growth / periods, trends.period)
+    return Pace(series.growth, "month")
+
+
 def direction(report: Report) -> Iterator[Finding]:
     """The trend of the whole."""
     trends = report.analysis.trends
     if trends is None or trends.whole.growth is None or len(trends.starts) < PERIODS_FOR_A_TREND:
         return
-    beside = ", beside the change of level" if trends.whole.shift else ""
-    growth, over = trends.whole.growth, f"over {words.many(len(trends.starts), f'whole {trends.period}')}"
+    apart = ", apart from one change of level" if trends.whole.shift else ""
+    over = f"over {words.many(len(trends.starts), f'whole {trends.period}')}"
     total = f"The {words.EACH[trends.period]} total"
-    if not trends.whole.clear:
+    found = pace(trends.whole, trends)
+    if found is None:
         yield Finding("plain", "No clear trend", f"{total} neither rises nor falls clearly {over}.")
         return
-    rises = growth > 0
+    rises = found.share > 0
     yield Finding(
         "rise" if rises else "fall",
-        f"{words.change(growth)} a month",
-        f"{total} {'rises' if rises else 'falls'} by {words.percent(abs(growth))} of its average each month, "
-        f"{over}{beside}.",
+        f"{words.change(found.share)} a {found.each}",
+        f"{total} {'rises' if rises else 'falls'} by {words.percent(abs(found.share))} of its average each "
+        f"{found.each}, {over}{apart}.",
     )
 
 
@@ -121,16 +141,22 @@ def where(series: Series) -> str:
     )
 
 
-def shares(report: Report) -> Iterator[Finding]:
-    """The largest group of each column, where one stands out."""
+def led(report: Report) -> Iterator[Breakdown]:
+    """The columns in which one group stands out."""
     total = report.analysis.totals.total
     for breakdown in report.analysis.breakdowns:
         groups = [group for group in breakdown.groups if group.value is not None]
         if len(groups) < 2 or total <= 0 or any(group.total < 0 for group in groups):
             continue
-        first, last = groups[0], groups[-1]
-        if first.total < 1.5 * total / (len(groups) + breakdown.others):
-            continue
+        if groups[0].total >= 1.5 * total / (len(groups) + breakdown.others):
+            yield replace(breakdown, groups=tuple(groups))
+
+
+def shares(report: Report) -> Iterator[Finding]:
+    """The largest group of each column, where one stands out."""
+    total = report.analysis.totals.total
+    for breakdown in led(report):
+        first, last = breakdown.groups[0], breakdown.groups[-1]
         least = f", {last.value} {words.percent(last.total / total)}" if last.total >= SMALL * total else ""
         yield Finding(
             "plain",
@@ -188,6 +214,6 @@ def quality(report: Report) -> Iterator[Finding]:
     first = ", ".join(f"{one.reason} ({one.rows:,})" for one in report.dropped[:3])
     yield Finding(
         "warn" if share >= MUCH_DROPPED else "good",
-        f"{words.percent(1 - share, 1)} of rows used",
+        f"{words.part(1 - share)} of rows used",
         f"Of {report.rows_read:,} rows, {gone:,} ({words.percent(share)}) were dropped, most often: {first}.",
     )

@@ -209,6 +209,8 @@ class Reporting:
     cleaned: list[Cleaned] = field(default_factory=list)
     rows: list[Cleaned] = field(default_factory=list)  # without duplicates: what is analysed
     analysis: Analysis | None = None
+    summary: Prose | None = None
+    result: Summary | None = None
 
     def take(self, part: Part) -> None:
         """A part was read: go on behind it, or with the next source."""
@@ -386,6 +388,23 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said; no model, nothing said."""
+
+    model: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """The summary, the model whose words it is in (none: our own), and what a reader must know of that."""
+
+    paragraphs: tuple[str, ...]
+    model: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that is known at the end: the page is made of it, and `report.json` holds it. No path, no time of day."""
 
@@ -400,6 +419,7 @@ class Report:
     dropped: tuple[Dropped, ...]
     repairs: tuple[Repair, ...]
     analysis: Analysis
+    summary: Prose
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +427,7 @@ class Summary:
     """The agent's result: what a person wants to know first, and where the rest is."""
 
     title: str
+    summary: str
     findings: tuple[str, ...]
     rows_read: int
     rows_kept: int

@@ -10,10 +10,12 @@ from html import escape
 from pathlib import Path
 
 from examples.report import charts, findings, words
-from examples.report.model import Breakdown, Group, Outliers, Profile, Report, Series, Source
+from examples.report.model import Breakdown, Group, Outliers, Profile, Report, Series, Source, Trends
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+CELL_CHARS = 60  # of an example
 
 Reach = tuple[float, float, bool]  # from, to, and whether by ratio
 
@@ -38,8 +40,9 @@ def page(report: Report) -> str:
 <h1>{title}</h1>
 <p class="lead">{escape(subtitle(report))}</p>
 </header>
+{summary(report)}
 {tiles(report)}
-{in_short(report)}
+{found(report)}
 {over_time(report)}
 {"".join(by_group(report, one) for one in report.analysis.breakdowns)}
 {moments(report)}
@@ -110,15 +113,11 @@ def tiles(report: Report) -> str:
         figures.append(("", words.figure(totals.mean, unit), "on average a row"))
     figures.append(("", f"{totals.rows:,}", "rows in the figures"))
     trends = report.analysis.trends
-    if (
-        trends is not None
-        and trends.whole.growth is not None
-        and len(trends.starts) >= findings.PERIODS_FOR_A_TREND
-    ):
-        kind = ("rise" if trends.whole.growth > 0 else "fall") if trends.whole.clear else ""
-        figures.append((kind, words.change(trends.whole.growth), "a month" if kind else "a month, not clear"))
+    pace = findings.pace(trends.whole, trends) if trends else None
+    if pace:
+        figures.append(("rise" if pace.share > 0 else "fall", words.change(pace.share), f"a {pace.each}"))
     used = report.rows_kept / report.rows_read if report.rows_read else 0.0
-    figures.append(("", words.percent(used, 1), "of rows read were used"))
+    figures.append(("", words.part(used), "of the rows used"))
     cells = "".join(
         f'<div class="tile {kind}"><strong>{escape(value)}</strong><span>{said}</span></div>'
         for kind, value, said in figures
@@ -126,12 +125,22 @@ def tiles(report: Report) -> str:
     return f'<div class="tiles">{cells}</div>'
 
 
-def in_short(report: Report) -> str:
-    found = "".join(
+def summary(report: Report) -> str:
+    """What one reads who reads nothing else; a model's words are said to be its own."""
+    told = report.summary
+    body = "".join(f"<p>{escape(one)}</p>" for one in told.paragraphs)
+    note = told.note
+    if told.model:
+        note = f"In the words of {told.model}. Every figure in them is one of the findings below."
+    return f'<section class="summary">{body}{f"<small>{escape(note)}</small>" if note else ""}</section>'
+
+
+def found(report: Report) -> str:
+    listed = "".join(
         f'<li class="{one.tone}"><strong>{escape(one.head)}</strong><span>{escape(one.text)}</span></li>'
         for one in findings.findings(report)
     )
-    return section("In short", "", f'<ul class="findings">{found}</ul>')
+    return section("Findings", "", f'<ul class="findings">{listed}</ul>')
 
 
 def over_time(report: Report) -> str:
@@ -146,7 +155,7 @@ def over_time(report: Report) -> str:
     if trends.whole.shift is not None:
         legend += '<span class="key shift">level changed</span>'
     drawn = charts.over_time(trends.whole, trends.starts, trends.period, unit)
-    lead = f"By {trends.period}; only those that the data covers whole."
+    lead = f"By {trends.period}; a {trends.period} that the data covers in part is left out."
     return section(f"{escape(name)} over time", lead, charts.figure(f"{name} over time", drawn, legend))
 
 
@@ -163,7 +172,10 @@ def by_group(report: Report, found: Breakdown) -> str:
     }
     largest = max(abs(group.total) for group in found.groups) or 1.0
     reach = reach_of(found, bool(report.analysis.outliers and report.analysis.outliers[0].logarithmic))
-    rows = [group_row(group, traced.get(group.value), largest, total, reach, unit) for group in found.groups]
+    rows = [
+        group_row(group, course(traced.get(group.value), trends), largest, total, reach, unit)
+        for group in found.groups
+    ]
     heads: list[tuple[str, str]] = [
         (words.label(found.by), "name"),
         (findings.measure(report), "bars"),
@@ -171,13 +183,13 @@ def by_group(report: Report, found: Breakdown) -> str:
         ("rows", "figure optional"),
         ("average", "figure"),
         ("course", "picture"),
-        ("half of the rows lie in the box", "picture optional"),
+        ("middle half of the rows", "picture optional"),
     ]
     if not traced:
-        course = heads.index(("course", "picture"))
-        del heads[course]
+        place = heads.index(("course", "picture"))
+        del heads[place]
         for row in rows:
-            del row[course]
+            del row[place]
     more = f"{words.many(found.others, 'more value')} are not shown. " if found.others else ""
     shifted = any(one.shift for one in traced.values())
     more += "The upright line in a course is where its level changed at once." if shifted else ""
@@ -191,17 +203,21 @@ def reach_of(found: Breakdown, logarithmic: bool) -> Reach:
     return (low, high, True) if logarithmic and low > 0 else (min(0.0, low), high, False)
 
 
-def group_row(
-    group: Group, series: Series | None, largest: float, total: float, reach: Reach, unit: str
-) -> list[str]:
+def course(series: Series | None, trends: Trends | None) -> str:
+    """A group over time, and what is to be said of it."""
+    if series is None or trends is None:
+        return ""
+    drawn = charts.sparkline(series.totals, series.shift.index if series.shift else None)
+    if series.shift:
+        return f'{drawn}<small class="shift">{words.change(series.shift.share)}</small>'
+    pace = findings.pace(series, trends)
+    return f"{drawn}<small>{words.change(pace.share)} a {pace.each}</small>" if pace else drawn
+
+
+def group_row(group: Group, course: str, largest: float, total: float, reach: Reach, unit: str) -> list[str]:
     length = max(0.5, 100 * abs(group.total) / largest)
     name = escape(group.value) if group.value is not None else "<em>nothing</em>"
     bar = f'<div class="hbar"><i style="width:{length:.1f}%"></i><b>{figure(group.total, unit)}</b></div>'
-    course = charts.sparkline(series.totals, series.shift.index if series.shift else None) if series else ""
-    if series and series.shift:
-        course += f'<small class="shift">{words.change(series.shift.share)}</small>'
-    elif series and series.clear and series.growth is not None:
-        course += f"<small>{words.change(series.growth)} a month</small>"
     return [
         name,
         bar,
@@ -218,7 +234,9 @@ def moments(report: Report) -> str:
     if rhythm is None or not rhythm.weeks:
         return ""
     name = words.title(findings.measure(report))
-    lead = "The stronger the colour, the more." if rhythm.hours else ""
+    day, hour, _, most = max(rhythm.rows, key=lambda one: (one[3], -one[0], -one[1]))
+    peak = f"{figure(most, report.brief.unit)} on {words.WEEKDAYS[day]}s from {hour}:00"
+    lead = f"The stronger the colour, the more in all; the most is {peak}." if rhythm.hours else ""
     title = "Weekdays and hours" if rhythm.hours else "Weekdays"
     drawn = charts.figure(f"{name} by weekday", charts.week(rhythm, report.brief.unit))
     return section(title, lead, drawn)
@@ -328,14 +346,30 @@ def quality(report: Report) -> str:
     )
 
 
+def cut(text: str) -> str:
+    """A cell's text for a table; that it goes on is shown."""
+    return text if len(text) <= CELL_CHARS else f"{text[:CELL_CHARS]}…"
+
+
+def reason(report: Report, why: str) -> str:
+    """Why rows were dropped, as HTML; a column stands there by its name."""
+    for column in report.schema.columns:
+        name = f"<code>{escape(column.name)}</code>"
+        if why == f"no {column.name}":
+            return f"No {name}"
+        if why.startswith(f"{column.name} "):
+            return name + escape(why[len(column.name) :])
+    return escape(why[:1].upper() + why[1:])
+
+
 def drops(report: Report) -> str:
     rows = [
         [
-            escape(one.reason[:1].upper() + one.reason[1:]),
+            reason(report, one.reason),
             f"{one.rows:,}",
             words.percent(one.rows / report.rows_read),
             "<br>".join(
-                f"<code>{escape(example.value[:60]) or '(empty)'}</code> "
+                f"<code>{escape(cut(example.value)) or '(empty)'}</code> "
                 f"<small>{escape(place_of(report.sources, example.source, example.line))}</small>"
                 for example in one.examples
             ),
@@ -420,10 +454,15 @@ def provenance(report: Report) -> str:
         ("size", "figure"),
         ("sha256 or commit", "wide hash"),
     ]
+    told = report.summary
+    again = (
+        "The same sources give these figures again; the summary may then have other words."
+        if told.model or told.note
+        else "The same sources give this page again, byte for byte."
+    )
     method = (
         '<p class="lead">Sums are exact. Trends are least squares over whole periods; a level counts as changed when '
         "the step is six standard errors beside that trend. Outliers are judged by the median and the middle "
-        "nine tenths of the group that explains the measure best. The same sources give this page again, byte for "
-        "byte.</p>"
+        f"nine tenths of the group that explains the measure best. {again}</p>"
     )
     return section("Where the figures come from", "", table(heads, rows, "sources") + method)

@@ -26,6 +26,7 @@ class Witnessed:
     reports: tuple[str, str]  # of report.json
     dropped: tuple[str, str]  # of dropped.csv
     checked: Sequence[Proof]  # what `verify` says of the report
+    model: str = ""  # which worded the summary: its words are those of the killed run in both
 
 
 def proofs(seen: Witnessed) -> list[Proof]:
@@ -49,7 +50,9 @@ def bytes_are_equal(seen: Witnessed) -> Proof:
     """The page, the report for programs and the list of dropped rows."""
     pairs = {"report.html": seen.pages, "report.json": seen.reports, "dropped.csv": seen.dropped}
     different = [name for name, (undisturbed, killed) in pairs.items() if undisturbed != killed]
-    evidence = (
-        f"{', '.join(different)} differ" if different else f"report.html is {seen.pages[0][:16]}… both times"
-    )
+    evidence = f"report.html is {seen.pages[0][:16]}… both times"
+    if seen.model:
+        evidence += f", with the same words of {seen.model} in both"
+    if different:
+        evidence = f"{', '.join(different)} differ"
     return Proof("the kills left no trace: the same bytes as undisturbed", not different, evidence)

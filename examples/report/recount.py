@@ -95,10 +95,7 @@ def rows_of(source: Source, named: str) -> Iterator[Row]:
     if source.format == "csv":
         yield from csv_rows(Path(named), source)
     elif source.format == "sqlite":
-        path, _, _ = named.partition("::")
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            for number, row in enumerate(db.execute(f'SELECT * FROM "{source.table}" ORDER BY rowid'), 1):
-                yield number, [None if cell is None else mended(str(cell)) for cell in row], ""
+        yield from sqlite_rows(named.partition("::")[0], source.table)
     elif source.format == "parquet":
         for number, row in enumerate(duckdb.connect().execute("FROM read_parquet(?)", [named]).fetchall(), 1):
             yield number, [None if cell is None else mended(str(cell)) for cell in row], ""
@@ -106,14 +103,35 @@ def rows_of(source: Source, named: str) -> Iterator[Row]:
         yield from git_rows(named.removeprefix("git:"), source.digest)
 
 
+def sqlite_rows(path: str, table: str) -> Iterator[Row]:
+    """In the order of the rows' numbers, or of all columns where rows have none."""
+    quoted = table.replace('"', '""')
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        columns = [str(row[1]).lower() for row in db.execute(f'PRAGMA table_info("{quoted}")')]
+        order = next((name for name in ("rowid", "_rowid_", "oid") if name not in columns), "1")
+        try:
+            rows = db.execute(f'SELECT * FROM "{quoted}" ORDER BY {order}')
+        except sqlite3.OperationalError:  # a view, or a table WITHOUT ROWID
+            places = ", ".join(str(place) for place in range(1, len(columns) + 1))
+            rows = db.execute(f'SELECT * FROM "{quoted}" ORDER BY {places}')
+        for number, row in enumerate(rows, 1):
+            yield number, [None if cell is None else mended(plain_text(cell)) for cell in row], ""
+
+
+def plain_text(cell: object) -> str:
+    if not isinstance(cell, bytes):
+        return str(cell)
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return cell.decode("cp1252", errors="replace")
+
+
 def csv_rows(path: Path, source: Source) -> Iterator[Row]:
     def lines() -> Iterator[str]:
         with path.open("rb") as stream:
             for raw in stream:
-                try:
-                    yield mended(raw.decode())
-                except UnicodeDecodeError:
-                    yield raw.decode("cp1252", errors="replace")
+                yield mended(plain_text(raw))
 
     reader = csv.reader(lines(), delimiter=source.delimiter)
     next(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from examples.report import analyse, findings, page, schema
+from examples.report import analyse, findings, page, schema, writer
 from examples.report import clean as cleaning
 from examples.report import collect as collecting
 from examples.report import sources as reading
 from examples.report.model import (
+    Answer,
     Breakdown,
     Brief,
     Cleaned,
@@ -23,6 +25,7 @@ from examples.report.model import (
     Outliers,
     Part,
     Profile,
+    Prose,
     Relation,
     Report,
     Reporting,
@@ -33,8 +36,8 @@ from examples.report.model import (
     Totals,
     Trends,
 )
-from examples.stage import durable, executions
-from holdfast import FatalError
+from examples.stage import durable, executions, language_model
+from holdfast import FatalError, step_context
 
 CLEANED_AT_ONCE = 2  # parts; they share the memory
 
@@ -45,6 +48,7 @@ def prepare(
     """Decide where to work, and make sure that nobody else does."""
     if not names:
         raise FatalError("a report needs sources: orders.csv, orders.parquet, shop.db::orders, git:PATH")
+    language_model.configured(os.environ)  # what is wrong with it is better known now than at the end
     folder = Path(workspace or f"report-{run_id}").expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / "run"
@@ -137,6 +141,16 @@ def relations(
     return analyse.relations(job, columns, rows, outliers)
 
 
+def ask_for_words(job: Job, facts: str) -> Answer:
+    """What the model that the environment names makes of the findings; nobody is asked where it names none."""
+    executions.note(job.execution_log, "ask_for_words", "words")
+    model = language_model.configured(os.environ)
+    if model is None:
+        return Answer()
+    said = language_model.ask(model, writer.TASK, facts, step_context.idempotency_key)
+    return Answer(model.name, said)
+
+
 def write(job: Job, found: list[Source], state: Reporting) -> Summary:
     """Write the page, `report.json` for programs, and the list of what was dropped."""
     executions.note(job.execution_log, "write", "write")
@@ -151,6 +165,7 @@ def write(job: Job, found: list[Source], state: Reporting) -> Summary:
     sweep(job, state)
     return Summary(
         title=findings.title(report),
+        summary="\n\n".join(report.summary.paragraphs),
         findings=tuple(one.text for one in findings.findings(report)),
         rows_read=report.rows_read,
         rows_kept=report.rows_kept,
@@ -180,6 +195,7 @@ def assembled(brief: Brief, found: Sequence[Source], state: Reporting) -> Report
         dropped=cleaning.added_reasons(everything),
         repairs=cleaning.added_repairs(state.cleaned),
         analysis=state.analysis,
+        summary=state.summary or Prose(()),
     )
 
 

@@ -1,6 +1,6 @@
 """Checks a finished report from outside: against the sources, against the truth, and the page as a page.
 
-    python -m examples.report.verify WORKSPACE SOURCE… [--truth truth.json]
+    python -m examples.report.verify WORKSPACE SOURCE… [--truth truth.json] [--json]
 
 The sources are read again and counted in plain Python (`recount.py`). Leaves with 1 if anything is not so.
 """
@@ -33,6 +33,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 OUTSIDE = re.compile(
     r"""(?:src|href|action|data|srcset|poster)\s*=|url\(|@import|<script|<link|<iframe|https?:""", re.I
 )
+FIGURE = re.compile(r"\d(?:[\d.,]*\d)?%?")
 CLOSE = 1e-9
 
 
@@ -61,6 +62,7 @@ def proofs(workspace: Path, sources: Sequence[str], truth: Path | None) -> list[
             unsaid(report, text),
             f"{len(said_in_page(report))} figures looked up",
         ),
+        claim("the summary has no figure of its own", invented(text), told_summary(report)),
     ]
     if truth is not None:
         planted = json.loads(truth.read_text(encoding="utf-8"))
@@ -161,10 +163,13 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.faults: list[str] = []
         self.text: list[str] = []
+        self.summary: list[str] = []  # what the first section says
+        self.sections = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in VOID:
             self.open.append(tag)
+        self.sections += tag == "section"
         if any(name.startswith("on") for name, _ in attrs):
             self.faults.append(f"<{tag}> has a script")
 
@@ -176,8 +181,8 @@ class Page(HTMLParser):
             self.faults.append(f"</{tag}> at {self.getpos()} closes nothing")
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text.append(data)
+        if self.open and self.open[-1] not in ("style", "title"):
+            (self.summary if self.sections == 1 and self.open[-1] == "p" else self.text).append(data)
 
 
 def page_faults(text: str) -> Iterator[str]:
@@ -219,6 +224,22 @@ def unsaid(report: Report, text: str) -> Iterator[str]:
     page.feed(text)
     there = "\n".join(page.text)
     yield from (f"{one} is not on the page" for one in said_in_page(report) if one not in there)
+
+
+def invented(text: str) -> Iterator[str]:
+    """Figures of the summary that the rest of the page does not have."""
+    page = Page()
+    page.feed(text)
+    if not page.summary:
+        yield "the page does not begin with a summary"
+    elsewhere = set(FIGURE.findall("\n".join(page.text)))
+    for one in FIGURE.findall("\n".join(page.summary)):
+        if one not in elsewhere:
+            yield f"{one} stands in the summary alone"
+
+
+def told_summary(report: Report) -> str:
+    return f"in the words of {report.summary.model}" if report.summary.model else "in the report's own words"
 
 
 def truth_differs(report: Report, planted: Mapping[str, object]) -> Iterator[str]:
@@ -274,10 +295,14 @@ def told_truth(planted: Mapping[str, object]) -> str:
 @click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--truth", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(workspace: Path, sources: tuple[str, ...], truth: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The claims as JSON.")
+def main(workspace: Path, sources: tuple[str, ...], truth: Path | None, as_json: bool) -> None:
     """Check the report in WORKSPACE against its SOURCES."""
     found = proofs(workspace, sources, truth)
-    Console(highlight=False).print(proven(found))
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        Console(highlight=False).print(proven(found))
     sys.exit(0 if all(one.holds for one in found) else 1)
 
 

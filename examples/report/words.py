@@ -11,25 +11,25 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 EACH: dict[Period, str] = {"day": "daily", "week": "weekly", "month": "monthly"}
 SCALES = ((1e12, "tn"), (1e9, "bn"), (1e6, "m"), (1e3, "k"))
-NARROW = "\u202f"  # a narrow space that does not break: between a figure and its unit
+NARROW = "\u202f"  # a narrow space that does not break: between a figure and a unit that is a word
 
 
 def figure(value: float, unit: str = "") -> str:
-    """Three figures that count: `1.24 m`, `38.2`, with the unit of money before and any other behind."""
+    """Three figures that count: `1.24m`, `38.2`, with the sign of money before and any other unit behind."""
     size = abs(value)
     for scale, name in SCALES:
         if size >= scale * 0.9995:
-            return with_unit(f"{counting(value / scale)}{NARROW}{name}", unit)
+            return with_unit(f"{counting(value / scale)}{name}", unit)
     return with_unit(signed(f"{value:.0f}") if value == round(value) else counting(value), unit)
 
 
 def round_figure(value: float, unit: str = "") -> str:
-    """A round value without noughts that say nothing: `1.5 m`, for an axis."""
+    """A round value without noughts that say nothing: `1.5m`, for an axis."""
     size = abs(value)
     scale, name = next(((scale, name) for scale, name in SCALES if size >= scale * 0.9995), (1.0, ""))
     text = counting(value / scale)
     text = text.rstrip("0").rstrip(".") if "." in text else text
-    return with_unit(f"{text}{NARROW}{name}" if name else text, unit)
+    return with_unit(f"{text}{name}", unit)
 
 
 def counting(value: float) -> str:
@@ -43,7 +43,9 @@ def counting(value: float) -> str:
 def with_unit(text: str, unit: str) -> str:
     if not unit:
         return text
-    return f"{unit}{NARROW}{text}" if unit in "€$£¥" else f"{text}{NARROW}{unit}"
+    if unit not in "€$£¥":
+        return f"{text}{NARROW}{unit}"
+    return f"−{unit}{text[1:]}" if text.startswith("−") else f"{unit}{text}"
 
 
 def exactly(value: float, unit: str = "") -> str:
@@ -62,9 +64,16 @@ def percent(share: float, digits: int | None = None) -> str:
     if digits is None:
         size = abs(value)
         if 0 < size < 0.0095:
-            return f"under 0.01{NARROW}%"
+            return "under 0.01%"
         digits = 0 if size >= 9.95 or size == 0 else 1 if size >= 0.095 else 2
-    return signed(f"{value:.{digits}f}{NARROW}%")
+    return signed(f"{value:.{digits}f}%")
+
+
+def part(share: float) -> str:
+    """A part of the whole, to a tenth of a percent: nothing but the whole is 100%."""
+    if share == 1:
+        return "100%"
+    return "over 99.9%" if share >= 0.9995 else percent(share, 1)
 
 
 def change(share: float) -> str:

@@ -16,7 +16,7 @@ import holdfast
 from examples.report import agent, generate, steps, verify
 from examples.report.model import Brief, Summary
 from examples.stage import durable, executions
-from tests.faults import Engine
+from holdfast.testing import Trial, simulate
 
 BRIEF = msgspec.convert(generate.BRIEF, Brief)
 
@@ -186,40 +186,36 @@ def small_source(folder: Path) -> str:
     return str(path)
 
 
-async def one_run(
-    folder: Path, source: str, crash_at: int | None, *, after: bool
-) -> tuple[bool, dict[str, str], Engine]:
-    """A run that crashes at a commit, and is finished; whether it crashed, and the hash of what it wrote."""
-    folder.mkdir()
-    engine = Engine(folder)
-    async with engine.store:
-        wanted = Brief(measures=("amount",), by=("shop",), time="day")
-        handle = await engine.client.start(
-            agent.report, [source], wanted, str(folder / "job"), 128, 1, id="r"
-        )
-        crashed = crash_at is not None and not await engine.work(agent.report, crash_at=crash_at, after=after)
-        if crashed or crash_at is None:
-            await engine.work(agent.report)
-        await handle.result()
-        entries = [(one.identity, one.position) for one in await engine.entries()]
-        assert len(dict(entries)) == len(entries)
+def one_run(folder: Path, source: str, plan: str = "") -> tuple[Trial[Summary], dict[str, str]]:
+    """A run in virtual time that crashes by plan, and is finished; and the hash of what it wrote."""
+    wanted = Brief(measures=("amount",), by=("shop",), time="day")
+    trial = simulate(agent.report, [source], wanted, str(folder), 128, 1, plan=plan)
     names = ("report.html", "report.json", "dropped.csv")
-    return crashed, {name: durable.sha256_of(folder / "job" / name) for name in names}, engine
+    return trial, {name: durable.sha256_of(folder / name) for name in names}
+
+
+def test_what_is_finished_is_not_written_again(tmp_path: Path) -> None:
+    """A crash behind the last checkpoint, before the run's end is durable."""
+    source = small_source(tmp_path)
+    commits = one_run(tmp_path / "undisturbed", source)[0].commits
+    for plan in (f"{commits - 1}+", f"{commits}-"):
+        one_run(tmp_path / plan, source, plan)
+        entered = executions.read(tmp_path / plan / "executions.jsonl")
+        assert [one.step for one in entered].count("write") == 1, plan
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("after", "every"), [(False, 1), (True, 3)])
-async def test_a_crash_at_every_commit_leaves_the_same_bytes(tmp_path: Path, after: bool, every: int) -> None:
+@pytest.mark.parametrize(("side", "every"), [("-", 1), ("+", 3)])
+def test_a_crash_at_every_commit_leaves_the_same_bytes(tmp_path: Path, side: str, every: int) -> None:
     source = small_source(tmp_path)
-    _, undisturbed, engine = await one_run(tmp_path / "undisturbed", source, None, after=False)
-    bodies = len(executions.read(tmp_path / "undisturbed" / "job" / "executions.jsonl"))
-    assert engine.commits > bodies > 15
-    crashes = 0
-    moments = range(1, engine.commits, every)
-    for at in moments:
-        crashed, hashes, _ = await one_run(tmp_path / f"crash-{at}", source, at, after=after)
-        crashes += crashed
+    model, undisturbed = one_run(tmp_path / "undisturbed", source)
+    bodies = len(executions.read(tmp_path / "undisturbed" / "executions.jsonl"))
+    assert model.commits > bodies > 15 and model.run.attempts == 1
+    for at in range(1, model.commits, every):
+        trial, hashes = one_run(tmp_path / f"crash-{at}", source, f"{at}{side}")
         assert hashes == undisturbed, at
-        entered = executions.read(tmp_path / f"crash-{at}" / "job" / "executions.jsonl")
+        assert trial.run.attempts == 2, at
+        recorded = [(step.name, step.key, step.scope, step.segment) for step in trial.steps]
+        assert len(set(recorded)) == len(recorded), at
+        entered = executions.read(tmp_path / f"crash-{at}" / "executions.jsonl")
         assert len(entered) - bodies <= steps.CLEANED_AT_ONCE, at
-    assert crashes >= len(moments) - 2

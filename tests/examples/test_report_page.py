@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import holdfast
-from examples.report import agent, charts, findings, page, verify, words
-from examples.report.model import Brief, Report, Series
+from examples.report import agent, charts, findings, page, trend, verify, words
+from examples.report.model import Brief, Period, Report, Series, Trends
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"q\""
 
@@ -80,21 +81,22 @@ def test_a_style_that_loads_something_is_found_out(hostile: tuple[Path, str, Rep
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0"), (5, "5"), (114.04, "114"), (45.92, "45.9"), (6.9612, "6.96"), (0.01234, "0.0123"), (999.6, "1.00 k"),
-        (1234, "1.23 k"), (-56789, "−56.8 k"), (3_357_558.25, "3.36 m"), (2.5e9, "2.50 bn"), (1e12, "1.00 tn"),
+        (0, "0"), (5, "5"), (114.04, "114"), (45.92, "45.9"), (6.9612, "6.96"), (0.01234, "0.0123"), (999.6, "1.00k"),
+        (1234, "1.23k"), (-56789, "−56.8k"), (3_357_558.25, "3.36m"), (2.5e9, "2.50bn"), (1e12, "1.00tn"),
     ],
 )  # fmt: skip
 def test_a_figure_has_three_digits_that_count(value: float, text: str) -> None:
-    assert words.figure(value).replace(words.NARROW, " ") == text
+    assert words.figure(value) == text
 
 
 def test_units_percentages_and_sizes() -> None:
-    assert words.figure(5, "€") == f"€{words.NARROW}5" and words.figure(5, "kg") == f"5{words.NARROW}kg"
-    shown = [
-        words.percent(share).replace(words.NARROW, "")
-        for share in (0, 0.5, 0.094, 0.0012, 0.00012, 0.000001, -0.55)
-    ]
+    assert words.figure(5, "€") == "€5" and words.figure(5, "kg") == f"5{words.NARROW}kg"
+    assert (
+        words.figure(-5_000, "$") == "−$5.00k" and words.round_figure(-5_000, "kg") == f"−5k{words.NARROW}kg"
+    )
+    shown = [words.percent(share) for share in (0, 0.5, 0.094, 0.0012, 0.00012, 0.000001, -0.55)]
     assert shown == ["0%", "50%", "9.4%", "0.1%", "0.01%", "under 0.01%", "−55%"]
+    assert [words.part(share) for share in (1, 0.99999, 0.9732)] == ["100%", "over 99.9%", "97.3%"]
     assert words.change(0.021).startswith("+2.1") and words.change(-0.5).startswith("−50")
     assert words.exactly(1240312.5) == "1,240,312.50" and words.exactly(-3) == "−3"
     assert words.size(93_000_000) == f"88.7{words.NARROW}MB" and words.size(12) == f"12{words.NARROW}B"
@@ -114,6 +116,35 @@ def test_a_chart_can_be_drawn_of_anything(values: tuple[float, ...]) -> None:
     drawn = charts.figure("x", charts.over_time(series, starts, "month", ""))
     assert drawn.count("<svg") == 3 and "nan" not in drawn and "inf" not in drawn
     assert "nan" not in charts.sparkline(values, None)
+
+
+@pytest.mark.parametrize(
+    ("period", "periods", "told"),
+    [
+        ("week", 104, ("+4.3%", "month")),
+        ("day", 61, ("+30%", "month")),
+        ("day", 60, ("+1.0%", "day")),  # less than two months: what a month brings is not known
+        ("month", 6, ("+1.0%", "month")),
+        ("day", 5, None),
+    ],
+)
+def test_a_pace_is_told_by_what_the_data_covers(
+    period: Period, periods: int, told: tuple[str, str] | None
+) -> None:
+    growth = 0.01 * trend.PERIODS_A_MONTH[period]
+    series = Series(None, None, (1.0,) * periods, 0.01, 1.0, growth, clear=True, shift=None)
+    pace = findings.pace(series, Trends(period, ("",) * periods, series, ()))
+    assert (pace and (words.change(pace.share), pace.each)) == told
+    unclear = replace(series, clear=False)
+    assert findings.pace(unclear, Trends(period, ("",) * periods, unclear, ())) is None
+
+
+def test_a_reason_names_its_column_as_it_is(hostile: tuple[Path, str, Report]) -> None:
+    report = hostile[2]
+    assert page.reason(report, "no day") == "No <code>day</code>"
+    assert page.reason(report, "day cannot be read") == "<code>day</code> cannot be read"
+    assert page.reason(report, "a duplicate") == "A duplicate"
+    assert page.cut("x" * 60) == "x" * 60 and page.cut("x" * 61) == "x" * 60 + "…"
 
 
 def test_one_event_is_told_once(hostile: tuple[Path, str, Report]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from examples.report import demo
+from examples.report import demo, generate
 from examples.report.chaos import choose_kills
 from examples.report.proof import CHECKPOINTS, Witnessed, proofs
 from examples.stage.executions import Execution
@@ -47,6 +47,13 @@ def test_other_bytes_are_found(name: str) -> None:
     ]
 
 
+def test_it_is_said_that_a_model_s_words_are_not_compared() -> None:
+    told = {one.claim: one.evidence for one in proofs(replace(SOUND, model="kelp-1"))}
+    same = "the kills left no trace: the same bytes as undisturbed"
+    assert told[same].endswith("with the same words of kelp-1 in both")
+    assert "words" not in {one.claim: one.evidence for one in proofs(SOUND)}[same]
+
+
 def test_a_phase_without_its_checkpoint_is_found() -> None:
     assert failing(replace(SOUND, checkpoints=CHECKPOINTS[:3])) == ["each phase left its checkpoint"]
     assert failing(replace(SOUND, checkpoints=(*CHECKPOINTS, "data_cleaned"))) == [
@@ -79,15 +86,10 @@ def test_real_workers_killed_at_random_moments_leave_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "FOLDER", tmp_path)
-    monkeypatch.setattr(demo, "real_source", lambda screen, memory_mb: None)
-    ran = CliRunner().invoke(demo.main, ["--rows", "4000", "--kills", "4", "--seed", "11", "--json"])
-    said = json.loads(ran.stdout)
-    fallen = [
-        proof
-        for proof in said["proofs"]
-        if not proof["holds"] and proof["claim"] != "it found what was planted"
-    ]
-    assert not fallen, ran.output
+    named = [word for one in generate.generate(tmp_path / "data", 4_000) for word in ("--source", one)]
+    ran = CliRunner().invoke(demo.main, [*named, "--kills", "4", "--seed", "11", "--json"])
+    fallen = [proof for proof in json.loads(ran.stdout)["proofs"] if not proof["holds"]]
+    assert not fallen and ran.exit_code == 0, ran.output
     assert (tmp_path / "killed" / "job" / "report.html").read_bytes() == (
         tmp_path / "undisturbed" / "job" / "report.html"
     ).read_bytes()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.report import duck, sources
+from examples.report import duck, recount, sources
 from examples.report.model import Cursor, Source
 from examples.report.sources import csv_file
 from examples.report.sources.chunk import text_of
@@ -136,6 +136,62 @@ def test_parquet_and_sqlite_are_the_same_rows_in_stretches_of_any_size(tmp_path:
                 continue
             found, _, _ = in_stretches(source, max(limit_bytes, 480))
             assert [cells for _, _, cells in found] == expected, (named, limit_bytes)
+        counted = [cells for _, cells, _ in recount.rows_of(source, str(tmp_path / named))]
+        assert counted == expected, named
+
+
+def test_bytes_in_sqlite_are_taken_for_text(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as db, db:
+        db.execute("CREATE TABLE t (word)")
+        db.executemany("INSERT INTO t VALUES (?)", [("Zürich".encode(),), ("Zürich".encode("cp1252"),)])
+    named = str(tmp_path / "shop.db")
+    source = sources.inspect(0, named)
+    rows, _, _ = in_stretches(source, 10_000)
+    assert [cells for _, _, cells in rows] == [["Zürich"], ["Zürich"]]
+    assert [cells for _, cells, _ in recount.rows_of(source, named)] == [["Zürich"], ["Zürich"]]
+
+
+@pytest.mark.parametrize(
+    ("table", "first"),
+    [
+        ("CREATE TABLE t (n, word)", 1),
+        ("CREATE TABLE t (n, word)", -25),  # the numbers of rows may be below zero
+        ("CREATE TABLE t (n, word)", 2**63 - 50),  # and end where SQLite's numbers do
+        ("CREATE TABLE t (rowid, _rowid_)", 1),  # columns have taken their names
+        ("CREATE TABLE t (rowid TEXT, word)", 1),
+    ],
+)
+def test_every_row_of_sqlite_is_read_whatever_its_number(tmp_path: Path, table: str, first: int) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as db, db:
+        db.execute(table)
+        db.executemany(
+            "INSERT INTO t (oid, {}, {}) VALUES (?, 7, ?)".format(
+                *(row[1] for row in db.execute("PRAGMA table_info(t)"))
+            ),
+            [(first + n, f"row {n}") for n in range(50)],
+        )
+    source = sources.inspect(0, str(tmp_path / "shop.db"))
+    rows, _, stretches = in_stretches(source, 320)
+    assert [cells[1] for _, _, cells in rows] == [f"row {n}" for n in range(50)]
+    assert [line for line, _, _ in rows] == [first + n for n in range(50)]
+    assert stretches >= 5
+    assert len(list(recount.rows_of(source, f"{tmp_path / 'shop.db'}::t"))) == 50
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16"),
+        (b"a,b\r1,2\r", "carriage return"),
+    ],
+    ids=["utf-16 with its mark", "utf-16 without", "carriage returns"],
+)
+def test_a_file_that_would_be_misread_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    with pytest.raises(sources.Unreadable, match=says):
+        sources.inspect(0, str(path))
 
 
 def test_a_source_that_was_changed_meanwhile_is_refused(messy: Source) -> None:

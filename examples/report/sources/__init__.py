@@ -52,7 +52,7 @@ def inspect(number: int, named: str) -> Source:
         delimiter, columns, begin = ",", parquet_file.columns(path), 0
     else:
         table = table or sqlite_file.only_table(path)
-        delimiter, columns, begin = ",", sqlite_file.columns(path, table), 0
+        delimiter, columns, begin = ",", sqlite_file.columns(path, table), sqlite_file.first_row(path, table)
     return Source(
         number=number,
         name=path.name if not table else f"{path.name}::{table}",

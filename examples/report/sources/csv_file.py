@@ -11,6 +11,7 @@ from examples.report.model import Cursor, Source
 from examples.report.sources.chunk import Chunk, Unreadable, text_of
 
 BOM = b"\xef\xbb\xbf"
+WIDE = (b"\xff\xfe", b"\xfe\xff")  # how a file of UTF-16 begins
 DELIMITERS = ",;\t|"
 
 
@@ -19,6 +20,10 @@ def header(path: Path) -> tuple[str, list[str], int]:
     with path.open("rb") as stream:
         first = stream.readline()
         begin = stream.tell()
+    if b"\0" in first or first.startswith(WIDE):
+        raise Unreadable(f"{path} is not UTF-8 but UTF-16, or no text at all: save it as CSV in UTF-8")
+    if b"\r" in first.rstrip(b"\r\n"):
+        raise Unreadable(f"{path} ends its lines with a carriage return alone: save it with line feeds")
     text, _ = text_of(first.removeprefix(BOM))
     if not text.strip():
         raise Unreadable(f"{path} has no header: its first line is empty")

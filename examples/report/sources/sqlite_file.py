@@ -12,6 +12,7 @@ from examples.report.model import Cursor, Source
 from examples.report.sources.chunk import Chunk, Unreadable, cell_of
 
 BYTES_A_CELL = 16
+LAST_ROWID = 2**63 - 1  # SQLite has no row behind it
 
 
 def connect(path: Path | str) -> apsw.Connection:
@@ -43,35 +44,51 @@ def columns(path: Path, table: str) -> list[str]:
     return names
 
 
-def has_rowid(db: apsw.Connection, table: str) -> bool:
-    """A table made WITHOUT ROWID has none, nor has a view."""
+def rowid_of(db: apsw.Connection, table: str) -> str | None:
+    """A name of the row's number that no column has taken. A table made WITHOUT ROWID has none, nor has a view."""
+    taken = {str(row[0]).lower() for row in db.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+    for name in ("rowid", "_rowid_", "oid"):
+        if name in taken:
+            continue
+        try:
+            db.execute(f"SELECT {name} FROM {duck.name(table)} LIMIT 0").fetchall()
+        except apsw.SQLError:
+            return None
+        return name
+    return None
+
+
+def first_row(path: Path, table: str) -> int:
+    """Where to begin: a row's number may be below zero."""
+    db = connect(path)
     try:
-        db.execute(f"SELECT rowid FROM {duck.name(table)} LIMIT 0").fetchall()
-    except apsw.SQLError:
-        return False
-    return True
+        rowid = rowid_of(db, table)
+        least = db.execute(f"SELECT min({rowid}) FROM {duck.name(table)}").get if rowid else None
+    finally:
+        db.close()
+    return least if isinstance(least, int) else 0
 
 
 def read(source: Source, cursor: Cursor, limit_bytes: int, memory_mb: int) -> Chunk:
-    """So many rows behind a rowid."""
+    """So many rows from a rowid on, or, where there is none, from a place in the order of all columns."""
     chunk, wanted = Chunk(), max(1, limit_bytes // (BYTES_A_CELL * len(source.columns)))
     db = connect(source.path)
     try:
         table = duck.name(source.table)
-        by_rowid = has_rowid(db, source.table)
-        if by_rowid:
-            query = f"SELECT rowid, * FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        rowid = rowid_of(db, source.table)
+        if rowid:
+            query = f"SELECT {rowid}, * FROM {table} WHERE {rowid} >= ? ORDER BY {rowid} LIMIT ?"
         else:
             order = ", ".join(str(number + 2) for number in range(len(source.columns)))
             query = f"SELECT 0, * FROM {table} ORDER BY {order} LIMIT ?2 OFFSET ?1"
         last = cursor.position
         for number, row in enumerate(db.execute(query, (cursor.position, wanted))):
-            last = int(row[0]) if by_rowid else cursor.position + number + 1
+            last = int(row[0]) if rowid else cursor.position + number
             mended = [cell_of(value) for value in row[1:]]
             chunk.recoded += any(was for _, was in mended)
-            chunk.add(last, [text for text, _ in mended])
+            chunk.add(last if rowid else last + 1, [text for text, _ in mended])
     finally:
         db.close()
-    if len(chunk.rows) == wanted:
-        chunk.next = Cursor(last, last + 1)
+    if len(chunk.rows) == wanted and last < LAST_ROWID:
+        chunk.next = Cursor(last + 1, cursor.line + wanted)
     return chunk
