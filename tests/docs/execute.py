@@ -2,7 +2,7 @@
 
 Python blocks share one namespace; those that use `ctx`, `client` or `handle` are executed where there is one. Shell
 blocks run `holdfast`; what they show is compared loosely: numbers, spaces and progress bars may differ, lines may be
-left out. A second of the reader's is a tenth here.
+left out. A second of the reader's is a quarter here: long enough for two commands to come in time on a busy machine.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Page:
     # --- Python ---------------------------------------------------------------------------------------------
 
     def python(self, block: Block) -> None:
-        source = block.text.replace("asyncio.sleep(1)", "asyncio.sleep(0.1)")
+        source = block.text.replace("asyncio.sleep(1)", "asyncio.sleep(0.25)")
         if block.file:
             (self.folder / block.file).write_text(source, encoding="utf-8")
             importlib.invalidate_caches()
