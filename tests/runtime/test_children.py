@@ -764,6 +764,40 @@ async def test_a_child_that_lost_a_race_is_cancelled_though_its_parent_dies_and_
     assert (await engine.store.get_run("child")).state == "cancelled"
 
 
+async def test_a_drain_while_a_race_is_replayed_cancels_no_child(engine: Engine) -> None:
+    async def decide() -> str:
+        if len(seen) < 3:
+            await asyncio.Event().wait()
+        return "decided"
+
+    @agent(name="interrupted", retry=ONCE)
+    async def interrupted(ctx: Context) -> str:
+        async def first() -> str:
+            return await ctx.step(decide)
+
+        async def second() -> str:
+            return await ctx.call(shout, "a", id="child")
+
+        seen.append(ctx.attempt)
+        if len(seen) == 2:  # the end of this attempt is asked for before its code comes to the race again
+            worker.drain()
+            while ctx._port.asked is None:
+                await asyncio.sleep(0)
+        return (await ctx.race({"first": first, "second": second}))[0]
+
+    handle = await engine.client.start(interrupted, id="r")
+    assert not await engine.work(interrupted, crash_at=1, after=True)
+    assert await states(engine) == {"child": "queued"}
+    async with open_store(engine.url) as store:
+        worker = Worker(store, [interrupted])
+        await worker.run()
+    assert (await engine.store.get_run("r")).reason is Reason.DRAINED
+    assert await states(engine) == {"child": "queued"}
+    await engine.work(interrupted)
+    assert await handle.result() == "first"
+    assert await states(engine) == {"child": "cancelled"}
+
+
 async def test_a_call_that_runs_out_of_its_time_at_a_safe_point_cancels_its_child(engine: Engine) -> None:
     async def long() -> None:
         await asyncio.sleep(0.8)
