@@ -76,9 +76,8 @@ class Scopes:
     def spend(self, scope: str) -> None:
         """A branch or a group was left by an exception, or lost a race: its entries count as answered. Of one that is
         left because the attempt ends the code gave nothing up: the next attempt goes on in it."""
-        begun = self._cursor.spend(scope)
         if self._end.decided is None:
-            self.given_up += begun
+            self.given_up += self._cursor.spend(scope)
         self.times.pop(scope, None)
         self._within.pop(scope, None)
         self._branches.close(scope)
