@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from holdfast.model import Change
@@ -21,7 +21,8 @@ from tests.processes import agents
 
 
 class _Deadly:
-    """The store, in a process that kills itself at its n-th commit, before or after it is durable."""
+    """The store, in a process that kills itself at its n-th commit, before or after it is durable. The transactions of
+    an upload are commits, too."""
 
     def __init__(self, store: Store, kill_at: int, after: bool) -> None:
         self._store = store
@@ -29,15 +30,39 @@ class _Deadly:
         self._after = after
         self._commits = 0
 
+    def commit_now(self, changes: Sequence[Change]) -> Any:
+        """Commit on the spot, but for the commit that is to be died at."""
+        if self._commits + 1 == self._kill_at:
+            return None
+        answers = self._store.commit_now(changes)
+        self._commits += answers is not None
+        return answers
+
     async def commit(self, changes: Sequence[Change]) -> Any:
         """Commit, or die."""
+        return await self._deadly(self._store.commit(changes))
+
+    async def begin_content(self) -> Any:
+        """Begin an upload, or die."""
+        return await self._deadly(self._store.begin_content())
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        """Go on with an upload, or die."""
+        await self._deadly(self._store.add_chunk(upload, n, chunk))
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Any:
+        """End an upload, or die."""
+        return await self._deadly(self._store.seal_content(upload, content_id, size_bytes))
+
+    async def _deadly(self, transaction: Coroutine[Any, Any, Any]) -> Any:
         self._commits += 1
-        if self._commits == self._kill_at and not self._after:
+        number = self._commits  # others may commit before this one is through
+        if number == self._kill_at and not self._after:
             os.kill(os.getpid(), signal.SIGKILL)
-        answers = await self._store.commit(changes)
-        if self._commits == self._kill_at:
+        answer = await transaction
+        if number == self._kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return answers
+        return answer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
