@@ -81,7 +81,7 @@ async def main(url: str, options: dict[str, Any]) -> None:
         agents.payer,
         agents.reader,
     ]
-    served += [agents.paced, agents.narrow]
+    served += [agents.paced, agents.narrow, agents.errand, agents.household]
     async with open_store(url) as store:
         deadly: Any = _Deadly(store, kill_at, after)
         worker = Worker(deadly, served, **options)
