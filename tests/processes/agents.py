@@ -309,3 +309,10 @@ async def household(ctx: Context, folder: str, rounds: int, pause_s: float, fail
     if fails:
         raise FatalError("the household is dissolved")
     return state.words
+
+
+@holdfast.agent
+async def keeper(ctx: Context, path: str) -> list[str]:
+    """Two artifacts, a file and bytes."""
+    large = await ctx.artifact("large.bin", path)
+    return [large.id, (await ctx.artifact("small.txt", b"small")).id]
