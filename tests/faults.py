@@ -100,11 +100,17 @@ class Engine:
         self.client = Client(self.store)
 
     async def work(
-        self, *agents: Any, crash_at: int | None = None, after: bool = False, **options: Any
+        self,
+        *agents: Any,
+        crash_at: int | None = None,
+        after: bool = False,
+        through: Callable[[Store], CrashingStore] | None = None,
+        **options: Any,
     ) -> bool:
-        """Serve until idle on a handle of its own; False when the worker crashed on the way."""
+        """Serve until idle on a handle of its own, `through` another store or one that crashes at a commit; False when
+        the worker crashed on the way."""
         async with open_store(self.url) as store:
-            crashing = CrashingStore(store, crash_at, after=after)
+            crashing = CrashingStore(store, crash_at, after=after) if through is None else through(store)
             try:
                 await Worker(crashing, agents, until_idle=True, **options).run()  # type: ignore[arg-type]
             except BaseExceptionGroup as error:
