@@ -38,7 +38,7 @@ from holdfast.model import (
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
 from holdfast.worker import Worker
-from tests.faults import Engine
+from tests.faults import Engine, Interrupted
 
 ONCE = RetryPolicy(attempts=1)
 executed: Counter[str] = Counter()
@@ -191,6 +191,35 @@ async def test_a_run_that_waits_for_a_child_costs_a_row(engine: Engine) -> None:
     await engine.store.add_signal("x", "never", b"1")
     await engine.work(patient, forever, capacity=1)
     assert (await engine.store.get_run("r")).result == b'"x"'
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "after"),
+    [
+        ("commit", 1, True),  # the start is durable, and the attempt has not heard of it
+        ("read_child", 1, False),
+        ("read_child", 1, True),  # the child was seen under way
+        ("commit", 2, False),  # the park is on its way
+        ("commit", 2, True),  # parked, and the worker has not heard of it
+    ],
+)
+async def test_the_end_of_a_child_at_any_instant_of_the_park_is_met_once(
+    engine: Engine, name: str, at: int, after: bool
+) -> None:
+    @agent(name="waits")
+    async def waits(ctx: Context) -> str:
+        return await ctx.call(shout, "a")
+
+    async def end() -> None:
+        seen.append(await engine.work(shout))
+
+    handle = await engine.client.start(waits, id="r")
+    await engine.work(waits, through=lambda store: Interrupted(store, end, name, at, after))
+    assert seen == [True]
+    assert await handle.result() == shouted("a")
+    assert executed == {"a1": 1, "a2": 1}
+    await check_family(engine)
+    assert [entry.signal for entry in await engine.entries()] == [None, 1]
 
 
 async def test_one_slot_is_enough_for_a_whole_tree(engine: Engine) -> None:
