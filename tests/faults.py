@@ -69,6 +69,38 @@ class CrashingStore:
         raise Crash
 
 
+class Interrupted:
+    """A real store in whose operations something else happens, before or after the n-th of them."""
+
+    def __init__(
+        self, store: Store, deed: Callable[[], Awaitable[None]], name: str, at: int, after: bool
+    ) -> None:
+        self._store = store
+        self._deed = deed
+        self._name, self._at, self._after = name, at, after
+        self._count = 0
+
+    def commit_now(self, changes: Sequence[Change]) -> None:
+        """Nothing is committed on the spot."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._store, name)
+        if name != self._name:
+            return value
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self._count += 1
+            mine = self._count == self._at
+            if mine and not self._after:
+                await self._deed()
+            answer = await value(*args, **kwargs)
+            if mine and self._after:
+                await self._deed()
+            return answer
+
+        return call
+
+
 class SlowStore:
     """A real store that takes a while over each group of Changes with an entry of this kind."""
 
@@ -100,11 +132,17 @@ class Engine:
         self.client = Client(self.store)
 
     async def work(
-        self, *agents: Any, crash_at: int | None = None, after: bool = False, **options: Any
+        self,
+        *agents: Any,
+        crash_at: int | None = None,
+        after: bool = False,
+        through: Callable[[Store], Any] | None = None,
+        **options: Any,
     ) -> bool:
-        """Serve until idle on a handle of its own; False when the worker crashed on the way."""
+        """Serve until idle on a handle of its own, `through` another store or one that crashes at a commit; False when
+        the worker crashed on the way."""
         async with open_store(self.url) as store:
-            crashing = CrashingStore(store, crash_at, after=after)
+            crashing = CrashingStore(store, crash_at, after=after) if through is None else through(store)
             try:
                 await Worker(crashing, agents, until_idle=True, **options).run()  # type: ignore[arg-type]
             except BaseExceptionGroup as error:
@@ -113,7 +151,7 @@ class Engine:
                 return False
             except Crash:
                 return False
-            self.commits = crashing.commits
+            self.commits = getattr(crashing, "commits", 0)
             return True
 
     async def finish(self, agent: Any, *args: Any, id: str = "r") -> Any:

@@ -32,7 +32,6 @@ from holdfast.model import (
     NewCheckpoint,
     Note,
     Outcome,
-    Park,
     Reason,
     Release,
     Retry,
@@ -122,8 +121,8 @@ class Attempt:
         self._recording.end.decide(ending)
         if not isinstance(ending, Lost):
             keep_state = isinstance(ending, Failed | Retry | Hold)
-            gives_up = isinstance(ending, Park | Release | Retry | Succeeded)
-            beside = self._recording.scopes.cancellations() if gives_up else ()
+            # Code that does not fit the journal, or has none, gives nothing up.
+            beside = () if isinstance(ending, Hold) else self._recording.scopes.cancellations()
             state = self._recording.unsaved if keep_state else None
             if not await self._port.settle(ending, state, beside):
                 self._recording.end.decide(Lost(cancelled=False, message="its end could not be recorded"))

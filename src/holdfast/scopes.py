@@ -74,8 +74,10 @@ class Scopes:
         self._branches.close(scope)
 
     def spend(self, scope: str) -> None:
-        """A branch or a group was left by an exception, or lost a race: its entries count as answered."""
-        self.given_up += self._cursor.spend(scope)
+        """A branch or a group was left by an exception, or lost a race: its entries count as answered. Of one that is
+        left because the attempt ends the code gave nothing up: the next attempt goes on in it."""
+        if self._end.decided is None:
+            self.given_up += self._cursor.spend(scope)
         self.times.pop(scope, None)
         self._within.pop(scope, None)
         self._branches.close(scope)

@@ -254,6 +254,76 @@ async def test_every_branch_is_followed_as_far_as_it_is_recorded(engine: Engine)
     assert found.message.count("would wait in 'go ") == 3
 
 
+@agent(name="child", retry=ONCE)
+async def child(ctx: Context, word: str) -> str:
+    if word == "never":
+        await ctx.wait_for("never")
+    return await ctx.step(act, word)
+
+
+@agent(name="worker", retry=ONCE)
+async def parent(ctx: Context, last: str = "") -> list[str]:
+    words = [await ctx.call(child, "a")]
+    state = ctx.restore(Work)
+    handle = await ctx.start(child, "b")
+    words += await ctx.map(child, ["c", "d"], key=str)
+
+    async def quick() -> str:
+        return await ctx.step(act, "quick")
+
+    async def slow() -> str:
+        return await ctx.call(child, "never")
+
+    words.append((await ctx.race({"quick": quick, "slow": slow}))[1])
+    words.append(await handle.result())
+    await ctx.checkpoint(state)
+    words.append(await ctx.step(act, "end"))
+    await handle.cancel()
+    return words + ([await ctx.call(child, last)] if last else [])
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_calls_of_children_have_their_recorded_outcomes(engine: Engine, whole: bool) -> None:
+    await engine.client.start(parent, id="r")
+    await engine.work(parent, child)
+    found = await tried(engine, parent, whole=whole)
+    assert (found.fits, found.message) == (True, "it finishes")
+    assert found.answered == found.recorded > 10
+
+
+@pytest.mark.parametrize("at", range(1, 21, 2))
+async def test_code_with_children_fits_wherever_its_run_stands(engine: Engine, at: int) -> None:
+    await engine.client.start(parent, id="r")
+    await engine.work(parent, child, crash_at=at, after=True)
+    found = await tried(engine, parent)
+    assert found, found
+    assert found.answered == found.recorded
+    assert "lie behind" not in found.message
+
+
+async def test_a_child_whose_outcome_is_not_recorded_is_where_the_code_stops(engine: Engine) -> None:
+    await engine.client.start(parent, "never", id="r")
+    await engine.work(parent, child)
+    found = await tried(engine, parent)
+    assert (found.fits, found.finished) == (True, False)
+    assert found.message.endswith("there it would wait in 'child' (segment 1, occurrence 0)")
+
+
+async def test_a_child_that_is_called_otherwise_is_told_with_both_sides(engine: Engine) -> None:
+    @agent(name="worker", retry=ONCE)
+    async def changed(ctx: Context, last: str = "") -> list[str]:
+        words = [await ctx.call(child, "a")]
+        ctx.restore(Work)
+        return [*words, await ctx.call(child, "b")]
+
+    await engine.client.start(parent, id="r")
+    await engine.work(parent, child)
+    found = await tried(engine, changed)
+    assert not found
+    assert "'child:call' (segment 0" in str(found.code)
+    assert "child 'child:start' (segment 0" in str(found.stored)
+
+
 def test_a_run_is_tried_where_no_event_loop_runs(engine_url: str) -> None:
     assert replay("r", stored, store=engine_url).finished
     with pytest.raises(RunNotFound):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from holdfast import Context, Done, NotDone, RunFailed, RunHandle, agent
-from holdfast.testing import assert_survives_crashes
+from holdfast.rules.artifacts import CHUNK_BYTES
+from holdfast.testing import assert_survives_crashes, simulate
 from holdfast.testing import plan as planning
 
 executed: Counter[str] = Counter()
@@ -207,6 +210,25 @@ def test_an_unknown_effect_is_settled_from_outside_or_told() -> None:
         AssertionError, match=r"\(effect_unknown\): step 'send' .* may or may not have happened"
     ):
         assert_survives_crashes(mailing)
+
+
+@agent
+async def keeper(ctx: Context, path: str) -> list[str]:
+    large = await ctx.artifact("large", path)
+    return [large.id, (await ctx.artifact("small", b"a,b\n")).id]
+
+
+def test_each_commit_of_an_upload_is_a_place_to_crash(tmp_path: Path) -> None:
+    content = b"12345678" * (CHUNK_BYTES // 4) + b"end"
+    (tmp_path / "large").write_bytes(content)
+    expected = [hashlib.sha256(each).hexdigest() for each in (content, b"a,b\n")]
+    trial = simulate(keeper, str(tmp_path / "large"))
+    assert trial.result == expected
+    assert trial.commits == 11  # begin, three chunks, seal, entry; begin, chunk, seal, entry; the outcome
+    inside = simulate(keeper, str(tmp_path / "large"), plan="3+")
+    assert (inside.result, inside.run.attempts) == (expected, 2)
+    assert inside.commits == 3 + 11  # what was half in is begun again
+    assert assert_survives_crashes(keeper, str(tmp_path / "large"), most=44) == expected
 
 
 def test_an_agent_that_fails_undisturbed_fails_the_test_with_its_own_error() -> None:

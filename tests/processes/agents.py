@@ -8,12 +8,22 @@ import functools
 import os
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import holdfast
-from holdfast import Concurrency, Context, FatalError, RateLimit, StepFailed, step_context
+from holdfast import (
+    ChildFailed,
+    Concurrency,
+    Context,
+    FatalError,
+    RateLimit,
+    RetryPolicy,
+    StepFailed,
+    step_context,
+)
 
 
 @dataclass
@@ -232,3 +242,77 @@ async def enter_and_leave(folder: str, n: int, pause_s: float) -> int:
     await asyncio.sleep(pause_s)
     write(folder, "narrow", f"out {n} {os.getpid()}")
     return n
+
+
+tenure: ContextVar[int] = ContextVar("tenure")
+"""The token of the attempt whose code runs."""
+
+
+async def errand_step(load: Load) -> str:
+    """An effect and some work; the line says in which attempt it was done."""
+    write(load.folder, "executed", f"{load.word} {tenure.get()}")
+    await asyncio.sleep(load.pause_s)
+    if load.word.endswith("bad2"):
+        raise FatalError(load.word)
+    return load.word
+
+
+@holdfast.agent
+async def errand(ctx: Context, load: Load) -> str:
+    """A child of two steps: a "bad" one fails at the second, an "endless" one never comes to it."""
+    tenure.set(ctx._port.run.token)
+    await ctx.step(errand_step, replace(load, word=f"{load.word}1"))
+    if load.word.endswith("endless"):
+        await ctx.wait_for("never")
+    await ctx.step(errand_step, replace(load, word=f"{load.word}2"))
+    return load.word
+
+
+@dataclass
+class Household:
+    rounds: int = 0
+    words: list[str] = field(default_factory=list)
+
+
+@holdfast.agent(retry=RetryPolicy(attempts=1))
+async def household(ctx: Context, folder: str, rounds: int, pause_s: float, fails: bool) -> list[str]:
+    """Each round nine children: one that is started, one that is left, one that ends with its parent, three of a map,
+    one that fails, one that wins a race and one that loses it."""
+    state = ctx.restore(Household)
+    while state.rounds < rounds:
+        n = state.rounds
+
+        def load(word: str, n: int = n, pauses: int = 1) -> Load:
+            return Load(folder, f"{n}-{word}", pauses * pause_s)
+
+        async def quick(load: Callable[[str], Load] = load) -> str:
+            return await ctx.call(errand, load("quick"))
+
+        async def slow(load: Callable[[str], Load] = load, n: int = n) -> str:
+            return await ctx.call(errand, load("lost-endless"), id=f"lost-{n}", on_parent_end="leave")
+
+        started = await ctx.start(errand, load("started"))
+        await ctx.start(errand, load("left", pauses=20), id=f"left-{n}", on_parent_end="leave")
+        await ctx.start(errand, load("endless"), id=f"endless-{n}")
+        words = await ctx.map(errand, [load(f"m{k}") for k in range(3)], key=_word)
+        try:
+            await ctx.call(errand, load("bad"))
+        except ChildFailed as failed:
+            words.append(failed.failure.cause.message if failed.failure.cause is not None else "")
+        words.append((await ctx.race({"quick": quick, "slow": slow}))[1])
+        words.append(await started.result())
+        for word in words:
+            write(folder, "acked", word)
+        state.words += words
+        state.rounds += 1
+        await ctx.checkpoint(state, force=True)
+    if fails:
+        raise FatalError("the household is dissolved")
+    return state.words
+
+
+@holdfast.agent
+async def keeper(ctx: Context, path: str) -> list[str]:
+    """Two artifacts, a file and bytes."""
+    large = await ctx.artifact("large.bin", path)
+    return [large.id, (await ctx.artifact("small.txt", b"small")).id]

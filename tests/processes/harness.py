@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,25 @@ def ended(process: subprocess.Popen[str], timeout_s: float = 60.0) -> int:
     """Wait for a process to end by itself; returns its exit code."""
     process.communicate(timeout=timeout_s)
     return process.returncode
+
+
+def killed_at(
+    scene: Scene, points: Sequence[str], *, seen: Callable[[Scene], object] = lambda scene: None
+) -> list[Scene]:
+    """Kill a worker at each of these commits (`3-`: before the third is durable, `3+`: right after it), each on a copy
+    of the scene's store in a folder of its own; look at what is left with `seen`; let other workers finish."""
+    module, store = [sys.executable, "-m", "tests.processes.killed"], scene.folder / "holdfast.db"
+    scenes = [Scene(scene.folder / point) for point in points]
+    _done([*module, "kill", str(store), str(scene.folder), *points])
+    for each in scenes:
+        seen(each)
+    _done([*module, "finish", str(scene.folder), *points])
+    return scenes
+
+
+def _done(command: Sequence[str]) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=55)
+    assert done.returncode == 0, done.stderr
 
 
 def lines(folder: Path, name: str) -> list[str]:
@@ -155,6 +174,72 @@ class Scene:
         self._check_nothing_recorded_ran_again(entries)
         repeats = self._repeats()
         assert repeats <= 4 * kills, f"{repeats} repeats after {kills} kills of four steps in flight"
+        return repeats
+
+    def children(self, id: str = "r") -> list[Run]:
+        """The children of a run, in the order in which they were started."""
+
+        async def reading() -> list[Run]:
+            async with open_store(self.url) as store:
+                return [kin.run for kin in await store.list_children([id], 1_000)]
+
+        return asyncio.run(reading())
+
+    def check_household(self, rounds: int, kills: int, *, fails: bool = False) -> int:
+        """Every child was started once, nothing recorded in it was done again, its end was told and taken once, and
+        it ended with its parent as it was to."""
+        run, children = self.run(), {child.id: child for child in self.children()}
+        assert run.state is (RunState.FAILED if fails else RunState.SUCCEEDED), (run.reason, run.failure)
+        words = [
+            f"{n}-{word}" for n in range(rounds) for word in ("m0", "m1", "m2", "bad2", "quick", "started")
+        ]
+        assert fails or json.loads(run.result or b"") == words
+        entries = self.entries()
+        assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
+        assert max(Counter(entry.identity for entry in entries if entry.status in OUTCOMES).values()) == 1
+        starts = [json.loads(e.payload) for e in entries if e.identity.name.endswith((":start", ":call"))]
+        assert sorted(starts) == sorted(children)
+        ends = [entry for entry in entries if entry.identity.name in ("errand", "errand:result")]
+        assert Counter(entry.status for entry in ends if entry.status in OUTCOMES) == {
+            EntryStatus.OK: 5 * rounds, EntryStatus.FAILED: rounds, **self._losers(ends, rounds),
+        }  # fmt: skip
+        results = [json.loads(entry.payload) for entry in ends if entry.status is EntryStatus.OK]
+        assert sorted([*results, *(f"{n}-bad2" for n in range(rounds))]) == sorted(words)
+        assert set(lines(self.folder, "acked")) <= set(words)
+        taken = [entry.signal for entry in ends if entry.signal is not None]
+        assert len(taken) == len(set(taken)) == 6 * rounds
+        states = Counter(child.state for child in children.values())
+        assert states == {
+            RunState.SUCCEEDED: 6 * rounds, RunState.FAILED: rounds, RunState.CANCELLED: 2 * rounds,
+        }  # fmt: skip
+        for n in range(rounds):
+            assert children[f"left-{n}"].state is RunState.SUCCEEDED
+            assert {children[f"{word}-{n}"].state for word in ("endless", "lost")} == {RunState.CANCELLED}
+        return self._check_errands(children, 4 * kills)
+
+    def _losers(self, ends: list[Entry], rounds: int) -> dict[EntryStatus, int]:
+        """A race that went down with its worker leaves no entry of its losers; what it gave up is cancelled with the
+        next entry of the run."""
+        given_up = sum(entry.status is EntryStatus.ABANDONED for entry in ends)
+        assert given_up <= rounds
+        return {EntryStatus.ABANDONED: given_up} if given_up else {}
+
+    def _check_errands(self, children: Iterable[str], most_repeats: int) -> int:
+        """Nothing recorded in a child was executed by a later attempt of it."""
+        executed = [line.split() for line in lines(self.folder, "executed")]
+        recorded: dict[str, int] = {}
+        for child in children:
+            for entry in self.entries(child):
+                if entry.identity.name == "errand_step" and entry.status in OUTCOMES:
+                    word = json.loads(entry.payload)
+                    word = word if isinstance(word, str) else word["message"]
+                    assert word not in recorded
+                    recorded[word] = entry.token
+        for word, token in executed:
+            assert word not in recorded or recorded[word] >= int(token), f"{word} again in attempt {token}"
+        assert set(recorded) <= {word for word, _ in executed}
+        repeats = len(executed) - len({word for word, _ in executed})
+        assert repeats <= most_repeats, f"{repeats} repeats"
         return repeats
 
     def _check_nothing_recorded_ran_again(self, entries: list[Entry]) -> None:

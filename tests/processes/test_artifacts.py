@@ -1,16 +1,26 @@
-"""Artifacts in real processes: memory that does not grow with them, a disk that fills, a kill on the way in."""
+"""Artifacts in real processes: memory that does not grow with them, a disk that fills, kills on the way in."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import pytest
 
-from tests.processes.harness import ROOT, Scene
+from holdfast.client import Client
+from holdfast.clock import SystemClock
+from holdfast.errors import ArtifactNotFound
+from holdfast.rules.artifacts import CHUNK_BYTES
+from holdfast.store import open_store
+from holdfast.store.sqlite import SQLiteStore
+from tests.processes import agents
+from tests.processes.harness import ROOT, Scene, killed_at, serve, stop, wait_until
 from tests.processes.namespaces import need_namespaces, on_small_disk
 
 
@@ -50,3 +60,107 @@ def test_a_full_disk_makes_an_upload_wait_and_loses_nothing(scene: Scene) -> Non
     assert json.loads(done.stdout) == {
         "listed_when_full": 0, "right": True, "failures": 0, "attempts": 1,
     }  # fmt: skip
+
+
+SMALL = b"small"
+UPLOADS = 11  # commits: begin, three chunks, seal, entry; begin, chunk, seal, entry; the outcome
+
+
+class Later(SystemClock):
+    """A clock that is two hours ahead."""
+
+    def wall_us(self) -> int:
+        return super().wall_us() + 2 * 3_600_000_000
+
+
+def id_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_whole_or_not_there(scene: Scene, *contents: bytes) -> int:
+    """Whoever looks finds each artifact whole or not at all; how many are listed."""
+
+    async def looking() -> int:
+        async with open_store(scene.url) as store:
+            handle = await Client(store).get("r")
+            listed = [one.id for one in await handle.artifacts()]
+            assert listed == [id_of(content) for content in contents][: len(listed)]
+            for content in contents:
+                if id_of(content) in listed:
+                    assert await handle.read_artifact(id_of(content)) == content
+                else:
+                    await _check_content(store, content)
+            return len(listed)
+
+    return asyncio.run(looking())
+
+
+async def _check_content(store: SQLiteStore, content: bytes) -> None:
+    """What no entry refers to yet is not there, or there to the last byte."""
+    try:
+        found = await store.get_content(id_of(content))
+    except ArtifactNotFound:
+        return
+    chunks = [await store.read_chunk(found.id, n) for n in range(found.chunks)]
+    assert b"".join(chunks) == content
+
+
+def check_kept(scene: Scene, *contents: bytes) -> None:
+    """The run ended with these artifacts; what uploads left behind is swept, and nothing else."""
+    assert json.loads(scene.run().result or b"") == [id_of(content) for content in contents]
+
+    async def sweeping() -> None:
+        async with SQLiteStore(scene.folder / "holdfast.db", clock=Later()) as store:
+            while await store.sweep_artifacts(100):
+                pass
+
+    asyncio.run(sweeping())
+    assert check_whole_or_not_there(scene, *contents) == len(contents)
+    connection = apsw.Connection(str(scene.folder / "holdfast.db"))
+    left = [
+        connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+        for table in ("contents", "content_chunks", "chunks")
+    ]
+    connection.close()
+    needed = sum(-(-len(content) // CHUNK_BYTES) for content in contents)
+    assert left == [len(contents), needed, needed]
+
+
+def test_a_worker_killed_at_each_commit_of_an_upload_leaves_a_whole_artifact_or_none(scene: Scene) -> None:
+    large = os.urandom(2 * CHUNK_BYTES + 7)
+    (scene.folder / "large").write_bytes(large)
+    scene.start(agents.keeper, str(scene.folder / "large"))
+    listed: list[int] = []
+    points = [*(f"{commit}-" for commit in range(1, UPLOADS + 1)), f"{UPLOADS}+"]
+    for killed in killed_at(
+        scene, points, seen=lambda killed: listed.append(check_whole_or_not_there(killed, large, SMALL))
+    ):
+        check_kept(killed, large, SMALL)
+    assert listed == [0] * 6 + [1] * 4 + [2] * 2
+
+
+def test_a_worker_killed_between_chunks_is_followed_by_one_that_brings_all_of_them(scene: Scene) -> None:
+    large = os.urandom(12 * CHUNK_BYTES)
+    (scene.folder / "large").write_bytes(large)
+    scene.start(agents.keeper, str(scene.folder / "large"))
+    for chunks in (2, 6):
+        worker = serve(scene.url, chunk_s=0.1)
+        wait_until(lambda chunks=chunks: _chunks_of_newest(scene) >= chunks)  # type: ignore[misc]
+        stop(worker)
+        assert check_whole_or_not_there(scene, large, SMALL) == 0
+    worker = serve(scene.url, until_idle=True, chunk_s=0.05)
+    while worker.poll() is None:  # a reader beside the upload
+        check_whole_or_not_there(scene, large, SMALL)
+    assert stop(worker) == ""
+    check_kept(scene, large, SMALL)
+
+
+def _chunks_of_newest(scene: Scene) -> int:
+    """How far the upload is that was begun last."""
+    connection = apsw.Connection(str(scene.folder / "holdfast.db"), apsw.SQLITE_OPEN_READONLY)
+    try:
+        count = "SELECT count(*) FROM content_chunks WHERE content = (SELECT max(key) FROM contents)"
+        ((chunks,),) = connection.execute(count).fetchall()
+        return int(chunks)
+    finally:
+        connection.close()

@@ -19,7 +19,7 @@ from tests.processes.harness import ROOT, Scene, ended, lines, serve, stop, wait
 def test_kill_at_every_commit_point(scene: Scene, first: int, after: bool) -> None:
     scene.start_tally(5)
     killed = serve(scene.url, until_idle=True, kill_at=first, after=after)
-    assert ended(killed) in (-signal.SIGKILL, 0)
+    assert ended(killed) == -signal.SIGKILL
     assert stop(serve(scene.url, until_idle=True), 0) == ""
     scene.check_tally(5, kills=1)
 
@@ -29,7 +29,7 @@ def test_kill_at_every_commit_point(scene: Scene, first: int, after: bool) -> No
 def test_kill_at_commits_inside_a_map_and_a_race(scene: Scene, first: int, after: bool) -> None:
     scene.start_fleet(1, 0.01)
     killed = serve(scene.url, until_idle=True, kill_at=first, after=after)
-    assert ended(killed) in (-signal.SIGKILL, 0)
+    assert ended(killed) == -signal.SIGKILL or first > 5  # steps beside each other may share a commit
     assert stop(serve(scene.url, until_idle=True), 0) == ""
     scene.check_fleet(1, kills=1)
 

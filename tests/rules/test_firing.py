@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -99,6 +99,44 @@ def test_a_clock_jumping_over_due_times_catches_up_as_the_policy_says() -> None:
     assert told(look(begun(), 3600.5))[-1] == (3600, "fired")
     jumped = look(begun(new(Interval(every_us=600 * S, anchor_us=T0), catch_up=SKIP)), 900)
     assert told(jumped) == [(600, "missed")]
+
+
+@pytest.mark.parametrize(
+    ("day", "due"),
+    [
+        ("2026-07-10", "2026-07-10T02:30"),
+        ("2026-03-29", "2026-03-29T03:00"),
+        ("2026-10-25", "2026-10-25T02:30"),
+    ],
+    ids=["an ordinary night", "a night without 02:30", "a night with two of them"],
+)
+@pytest.mark.parametrize(("kind", "status"), [(LAST, "fired"), (ALL, "fired"), (SKIP, "missed")])
+def test_a_clock_jumping_over_a_cron_time_meets_it_once(
+    day: str, due: str, kind: CatchUpKind, status: str
+) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+
+    def us(moment: str) -> int:
+        return round(datetime.fromisoformat(moment).replace(tzinfo=berlin).timestamp() * 1e6)
+
+    wanted = new(Cron(expression="30 2 * * *", zone="Europe/Berlin"), catch_up=kind, overlap=Overlap.ALLOW)
+    schedule = firing.begin(wanted, berlin, us(f"{day}T00:00"), None)
+    for moment in ("01:59:59", "06:00:00"):  # set forward by four hours
+        decided = firing.decide(schedule, berlin, us(f"{day}T{moment}"), waiting=(), active=())
+        schedule = decided.schedule
+    assert [(fire.due_us, str(fire.status)) for fire in decided.fires] == [(us(due), status)]
+    for moment in (
+        "00:30:00",
+        "02:30:00",
+        "03:00:00",
+        "23:59:59",
+    ):  # and back, and through the night once more
+        decided = firing.decide(schedule, berlin, us(f"{day}T{moment}"), waiting=(), active=())
+        schedule = decided.schedule
+        assert decided.fires == ()
+    assert schedule.next_due_us == us(
+        (datetime.fromisoformat(day) + timedelta(days=1, hours=2.5)).isoformat()
+    )
 
 
 @given(st.lists(st.integers(-500, 900), max_size=12), st.sampled_from([SKIP, LAST, ALL]))

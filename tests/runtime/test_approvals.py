@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -42,11 +42,10 @@ from holdfast.model import (
     RunState,
     Served,
 )
-from holdfast.store.protocol import Store
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.testing import assert_survives_crashes
 from holdfast.writer import Writer, WriterPort
-from tests.faults import Engine
+from tests.faults import Engine, Interrupted
 
 ONCE = RetryPolicy(attempts=1)
 executed: Counter[str] = Counter()
@@ -168,46 +167,6 @@ async def test_a_kill_at_any_commit_of_an_approval_asks_once_and_takes_the_answe
 # --- answered at every instant of the park ----------------------------------------------------------------------
 
 
-class Interrupted:
-    """A real store in whose operations something else happens, before or after the n-th of them."""
-
-    def __init__(
-        self, store: Store, deed: Callable[[], Awaitable[None]], name: str, at: int, after: bool
-    ) -> None:
-        self._store = store
-        self._deed = deed
-        self._name, self._at, self._after = name, at, after
-        self._count = 0
-
-    def commit_now(self, changes: Sequence[Change]) -> None:
-        """Nothing is committed on the spot."""
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._store, name)
-        if name != self._name:
-            return value
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            self._count += 1
-            mine = self._count == self._at
-            if mine and not self._after:
-                await self._deed()
-            answer = await value(*args, **kwargs)
-            if mine and self._after:
-                await self._deed()
-            return answer
-
-        return call
-
-
-async def work_interrupted(
-    engine: Engine, the_agent: Any, deed: Callable[[], Awaitable[None]], name: str, at: int, after: bool
-) -> None:
-    async with open_store(engine.url) as store:
-        interrupted = Interrupted(store, deed, name, at, after)
-        await Worker(interrupted, [the_agent], until_idle=True).run()  # type: ignore[arg-type]
-
-
 @agent(name="one", retry=ONCE)
 async def one(ctx: Context) -> str:
     return (await ctx.approval("Go on?", ["yes", "no"])).choice
@@ -237,7 +196,7 @@ async def test_an_answer_at_any_instant_of_the_park_is_refused_or_wakes_the_run(
             return
         await handle.approve("yes")
 
-    await work_interrupted(engine, one, answer, name, at, after)
+    await engine.work(one, through=lambda store: Interrupted(store, answer, name, at, after))
     assert executed["answered"] == 1
     if not asked:
         await handle.approve("yes")
@@ -538,7 +497,7 @@ async def test_a_question_that_is_cut_off_while_it_is_being_asked_is_withdrawn(e
             await asyncio.sleep(0)
 
     handle = await engine.client.start(cutting, id="r")
-    await work_interrupted(engine, cutting, cancel, "commit", 1, False)
+    await engine.work(cutting, through=lambda store: Interrupted(store, cancel, "commit", 1, after=False))
     assert await statuses(engine) == ["withdrawn"]
     assert await told(engine) == ["approval.asked", "approval.withdrawn"]
     await handle.signal("go", "on")

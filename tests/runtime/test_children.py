@@ -38,7 +38,7 @@ from holdfast.model import (
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
 from holdfast.worker import Worker
-from tests.faults import Engine
+from tests.faults import Engine, Interrupted
 
 ONCE = RetryPolicy(attempts=1)
 executed: Counter[str] = Counter()
@@ -191,6 +191,35 @@ async def test_a_run_that_waits_for_a_child_costs_a_row(engine: Engine) -> None:
     await engine.store.add_signal("x", "never", b"1")
     await engine.work(patient, forever, capacity=1)
     assert (await engine.store.get_run("r")).result == b'"x"'
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "after"),
+    [
+        ("commit", 1, True),  # the start is durable, and the attempt has not heard of it
+        ("read_child", 1, False),
+        ("read_child", 1, True),  # the child was seen under way
+        ("commit", 2, False),  # the park is on its way
+        ("commit", 2, True),  # parked, and the worker has not heard of it
+    ],
+)
+async def test_the_end_of_a_child_at_any_instant_of_the_park_is_met_once(
+    engine: Engine, name: str, at: int, after: bool
+) -> None:
+    @agent(name="waits")
+    async def waits(ctx: Context) -> str:
+        return await ctx.call(shout, "a")
+
+    async def end() -> None:
+        seen.append(await engine.work(shout))
+
+    handle = await engine.client.start(waits, id="r")
+    await engine.work(waits, through=lambda store: Interrupted(store, end, name, at, after))
+    assert seen == [True]
+    assert await handle.result() == shouted("a")
+    assert executed == {"a1": 1, "a2": 1}
+    await check_family(engine)
+    assert [entry.signal for entry in await engine.entries()] == [None, 1]
 
 
 async def test_one_slot_is_enough_for_a_whole_tree(engine: Engine) -> None:
@@ -556,7 +585,11 @@ async def test_a_start_that_is_cancelled_leaves_no_child_behind(engine: Engine, 
         await check_given_up(engine)
 
 
-async def test_a_map_of_children_that_fails_is_retried_with_all_that_was_cancelled(engine: Engine) -> None:
+@crashes
+@pytest.mark.parametrize("at", range(1, 13))
+async def test_a_map_of_children_that_fails_is_retried_with_all_that_was_cancelled_whenever_it_is_killed(
+    engine: Engine, at: int, after: bool
+) -> None:
     @agent(name="waver", retry=ONCE)
     async def waver(ctx: Context, word: str) -> str:
         if word == "slow" and "bad" in broken:
@@ -569,13 +602,16 @@ async def test_a_map_of_children_that_fails_is_retried_with_all_that_was_cancell
 
     broken.add("bad")
     handle = await engine.client.start(mapper, id="r")
+    crashed = not await engine.work(mapper, waver, crash_at=at, after=after)
     await engine.work(mapper, waver)
     assert sorted((await states(engine)).values()) == ["cancelled", "failed", "succeeded"]
     broken.clear()
     await handle.retry()
     await engine.work(mapper, waver)
     assert await handle.result() == ["A", "SLOW", "BAD"]
-    assert executed == {"a": 1, "slow": 1, "bad": 2}
+    repeated = executed - Counter({"a": 1, "slow": 1, "bad": 2})
+    assert repeated.total() <= (2 if crashed else 0)  # those in flight
+    await check_family(engine)
     assert len(await states(engine)) == 3
 
 
@@ -762,6 +798,73 @@ async def test_a_child_that_lost_a_race_is_cancelled_though_its_parent_dies_and_
     await engine.work(undecided, forever)
     assert (await engine.store.get_run("r")).state == "succeeded"
     assert (await engine.store.get_run("child")).state == "cancelled"
+
+
+@agent(name="rueful", retry=ONCE)
+async def rueful(ctx: Context) -> str:
+    async def quick() -> str:
+        return await ctx.step(act, "quick")
+
+    async def slow() -> str:
+        return await ctx.call(forever, "hi", id="child", on_parent_end="leave")
+
+    winner, _ = await ctx.race({"quick": quick, "slow": slow})
+    if "mind" in broken:
+        raise FatalError("changed my mind")
+    return winner
+
+
+@crashes
+@pytest.mark.parametrize("commit", range(1, 7))
+async def test_a_child_that_lost_a_race_is_cancelled_though_its_parent_dies_and_then_fails(
+    engine: Engine, commit: int, after: bool
+) -> None:
+    broken.add("mind")
+    handle = await engine.client.start(rueful, id="r")
+    await engine.work(rueful, forever, crash_at=commit, after=after)
+    await engine.work(rueful, forever)
+    assert (await engine.store.get_run("r")).state is RunState.FAILED
+    assert set((await states(engine)).values()) <= {"cancelled"}
+    broken.clear()
+    await handle.retry()
+    await engine.work(rueful, forever)
+    assert await handle.result() == "quick"
+    assert set((await states(engine)).values()) <= {"cancelled"}
+    await check_given_up(engine)
+
+
+async def test_a_drain_while_a_race_is_replayed_cancels_no_child(engine: Engine) -> None:
+    async def decide() -> str:
+        if len(seen) < 3:
+            await asyncio.Event().wait()
+        return "decided"
+
+    @agent(name="interrupted", retry=ONCE)
+    async def interrupted(ctx: Context) -> str:
+        async def first() -> str:
+            return await ctx.step(decide)
+
+        async def second() -> str:
+            return await ctx.call(shout, "a", id="child")
+
+        seen.append(ctx.attempt)
+        if len(seen) == 2:  # the end of this attempt is asked for before its code comes to the race again
+            worker.drain()
+            while ctx._port.asked is None:  # noqa: ASYNC110 - set by the worker
+                await asyncio.sleep(0)
+        return (await ctx.race({"first": first, "second": second}))[0]
+
+    handle = await engine.client.start(interrupted, id="r")
+    assert not await engine.work(interrupted, crash_at=1, after=True)
+    assert await states(engine) == {"child": "queued"}
+    async with open_store(engine.url) as store:
+        worker = Worker(store, [interrupted])
+        await worker.run()
+    assert (await engine.store.get_run("r")).reason is Reason.DRAINED
+    assert await states(engine) == {"child": "queued"}
+    await engine.work(interrupted)
+    assert await handle.result() == "first"
+    assert await states(engine) == {"child": "cancelled"}
 
 
 async def test_a_call_that_runs_out_of_its_time_at_a_safe_point_cancels_its_child(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,7 +23,7 @@ from holdfast import (
     agent,
 )
 from holdfast.model import EntryKind, EntryStatus, RunState
-from tests.faults import Engine
+from tests.faults import Engine, Interrupted
 
 QUICK = RetryPolicy(attempts=3, base=0.001, cap=0.002)
 
@@ -202,13 +203,45 @@ async def test_a_step_timeout_is_recorded_as_timed_out(engine: Engine) -> None:
     assert await engine.finish(one) == "timed_out"
 
 
-async def test_gather_over_ctx_calls_is_a_clear_error(engine: Engine) -> None:
-    @agent
-    async def one(ctx: Context) -> None:
-        await asyncio.gather(ctx.step(echo, "a"), ctx.step(echo, "b"))
+CALLS: dict[str, Callable[[Context], Awaitable[Any]]] = {
+    "echo": lambda ctx: ctx.step(echo, "a"),
+    "sleep": lambda ctx: ctx.sleep(0.01),
+    "go": lambda ctx: ctx.wait_for("go"),
+    "approval": lambda ctx: ctx.approval("Go on?", ["yes", "no"]),
+    "map echo": lambda ctx: ctx.map(echo, ["a", "b"]),
+    "race": lambda ctx: ctx.race({"x": lambda: ctx.step(echo, "x")}),
+    "child": lambda ctx: ctx.call(child, "a"),
+    "child:start": lambda ctx: ctx.start(child, "a"),
+    "child:result": lambda ctx: ctx.child(child, "c").result(),
+    "note.txt": lambda ctx: ctx.artifact("note.txt", b"small"),
+}
 
-    with pytest.raises(RunFailed, match="gather"):
+
+@agent(name="child")
+async def child(ctx: Context, word: str) -> str:
+    return word
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
+async def test_gather_over_ctx_calls_is_a_clear_error_with_the_fix(
+    engine: Engine, name: str, first: bool
+) -> None:
+    step = CALLS["echo"]
+
+    @agent(retry=RetryPolicy(attempts=1))
+    async def one(ctx: Context) -> None:
+        calls = [CALLS[name], step] if first else [step, CALLS[name]]
+        await asyncio.gather(*(call(ctx) for call in calls))
+
+    with pytest.raises(RunFailed) as failed:
         await engine.finish(one)
+    message = failed.value.failure.message
+    assert failed.value.failure.type == "UsageError"
+    assert "while" in message
+    assert name in message
+    assert "instead of asyncio.gather use ctx.map, or a ctx.branch for each" in message
+    assert [entry for entry in await engine.entries() if entry.status is EntryStatus.OK] == []
 
 
 async def test_a_forgotten_await_is_a_clear_error(engine: Engine) -> None:
@@ -359,6 +392,48 @@ async def test_wait_for_receives_a_signal_sent_before_and_one_sent_later(engine:
     await handle.signal("go", "2")
     await engine.work(one)
     assert await handle.result() == ["1", "2"]
+
+
+INSTANTS = [
+    ("claim", 1, False),
+    ("claim", 1, True),  # the attempt is there, and its code has not begun
+    ("read_inbox", 1, False),
+    ("read_inbox", 1, True),  # the inbox was seen without the signal
+    ("commit", 1, False),  # the park is on its way, or the time until which it waits
+    ("commit", 1, True),  # parked, and the worker has not heard of it
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "after", "timeout"),
+    [
+        *((*instant, timeout) for instant in INSTANTS for timeout in (None, "1h")),
+        ("commit", 2, False, "1h"),
+        ("commit", 2, True, "1h"),
+    ],
+)
+async def test_a_signal_at_any_instant_of_a_park_is_received_once(
+    engine: Engine, name: str, at: int, after: bool, timeout: str | None
+) -> None:
+    sent: list[int] = []
+
+    @agent
+    async def listening(ctx: Context) -> list[str]:
+        first = await ctx.wait_for("go", str, timeout=timeout)
+        return [first, await ctx.wait_for("go", str)]
+
+    async def send() -> None:
+        sent.append((await handle.signal("go", "now")).n)
+
+    handle = await engine.client.start(listening, id="r")
+    await engine.work(listening, through=lambda store: Interrupted(store, send, name, at, after))
+    assert len(sent) == 1
+    assert [entry.signal for entry in await engine.entries() if entry.signal is not None] == sent
+    run = await engine.store.get_run("r")
+    assert (run.state, run.wait_name) == (RunState.WAITING, "go")  # for the second one
+    await handle.signal("go", "then")
+    await engine.work(listening)
+    assert await handle.result() == ["now", "then"]
 
 
 async def test_wait_for_times_out_for_good(engine: Engine) -> None:

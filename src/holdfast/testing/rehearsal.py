@@ -218,8 +218,14 @@ class _Answers(Recording):
 
     def __init__(self, port: _Port, cursor: Cursor) -> None:
         super().__init__(port, cursor)
-        self.reached: set[int] = set()
+        self.last = 0
         self._stops = port.stop
+
+    @property
+    def left(self) -> int:
+        """How many recorded outcomes the code has not come by. What lies in a branch that it gave up, or in a race
+        that is decided, is behind it."""
+        return sum(status in _OUTCOMES for status in self._cursor.left(""))
 
     def executes(self, call: OpenCall) -> bool:
         return False
@@ -242,7 +248,7 @@ class _Answers(Recording):
 
     def _reach(self, call: OpenCall) -> None:
         if call.replayed:
-            self.reached.add(call.position)
+            self.last = max(self.last, call.position)
 
 
 class _Rehearsal:
@@ -308,12 +314,9 @@ class _Rehearsal:
 
     def _how_far(self) -> str:
         where = "; ".join(dict.fromkeys(self._port.stopped_at)) or "it waits for something of its own"
-        left = len(self._outcomes()) - len(self._answers.reached)
+        left = self._answers.left
         behind = f"; {left} recorded outcomes lie behind that" if left else ""
-        return f"it fits up to entry {self._last()}: there it {where}{behind}"
-
-    def _last(self) -> int:
-        return max(self._answers.reached, default=0)
+        return f"it fits up to entry {self._answers.last}: there it {where}{behind}"
 
     def _outcomes(self) -> set[Identity]:
         base = self._claim.journal.base_segment
@@ -327,6 +330,7 @@ class _Rehearsal:
         self, fits: bool, message: str, *, finished: bool = False, mismatch: Hold | None = None
     ) -> Replay:
         run, found = self._claim.run, mismatch.mismatch if mismatch is not None else None
+        recorded = len(self._outcomes())
         call = found.call if found is not None else None
         stored = None
         if found is not None and found.entry is not None:
@@ -340,9 +344,9 @@ class _Rehearsal:
             version=run.version,
             fits=fits,
             finished=finished,
-            entry=self._last(),
-            answered=len(self._answers.reached),
-            recorded=len(self._outcomes()),
+            entry=self._answers.last,
+            answered=recorded - self._answers.left,
+            recorded=recorded,
             message=message,
             code=str(call.identity) if call is not None else None,
             stored=stored,

@@ -3,7 +3,8 @@
 Laws of this file:
 1. A crash is a death: nothing of that process runs again, no `finally`, no `except`, and its store is gone from under
    it. The next process knows only what is durable.
-2. Each Change of an attempt is a transaction of its own here, so that every prefix of the journal is a place to crash.
+2. Each Change of an attempt is a transaction of its own here, so that every prefix of the journal is a place to crash;
+   so is every transaction of an upload.
 3. Time passes only while nothing can be done; a poll of the engine costs nothing, because news come exactly.
 """
 
@@ -27,7 +28,18 @@ from holdfast.client import Client, RunHandle, RunView, StepView
 from holdfast.clock import Pace
 from holdfast.controller import Controller
 from holdfast.errors import RunCancelled, RunFailed, StoreUnavailable, WorkerStuck
-from holdfast.model import Change, Committed, Entry, Reason, RefusedChange, Run, RunFilter, RunState, Sample
+from holdfast.model import (
+    Change,
+    Committed,
+    Content,
+    Entry,
+    Reason,
+    RefusedChange,
+    Run,
+    RunFilter,
+    RunState,
+    Sample,
+)
 from holdfast.model.runs import HELD_REASONS
 from holdfast.rules import waits
 from holdfast.store.protocol import Store
@@ -39,6 +51,7 @@ from holdfast.worker import Worker
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
+A = TypeVar("A")
 Outside = Callable[[RunHandle[R]], Awaitable[object]]
 
 PACE: Final = Pace(tick_s=900.0, ask_s=10.0, poll_s=43_200.0)
@@ -155,20 +168,34 @@ class StageStore:
         return answers
 
     async def _commit(self, change: Change) -> list[Committed | RefusedChange]:
+        counts = bool(change.entries or change.checkpoint is not None or change.outcome is not None)
+        answers = await self._transaction(lambda: self._inner.commit([change]), counts=counts)
+        self._stage.tell(all_of_it=change.outcome is not None or bool(change.beside))
+        await self._stage.delay()
+        return answers
+
+    async def begin_content(self) -> int:
+        return await self._transaction(self._inner.begin_content)
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        await self._transaction(lambda: self._inner.add_chunk(upload, n, chunk))
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        return await self._transaction(lambda: self._inner.seal_content(upload, content_id, size_bytes))
+
+    async def _transaction(self, do: Callable[[], Awaitable[A]], *, counts: bool = True) -> A:
+        """One place to crash, unless it does not count: before it is durable, or right after."""
         await self._stage.delay()
         await self._check()
-        counts = bool(change.entries or change.checkpoint is not None or change.outcome is not None)
         self._commits += counts
         here = self._crash if counts and self._crash and self._crash.at == self._commits else None
         if here is not None and not here.after:
             await self._die()
-        answers = await self._inner.commit([change])
+        answer = await do()
         self._stage.commits += counts
         if here is not None:
             await self._die()
-        self._stage.tell(all_of_it=change.outcome is not None or bool(change.beside))
-        await self._stage.delay()
-        return answers
+        return answer
 
     async def _die(self) -> NoReturn:
         await self._stage.kill(self._process, self)

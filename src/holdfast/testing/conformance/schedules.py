@@ -17,8 +17,10 @@ from holdfast.model import (
     FireCause,
     FireStatus,
     Interval,
+    Lane,
     NewSchedule,
     Overlap,
+    Reason,
     RunFilter,
     RunState,
     Succeeded,
@@ -36,6 +38,7 @@ from holdfast.testing.conformance.place import (
     Promises,
     new_run,
     register,
+    take_any,
 )
 
 TEN_S = 10 * SECOND_US
@@ -90,6 +93,20 @@ async def succeed(store: Store, worker: int, run_id: str) -> None:
     """Execute a run to its end."""
     (claim,) = await store.claim(worker, SERVES, 1, only=run_id)
     await Attempt(store, claim).settle(Succeeded(result=b"1"))
+
+
+async def _one_after_the_other(store: Store, worker: int, running: Attempt | None) -> list[str]:
+    """End what runs, and whatever is called next, until nothing is left; what ran, in order. Never two at once."""
+    order: list[str] = []
+    while True:
+        if running is not None and (await store.get_run(running.run.id)).state is RunState.RUNNING:
+            await running.settle(Succeeded(result=b"1"))
+        await fire(store)
+        claimed = await take_any(store, worker, 100)
+        if not claimed:
+            return order
+        (running,) = claimed
+        order.append(running.run.id)
 
 
 class SchedulePromises(Promises):
@@ -316,6 +333,49 @@ class SchedulePromises(Promises):
             place.clock.advance(TEN_S)
             await fire(store)
         assert await told(store) == ["fired", "fired"]
+
+    @pytest.mark.parametrize("overlap", list(Overlap))
+    async def test_overlap_and_the_line_of_a_concurrency_key_both_hold(
+        self, store: Store, place: Place, overlap: Overlap
+    ) -> None:
+        """The place of the key is taken, and somebody else stands in line, too."""
+        worker, lane = await register(store), Lane(key="k", at_most=1)
+        await store.create_run(replace(new_run("before"), lane=lane))
+        (before,) = await take_any(store, worker, 100)
+        await store.put_schedule(replace(schedule(overlap=overlap), lane=lane, priority=0))
+
+        async def fire_and_claim() -> str:
+            place.clock.advance(TEN_S)
+            await fire(store)
+            assert await take_any(store, worker, 100) == []
+            return (await newest(store)).run or ""
+
+        first = await fire_and_claim()
+        assert (await store.get_run(first)).reason is Reason.LIMIT
+        second = await fire_and_claim()  # while the first stands in line
+        place.clock.advance(1)
+        await store.create_run(replace(new_run("between"), lane=lane))
+        assert await take_any(store, worker, 100) == []
+        await before.settle(Succeeded(result=b"1"))
+        (running,) = await take_any(store, worker, 100)
+        place.clock.advance(TEN_S)
+        await fire(store)  # while the first runs, or the one that cancelled it
+        third = (await newest(store)).run or ""
+        order = [running.run.id, *await _one_after_the_other(store, worker, running)]
+
+        runs = [one.run or "" for one in reversed(await store.list_fires("s", 10))]
+        statuses, ran, cancelled = {
+            Overlap.SKIP: (["fired", "skipped", "skipped"], [first, "between"], []),
+            Overlap.QUEUE: (["fired"] * 3, [first, "between", *runs[1:]], []),
+            Overlap.CANCEL: (["fired"] * 3, [second, "between", third], [first, second]),
+            Overlap.ALLOW: (["fired"] * 3, [first, second, "between", third], []),
+        }[overlap]
+        assert (await told(store), order) == (statuses, ran)
+        ended = {run.id: run.state for run in await store.list_runs(RunFilter())}
+        assert ended == {
+            **dict.fromkeys(["before", *ran], RunState.SUCCEEDED),
+            **dict.fromkeys(cancelled, RunState.CANCELLED),
+        }
 
     # --- after other runs -----------------------------------------------------------------------------------
 
