@@ -129,6 +129,24 @@ def test_an_outcome_stays_unanswered_until_it_is_used() -> None:
     assert not cursor.waiting and not cursor.holds(identity)
 
 
+def test_a_call_is_free_only_when_nothing_is_left_that_could_answer_one() -> None:
+    cursor = Cursor(journal([entry(1, "a"), entry(2, "b", status=RETRIED)]))
+    cursor.restore()
+    first, second = cursor.identify("", "a", None), cursor.identify("", "b", None)
+    assert cursor.free(first) is None and cursor.free(second) is None
+    cursor.use(entry(1, "a"))
+    assert cursor.free(second) == 1 and isinstance(cursor.answer(Call(identity=second)), Execute)
+    doubtful = Cursor(journal([entry(1, "a", status=EntryStatus.INTENDED)]))
+    doubtful.restore()
+    assert doubtful.free(doubtful.identify("", "b", None)) is None
+
+
+def test_nothing_recorded_leaves_every_call_free() -> None:
+    cursor = Cursor(journal())
+    cursor.restore()
+    assert cursor.free(cursor.identify("", "a", None)) == 0
+
+
 def test_chance_is_seeded_by_the_calls_answered_in_the_segment_live_and_replayed_alike() -> None:
     cursor = Cursor(journal([entry(1, "a")]))
     cursor.restore()
