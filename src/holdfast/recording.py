@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
@@ -66,8 +67,16 @@ current_scope: ContextVar[str] = ContextVar("holdfast_scope", default="")
 """The scope path of the code that runs now. A context variable: Python 3.11's wait_for runs its body in a task of
 its own, which inherits it."""
 
-_LONG_SETUP: Final = ("the setup (everything above ctx.restore)", "move work below ctx.restore")
-_LONG_TAIL: Final = ("the tail since the last saved checkpoint", "call ctx.checkpoint more often")
+_LONG: Final = {
+    (True, False): ("the setup (everything above ctx.restore)", "move work below ctx.restore"),
+    (True, True): (
+        "the setup, in its branches,",
+        "move the map or the branches below ctx.restore, or split them",
+    ),
+    (False, False): ("the tail since the last saved checkpoint", "call ctx.checkpoint more often"),
+    (False, True): ("the tail, in its branches,", "split the map in several, with a ctx.checkpoint between"),
+}
+"""Whether it is of the setup, whether it is in branches: what is counted by itself, and what shortens it."""
 
 
 class Recording:
@@ -402,17 +411,17 @@ class Recording:
 
     def _submit(self, entry: Entry, beside: tuple[Beside, ...] = ()) -> Awaitable[Committed]:
         if entry.kind is not EntryKind.ONCE:
-            setup = entry.identity.segment == SETUP
-            self._since_save += not setup
-            count = self._counts[setup] = self._counts[setup] + 1
+            part = entry.identity.segment == SETUP, entry.identity.scope != ""
+            self._since_save += not part[0]
+            count = self._counts[part] = self._counts[part] + 1
             if count >= WARN_ENTRIES:
-                self._check_length(setup, count)
+                self._check_length(part, count)
         if self.scopes.given_up:
             beside = (*beside, *self.scopes.cancellations())
         return self._port.submit(entry, None, beside)
 
-    def _check_length(self, setup: bool, count: int) -> None:
-        where, fix = _LONG_SETUP if setup else _LONG_TAIL
+    def _check_length(self, part: tuple[bool, bool], count: int) -> None:
+        where, fix = _LONG[part]
         if count == WARN_ENTRIES:
             text = f"{where} has {count} entries, and every resume reads them all: {fix}"
             self._port.note(
@@ -454,7 +463,7 @@ class Recording:
             await self.guarded(self._port.submit(None, checkpoint))
             self._saved_segment = checkpoint.segment
             self._saved_at_us = self._port.now_us()
-            self._since_save = self._counts[False] = 0
+            self._since_save = self._counts[False, False] = self._counts[False, True] = 0
         if self._port.asked is not None or self._port.slow_down_s:
             await self.safe_point()
 
@@ -516,9 +525,8 @@ def check_words(what: str, words: object) -> None:
         )
 
 
-def _count(entries: tuple[Entry, ...]) -> dict[bool, int]:
-    setup = sum(entry.identity.segment == SETUP for entry in entries)
-    return {True: setup, False: len(entries) - setup}
+def _count(entries: tuple[Entry, ...]) -> Counter[tuple[bool, bool]]:
+    return Counter((entry.identity.segment == SETUP, entry.identity.scope != "") for entry in entries)
 
 
 def _blocked(call: OpenCall, answer: Blocked) -> Mismatch:

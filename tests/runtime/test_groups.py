@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from holdfast import Context, FatalError, RetryPolicy, RunFailed, StepFailed, agent, standing
+from holdfast import Context, FatalError, RetryPolicy, RunFailed, StepFailed, agent, recording, standing
 from holdfast.model import EntryKind, EntryStatus, Reason, RunState
 from holdfast.store import open_store
 from holdfast.worker import Worker
@@ -261,6 +262,53 @@ async def test_ctx_now_after_a_map_that_was_given_up_is_the_same_on_a_resume(eng
     await engine.work(hasty)
     await handle.result()
     assert times[0] == times[1]
+
+
+async def test_a_map_of_ten_thousand_items_beside_other_calls_stays_flat_in_memory(engine: Engine) -> None:
+    peaks: list[float] = []
+
+    async def nothing(number: int) -> int:
+        return number
+
+    @agent(retry=ONCE)
+    async def wide(ctx: Context, items: int) -> int:
+        await ctx.step(nothing, -1)
+        tracemalloc.start()
+        try:
+            results = await ctx.map(nothing, range(items), limit=64)
+            peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+        finally:
+            tracemalloc.stop()
+        return len(results)
+
+    assert await engine.finish(wide, 1_000, id="thousand") == 1_000
+    assert await engine.finish(wide, 10_000) == 10_000
+    assert (
+        peaks[1] < peaks[0] + 10
+    )  # MiB: ten times the items; of each, its key, its number and its result stay
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_too_long_a_journal_stops_the_run_and_says_what_shortens_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    monkeypatch.setattr(recording, "WARN_ENTRIES", 3)
+    monkeypatch.setattr(recording, "MAX_ENTRIES", 5)
+
+    @agent(retry=ONCE)
+    async def endless(ctx: Context) -> None:
+        ctx.restore(dict, default={})
+        for _ in range(5):
+            await ctx.step(act, "a")
+        if inside:
+            await ctx.map(act, ["a"] * 6, limit=1)
+        else:
+            await ctx.step(act, "a")
+
+    with pytest.raises(RunFailed, match=r"has over 5 entries: (split the map|call ctx.checkpoint)"):
+        await engine.finish(endless)
+    warned = [event for event in await engine.events() if event.type == "warning"]
+    assert len(warned) == 1 + inside and b"has 3 entries" in warned[0].payload
 
 
 # --- race -----------------------------------------------------------------------------------------------------

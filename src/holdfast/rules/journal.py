@@ -40,7 +40,8 @@ from holdfast.rules.line import Element, arrange
 WARN_ENTRIES: Final = 1_000
 """A setup or a tail longer than this earns a warning: every resume reads it."""
 MAX_ENTRIES: Final = 10_000
-"""A setup or a tail longer than this stops the run: resuming it would cost more than a checkpoint ever does."""
+"""A setup or a tail longer than this stops the run: resuming it would cost more than a checkpoint ever does. What is in
+branches is counted by itself, so that a map of so many items has room beside other calls."""
 
 
 @dataclass(frozen=True, slots=True)
