@@ -24,7 +24,7 @@ import apsw
 from holdfast.clock import Clock
 from holdfast.errors import StoreGone, StoreUnavailable
 from holdfast.model import Change, Committed, RefusedChange
-from holdfast.store.sqlite import commit, filesystem, schema
+from holdfast.store.sqlite import commit, filesystem, schema, stirring
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.errors import translate, translated
 
@@ -35,6 +35,10 @@ LOOP_BYTES: Final = 256 * 1024
 LOOP_COMMIT_S: Final = 0.002
 READERS: Final = 2
 _POLL_S: Final = (0.004, 0.01)
+_HEARING_POLL_S: Final = 0.05
+"""The longest without a look where writes are heard: what a hint that was missed may cost."""
+_STIRRED_POLL_S: Final = 0.0005
+"""The first look after a write: the commit is seen when it is on the disk, which takes a quick one about as long."""
 
 
 class Engine:
@@ -53,7 +57,9 @@ class Engine:
         self._lease: Connection | None = None
         self._queued = 0  # commits on their way to the writing thread
         self._commit_s = 0.0  # how long the disk takes for a COMMIT, moving average
-        self._dozing: set[asyncio.Future[None]] = set()
+        self._dozing: set[asyncio.Future[bool]] = set()
+        self._stirring: stirring.Stirring | None = None
+        self._listened = False
         self._versions: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
 
     # --- opening and closing --------------------------------------------------------------------------------
@@ -88,6 +94,7 @@ class Engine:
         if not self._open:
             return
         self._open = False
+        self._stop_hearing()
         if self._inline:
             self._disconnect()
         else:
@@ -257,8 +264,9 @@ class Engine:
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return when any process has committed, or after the time-out.
 
-        `data_version` changes with every commit of another connection; asking costs 2 µs. What a task has already
-        been told of is remembered per task, so what happens between two waits ends the second one at once.
+        `data_version` changes with every commit of another connection; asking costs 2 µs. When to ask is told by writes
+        to the log: they come just before a commit is to be seen, so from then on it is asked often. What a task has
+        already been told of is remembered per task, so what happens between two waits ends the second one at once.
         """
         self.check_open()
         if self._inline:
@@ -271,22 +279,47 @@ class Engine:
             seen = self._version()
         ends_at, pause_s = time.monotonic() + timeout_s, _POLL_S[0]
         while (version := self._version()) == seen and (left_s := ends_at - time.monotonic()) > 0:
-            await self._doze(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, _POLL_S[1])
+            stirred = await self._doze(min(pause_s, left_s))
+            longest_s = _POLL_S[1] if self._stirring is None else _HEARING_POLL_S
+            pause_s = _STIRRED_POLL_S if stirred else min(pause_s * 1.5, longest_s)
         self._versions[task] = version
 
-    async def _doze(self, length_s: float) -> None:
-        """Sleep, or until a commit of this process. A third of what `asyncio.timeout` costs: an idle worker does
-        nothing else, a hundred times a second."""
+    async def _doze(self, length_s: float) -> bool:
+        """Sleep, or until a commit of this process, or a write of any (True). A third of what `asyncio.timeout` costs:
+        an idle worker does nothing else all day."""
         loop = asyncio.get_running_loop()
-        awake: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(length_s, _wake, awake)
+        awake: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(length_s, _wake, awake, False)
+        self._hear(loop)
         self._dozing.add(awake)
         try:
-            await awake
+            return await awake
         finally:
             timer.cancel()
             self._dozing.discard(awake)
+            if self._stirring is not None and not self._dozing:
+                loop.remove_reader(self._stirring.fd)
+
+    def _hear(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen for as long as somebody waits: nobody who does not is troubled with our own writes."""
+        if not self._listened:
+            self._listened = True
+            self._stirring = stirring.listen(self._path)
+        if self._stirring is not None and not self._dozing:
+            self._stirring.heard()
+            loop.add_reader(self._stirring.fd, self._stirred, self._stirring)
+
+    def _stop_hearing(self) -> None:
+        """Before anything is closed: the number of the descriptor may be somebody else's soon."""
+        heard, self._stirring, self._listened = self._stirring, None, False
+        if heard is not None:
+            asyncio.get_running_loop().remove_reader(heard.fd)
+            heard.close()
+
+    def _stirred(self, heard: stirring.Stirring) -> None:
+        heard.heard()
+        for awake in self._dozing:
+            _wake(awake, True)
 
     def _version(self) -> int:
         self.check_open()
@@ -297,9 +330,9 @@ class Engine:
     def _tell(self) -> None:
         """Wake who waits in this process: a commit of our own need not be found by asking."""
         for awake in self._dozing:
-            _wake(awake)
+            _wake(awake, False)
 
 
-def _wake(awake: asyncio.Future[None]) -> None:
+def _wake(awake: asyncio.Future[bool], stirred: bool) -> None:
     if not awake.done():
-        awake.set_result(None)
+        awake.set_result(stirred)

@@ -1,0 +1,48 @@
+"""Hears when any process writes to the file, where the system can tell (inotify on Linux). A hint: it comes just before
+the commit is to be seen, it may be late, and where there is none asking now and then does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+_IN_MODIFY: Final = 0x00000002
+_READ_BYTES: Final = 4096
+"""Events that nobody has read yet are one event: this holds whatever there is."""
+
+
+class Stirring:
+    """Writes to the write-ahead log of one file, by whatever process. `fd` becomes readable with the first of them."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd: Final = fd
+
+    def heard(self) -> None:
+        """Take note of what came, so that the next write is heard again."""
+        try:
+            while os.read(self.fd, _READ_BYTES):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Hear no more."""
+        os.close(self.fd)
+
+
+def listen(path: Path) -> Stirring | None:
+    """Listen to the open database at `path`; None where the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    import ctypes  # a few milliseconds, for those only who wait for others
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:  # the user has as many as the system allows
+        return None
+    if libc.inotify_add_watch(fd, os.fsencode(f"{path}-wal"), _IN_MODIFY) < 0:
+        os.close(fd)
+        return None
+    return Stirring(fd)
