@@ -21,6 +21,11 @@ PROGRAM = "bench.contenders.survivor"
 def build(folder: Path, *, agents: int, behind: int, tail: int) -> None:
     """Let the agents walk to the place, then kill their process. The folder holds what a crash leaves."""
     command = [sys.executable, "-m", PROGRAM, "build", str(folder), str(agents), str(behind), str(tail)]
+    kill_once_there(command)
+
+
+def kill_once_there(command: list[str]) -> None:
+    """Start a program, wait until it says that it is there, and kill it. Raises `Broken` when it says anything else."""
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

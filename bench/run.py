@@ -73,9 +73,7 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="smaller sizes and fewer repeats: a look, not a figure to quote"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, with machine and commit")
-    parser.add_argument(
-        "--no-peers", action="store_true", help="without DBOS and LangGraph (needs no package index)"
-    )
+    parser.add_argument("--no-peers", action="store_true", help="holdfast alone (needs no package index)")
     options = parser.parse_args()
     if not options.only:
         options.only = os.environ.get("ONLY", "").split() or list(BENCHMARKS)

@@ -21,7 +21,7 @@ async def nothing(number: int) -> int:
     return number
 
 
-async def main(runs: int, folder: Path) -> None:
+def launch(folder: Path) -> None:
     file = folder / "dbos.sqlite"
     database = sqlite3.connect(file)
     database.execute("pragma journal_mode=wal")
@@ -29,6 +29,10 @@ async def main(runs: int, folder: Path) -> None:
     config: DBOSConfig = {"name": "bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"}
     DBOS(config=config)
     DBOS.launch()
+
+
+async def main(runs: int, folder: Path) -> None:
+    launch(folder)
     began_s, cpu_s = time.perf_counter(), time.process_time()
     await DBOS.register_queue_async("bench", worker_concurrency=CONCURRENCY, polling_interval_sec=0.01)
     handles = []

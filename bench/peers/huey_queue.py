@@ -16,8 +16,19 @@ PRIORITIES = 4
 WORKERS = 1  # more are slower: they wait for each other
 
 
+def open_huey(folder: Path) -> SqliteHuey:
+    return SqliteHuey("bench", filename=str(folder / "huey.db"), fsync=True, journal_mode="wal", results=True)
+
+
+def consume(huey: SqliteHuey) -> None:
+    consumer = huey.create_consumer(
+        workers=WORKERS, worker_type="thread", initial_delay=0.001, max_delay=0.01, periodic=False
+    )
+    consumer.start()
+
+
 def main(runs: int, folder: Path) -> None:
-    huey = SqliteHuey("bench", filename=str(folder / "huey.db"), fsync=True, journal_mode="wal", results=True)
+    huey = open_huey(folder)
     over = threading.Event()
     done: list[int] = []
 
@@ -32,10 +43,7 @@ def main(runs: int, folder: Path) -> None:
     for number in range(runs):
         nothing(number, priority=number % PRIORITIES)
     queued_s = time.perf_counter()
-    consumer = huey.create_consumer(
-        workers=WORKERS, worker_type="thread", initial_delay=0.001, max_delay=0.01, periodic=False
-    )
-    consumer.start()
+    consume(huey)
     over.wait()
     answer_queue(runs, done, began_s, queued_s, cpu_s)
 
