@@ -38,6 +38,10 @@ R = TypeVar("R")
 DEFAULT_LIMIT: Final = 16
 """Items of a map at a time, unless it says: enough to hide the latency of calls, few enough to offend no rate limit."""
 
+ARRIVAL_S: Final = 0.1
+"""Far longer than a cancellation takes to arrive in groups within groups. Until then nobody inside may think that the
+run stands still: it waits for what is given up already."""
+
 _WINNER: Final = "the winner of a race"
 
 
@@ -105,25 +109,44 @@ class Crew:
 
     async def all(self) -> None:
         """Wait until every task has ended, or the first raised; raise what it raised."""
-        while running := {task for task in self._tasks if not task.done()}:
+        while running := self._running():
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
             raise_first(done)
 
     async def dismiss(self) -> bool:
-        """Cancel what still runs and wait for its end; whether somebody cancelled us meanwhile."""
-        cancelled = False
-        while running := {task for task in self._tasks if not task.done()}:
-            for task in running:
-                task.cancel()
+        """Cancel what still runs and wait for its end; whether somebody cancelled us meanwhile.
+
+        A branch that then tidies up is waited for as any other: what it calls may be paused, drained or unloaded.
+        """
+        cancelled = arrived = False
+        running = self._cancel()
+        while running:
             try:
-                await asyncio.wait(running)
+                if arrived:
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.wait(running, timeout=ARRIVAL_S)
             except asyncio.CancelledError:
-                cancelled = True
+                cancelled, arrived = True, False
+                running = self._cancel()
+            else:
+                arrived = True
+                self.heard(self._unheard)
+                running = self._running()
         for task in self._tasks:
             if not task.cancelled():
                 task.exception()  # read here: the group raises one of them
         self.heard(self._unheard)
         return cancelled
+
+    def _running(self) -> set[asyncio.Task[Any]]:
+        return {task for task in self._tasks if not task.done()}
+
+    def _cancel(self) -> set[asyncio.Task[Any]]:
+        running = self._running()
+        for task in running:
+            task.cancel()
+        return running
 
 
 def raise_first(done: Iterable[asyncio.Task[Any]]) -> None:
@@ -226,7 +249,9 @@ class Groups:
             recording.end.check()
             recording.scopes.spend(group)
             if cancelled:
-                recording.abandon(call)
+                marked = call.entry is not None and isinstance(error, asyncio.CancelledError)
+                if not marked:  # cancelled as its outcome was recorded: that went unseen
+                    recording.abandon(call)
                 raise asyncio.CancelledError from error
             raise
         if await crew.dismiss():

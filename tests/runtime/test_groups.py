@@ -355,6 +355,94 @@ async def test_a_race_that_is_won_is_not_unloaded_for_its_losers_while_the_disk_
     assert await handle.result() == "QUICK"
 
 
+async def test_a_loser_that_tidies_up_keeps_no_drain_waiting(engine: Engine) -> None:
+    tidies, drained = asyncio.Event(), asyncio.Event()
+
+    @agent(retry=ONCE)
+    async def tidying(ctx: Context) -> str:
+        async def quick() -> str:
+            return await ctx.step(act, "quick")
+
+        async def slow() -> str:
+            try:
+                return await ctx.wait_for("never", str)
+            finally:
+                tidies.set()
+                await drained.wait()
+                await ctx.step(act, "tidied")
+
+        async def as_slow() -> str:
+            try:
+                return await ctx.wait_for("never", str)
+            finally:
+                await asyncio.sleep(0.3)  # over while the other one waits for its safe point
+
+        return (await ctx.race({"slow": slow, "as slow": as_slow, "quick": quick}))[1]
+
+    handle = await engine.client.start(tidying, id="r")
+    worker = Worker(engine.store, [tidying])
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        serving = group.create_task(worker.run())
+        await tidies.wait()
+        worker.drain()
+        await asyncio.sleep(0.05)
+        drained.set()
+        await serving
+    assert (await engine.store.get_run("r")).reason is Reason.DRAINED
+    await engine.work(tidying)
+    assert await handle.result() == "QUICK"
+
+
+async def test_a_run_whose_losers_wait_as_they_tidy_up_is_unloaded(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @agent(retry=ONCE)
+    async def waiting(ctx: Context) -> str:
+        async def quick() -> str:
+            return await ctx.step(act, "quick")
+
+        async def slow() -> str:
+            try:
+                return await ctx.wait_for("never", str)
+            finally:
+                await ctx.sleep("1h")
+
+        return (await ctx.race({"slow": slow, "quick": quick}))[1]
+
+    monkeypatch.setattr(standing, "LOADED_SLEEP_S", 0.01)
+    await engine.client.start(waiting, id="r")
+    worker = Worker(engine.store, [waiting])
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        serving = group.create_task(worker.run())
+        await until_waiting(engine)
+        worker.drain()
+        await serving
+    assert (await engine.store.get_run("r")).reason is Reason.SLEEP
+
+
+async def test_a_race_that_is_cancelled_as_its_winner_is_recorded_is_cancelled_again(engine: Engine) -> None:
+    @agent(retry=ONCE)
+    async def impatient(ctx: Context) -> str:
+        async def quick() -> str:
+            return await ctx.step(act, "quick")
+
+        async def slow() -> str:
+            return await ctx.wait_for("never", str)
+
+        try:
+            async with asyncio.timeout(0.2):
+                return (await ctx.race({"quick": quick, "slow": slow}))[1]
+        except TimeoutError:
+            await ctx.sleep(1.5)  # another attempt goes on
+            return await ctx.step(act, "late")
+
+    handle = await engine.client.start(impatient, id="r")
+    await engine.work(impatient, through=lambda store: SlowStore(store, EntryKind.GROUP, 0.5))
+    assert await handle.result() == "LATE"
+    outcomes = [entry.status for entry in await engine.entries() if entry.kind is EntryKind.GROUP]
+    assert outcomes == [EntryStatus.OK, EntryStatus.UNSEEN]
+
+
 async def test_a_decided_race_is_not_entered_again(engine: Engine) -> None:
     entered = []
 
