@@ -61,9 +61,11 @@ class Ground:
 
 
 def environment() -> dict[str, str]:
-    """Children find the bench's modules, and nobody phones home."""
+    """Children find the bench's modules, and nobody phones home. Compiled modules are kept, as everywhere: a shell that
+    forbids it would have every process compile all that it imports."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **inherited,
         "PYTHONPATH": str(CHECKOUT),
         "DO_NOT_TRACK": "1",
         "LANGSMITH_TRACING": "false",
