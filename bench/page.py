@@ -17,9 +17,11 @@ INTRODUCTION = """# Benchmarks
 
 `make bench` measures this on your machine; `bench/README.md` says how each figure is made. What counts are the
 ratios: contenders run one after the other within each repeat and are compared within it. The bare driver is apsw on
-holdfast's own schema, with `synchronous=FULL` and nothing checked; the peers are DBOS and LangGraph's SQLite saver,
-with the same durability: each step on disk before the next. Absolute figures belong to the machine below and compare
-only within this page.
+holdfast's own schema, with `synchronous=FULL` and nothing checked; the peers of steps are DBOS and LangGraph's SQLite
+saver, with the same durability: each step on disk before the next; those of queues are DBOS, celery and huey, and the
+table says which of them lose a task that a killed process had taken. Absolute figures belong to the machine below and
+compare only within one result. So do ratios to bare commits: they wait for the disk alone, holdfast for the processor
+too, so the quicker the disk is beside the processor, the lower they are.
 """
 
 

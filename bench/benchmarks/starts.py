@@ -21,6 +21,6 @@ def measure(ground: Ground) -> Findings:
     found.add("begins after it was queued: p50", [one["p50_ms"] for one in answers], "ms", at_most(10))
     found.add("begins after it was queued: p99", [one["p99_ms"] for one in answers], "ms")
     found.notes.append(
-        "hint: inotify on the write-ahead log, then SQLite's data_version; without inotify that is asked every 4 to 10 ms"
+        "hint: inotify on the write-ahead log, then SQLite's data_version (asked every 4 to 10 ms without)"
     )
     return found

@@ -289,8 +289,8 @@ class Engine:
         an idle worker does nothing else all day."""
         loop = asyncio.get_running_loop()
         awake: asyncio.Future[bool] = loop.create_future()
-        timer = loop.call_later(length_s, _wake, awake, False)
-        self._hear(loop)
+        stirred = self._hear(loop)  # before we came: its commit may not have been seen yet
+        timer = loop.call_later(_STIRRED_POLL_S if stirred else length_s, _wake, awake, stirred)
         self._dozing.add(awake)
         try:
             return await awake
@@ -300,14 +300,16 @@ class Engine:
             if self._stirring is not None and not self._dozing:
                 loop.remove_reader(self._stirring.fd)
 
-    def _hear(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Listen for as long as somebody waits: nobody who does not is troubled with our own writes."""
+    def _hear(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Listen for as long as somebody waits: nobody who does not is troubled with our own writes. Whether something
+        was written since somebody waited last."""
         if not self._listened:
             self._listened = True
             self._stirring = stirring.listen(self._path)
-        if self._stirring is not None and not self._dozing:
-            self._stirring.heard()
-            loop.add_reader(self._stirring.fd, self._stirred, self._stirring)
+        if self._stirring is None or self._dozing:
+            return False
+        loop.add_reader(self._stirring.fd, self._stirred, self._stirring)
+        return self._stirring.heard()
 
     def _stop_hearing(self) -> None:
         """Before anything is closed: the number of the descriptor may be somebody else's soon."""

@@ -19,13 +19,15 @@ class Stirring:
     def __init__(self, fd: int) -> None:
         self.fd: Final = fd
 
-    def heard(self) -> None:
-        """Take note of what came, so that the next write is heard again."""
+    def heard(self) -> bool:
+        """Whether anything came; taken note of, so that the next write is heard again."""
+        heard = False
         try:
             while os.read(self.fd, _READ_BYTES):
-                pass
+                heard = True
         except BlockingIOError:
             pass
+        return heard
 
     def close(self) -> None:
         """Hear no more."""
