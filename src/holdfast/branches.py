@@ -22,7 +22,7 @@ _TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL, Reason.CHILD)
 class Branches:
     """The scopes of an attempt that are open, the root among them."""
 
-    __slots__ = ("_inside", "_moved", "_open", "_waits", "in_flight", "several")
+    __slots__ = ("_inside", "_open", "_waits", "_watching", "in_flight", "several")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -30,7 +30,7 @@ class Branches:
         self._open: set[str] = {""}
         self._inside: dict[str, int] = {}  # how many branches are open directly inside a scope
         self._waits: dict[str, Park] = {}
-        self._moved: asyncio.Event | None = None  # there while somebody waits for it
+        self._watching: set[asyncio.Future[bool]] = set()  # of those who wait for a movement
 
     def within(self, scope: str) -> str | None:
         """A branch that is open directly inside the scope, if one is."""
@@ -59,19 +59,25 @@ class Branches:
 
     def tell(self) -> None:
         """Something moved: who waits for others looks again."""
-        if self._moved is not None:
-            moved, self._moved = self._moved, None
-            moved.set()
+        if self._watching:
+            for watcher in self._watching:
+                _wake(watcher, True)
 
     async def movement(self, timeout_s: float) -> bool:
-        """Wait until something moves; False when nothing did for so long."""
-        moved = self._moved = self._moved or asyncio.Event()
+        """Wait until something moves; False when nothing did for so long.
+
+        Not by `asyncio.timeout`: in the first Pythons 3.11 its end is a CancelledError in a task that was cancelled
+        before, as the loser of a race that tidies up was.
+        """
+        loop = asyncio.get_running_loop()
+        watcher: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(timeout_s, _wake, watcher, False)
+        self._watching.add(watcher)
         try:
-            async with asyncio.timeout(timeout_s):
-                await moved.wait()
-        except TimeoutError:
-            return False
-        return True
+            return await watcher
+        finally:
+            timer.cancel()
+            self._watching.discard(watcher)
 
     def wait(self, scope: str, park: Park) -> None:
         """The code in the scope waits."""
@@ -87,6 +93,11 @@ class Branches:
         if self.in_flight or not all(scope in self._waits for scope in innermost):
             return None
         return together(self._waits[scope] for scope in innermost)
+
+
+def _wake(watcher: asyncio.Future[bool], moved: bool) -> None:
+    if not watcher.done():
+        watcher.set_result(moved)
 
 
 def together(parks: Iterable[Park]) -> Park:

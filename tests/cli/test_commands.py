@@ -183,7 +183,7 @@ def test_a_run_is_steered_from_another_process(shell: Shell) -> None:
     paused = shell.until("c1", lambda run: run["state"] == "waiting")
     assert paused["reason"] == "paused"
     shell("pause", "c1")
-    assert "c1: queued" in shell("resume", "c1").out
+    assert shell("resume", "c1").out.startswith(("c1: queued", "c1: running"))  # the worker is quick
     shell.until("c1", lambda run: run["steps"] > paused["steps"])
     assert "c1: cancelled" in shell("cancel", "c1").out
     shell("cancel", "c1")
