@@ -17,36 +17,44 @@ _UNFINISHED: Final = (RunState.QUEUED, RunState.RUNNING, RunState.WAITING)
 
 
 async def nothing_due(store: Store, served: Iterable[tuple[str, str]]) -> bool:
-    """Whether no run of these agents and versions is running, or goes on by itself: what is left waits for somebody."""
-    by_us = await store.now() + PATIENCE_US
-    for name, version in served:
-        for state in _UNFINISHED:
-            ours = RunFilter(
-                agent=name,
-                version=version,
-                states=frozenset({state}),
-                goes_on_by_us=by_us,
-                claimable=True,
-                limit=1,
-            )
-            if await store.list_runs(ours):
-                return False
-    return True
+    """Whether no run of these agents and versions is running, or goes on by itself: what is left waits for somebody.
+
+    One read, which sees one moment: between two, a run goes from a state that is still to be read to one that was.
+    """
+    ours = RunFilter(
+        served=frozenset(served),
+        states=frozenset(_UNFINISHED),
+        goes_on_by_us=await store.now() + PATIENCE_US,
+        claimable=True,
+        limit=1,
+    )
+    return not await store.list_runs(ours)
 
 
 async def tree_is_over(store: Store, run_id: str) -> bool:
-    """Whether the run has ended; or waits for somebody, and so do all that it started."""
+    """Whether the run has ended; or waits for somebody, and so do all that it started.
+
+    A tree takes several reads. When it is found twice with nothing recorded in between, all of it stood still at once.
+    """
+    found = await _still(store, run_id)
+    return found is not None and (not found or await _still(store, run_id) == found)
+
+
+async def _still(store: Store, run_id: str) -> dict[int, int] | None:
+    """The runs of a tree that stands still, with their newest event: none when its root has ended. None: it goes on."""
     run = await store.get_run(run_id)
     by_us = await store.now() + PATIENCE_US
-    if run.state.final or not _stands_still(run, by_us):
-        return run.state.final
-    level = [run_id]
+    if run.state.final:
+        return {}
+    level = [run]
+    found: dict[int, int] = {}
     while level:
-        kin = await store.list_children(level, MAX_LISTED, unfinished=True)
-        if not all(_stands_still(child.run, by_us) for child in kin):
-            return False
-        level = [child.run.id for child in kin]
-    return True
+        if not all(_stands_still(member, by_us) for member in level):
+            return None
+        found |= {member.key: member.event_no for member in level}
+        ids = [member.id for member in level]
+        level = [kin.run for kin in await store.list_children(ids, MAX_LISTED, unfinished=True)]
+    return found
 
 
 def _stands_still(run: Run, by_us: int) -> bool:

@@ -167,9 +167,9 @@ class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
 
     `goes_on_by_us`: only those that go on by themselves: they run, are in line, or are due at some time; those that
-    wait for somebody (`SOMEBODY_REASONS`) by then. Of `tags`, each must be there, with its value
-    unless that is "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step, the
-    progress and the error. `top`: no children of other runs.
+    wait for somebody (`SOMEBODY_REASONS`) by then. `served`: of one of these agents, in this version of it. Of `tags`,
+    each must be there, with its value unless that is "". `text` is looked for, whatever its case, in the id, the agent,
+    the tags, the open step, the progress and the error. `top`: no children of other runs.
     """
 
     agent: str | None = None
@@ -180,7 +180,7 @@ class RunFilter:
     limit: int = 100
     before: int | None = None
     claimable: bool | None = None
-    version: str | None = None
+    served: frozenset[tuple[str, str]] | None = None
     goes_on_by_us: int | None = None
     tags: tuple[tuple[str, str], ...] = ()
     text: str | None = None

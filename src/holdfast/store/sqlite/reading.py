@@ -33,6 +33,9 @@ _GOES_ON: Final = (
     "(state = 'running' OR reason = 'limit' OR (available_at_us IS NOT NULL"
     " AND (reason IS NULL OR reason NOT IN (SELECT value FROM json_each(?)) OR available_at_us <= ?)))"
 )
+_SERVED: Final = (
+    "(agent, version) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+)
 _REASONS: Final = "reason IN (SELECT value FROM json_each(?))"
 _FOR_PEOPLE: Final = (
     "key IN (SELECT key FROM runs INDEXED BY runs_for_people"
@@ -99,8 +102,8 @@ def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[An
     if chosen.agent is not None:
         # With a state the index on it is the better one, which SQLite cannot know: `+` hides the other.
         wanted.append(("agent = ?" if state is None else "+agent = ?", chosen.agent))
-    if chosen.version is not None:
-        wanted.append(("version = ?", chosen.version))
+    if chosen.served is not None:
+        wanted.append((_SERVED, rows.served_json(chosen.served)))
     if chosen.goes_on_by_us is not None:
         wanted.append((_GOES_ON, (rows.reasons_json(SOMEBODY_REASONS), chosen.goes_on_by_us)))
     if chosen.queue is not None:

@@ -176,6 +176,11 @@ def options_json(options: tuple[str, ...]) -> bytes:
     return _encode(options)
 
 
+def served_json(served: Iterable[tuple[str, str]]) -> str:
+    """Agents, each with its version, as a statement takes them."""
+    return _encode(sorted(served)).decode()
+
+
 def reasons_json(reasons: Iterable[Reason]) -> str:
     """Reasons as a statement takes them."""
     return _encode(sorted(reasons)).decode()

@@ -28,10 +28,12 @@ from holdfast.model import (
 from holdfast.rules.transitions import cancel, retry
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
+    AGENT,
     DAY_US,
     FAILURE,
     SECOND_US,
     SERVES,
+    VERSION,
     Place,
     Promises,
     event_types,
@@ -177,6 +179,19 @@ class RunPromises(Promises):
         await store.add_signal("signal-late", "go", b"null")
         found = [run.id for run in await store.list_runs(RunFilter(goes_on_by_us=by_us))]
         assert "signal-late" in found  # due at once
+
+    async def test_runs_are_listed_by_agent_and_version_whatever_their_state(self, store: Store) -> None:
+        worker = await register(store)
+        await start(store, worker, "running")
+        for name, agent, version in (("x1", "x", "1"), ("x2", "x", "2"), ("y1", "y", "1"), ("y2", "y", "2")):
+            await store.create_run(new_run(name, agent=agent, version=version))
+        await (await start(store, worker, "waiting")).settle(Park(reason=Reason.SIGNAL, wait_name="go"))
+        chosen = RunFilter(
+            served=frozenset({("x", "1"), ("y", "2"), (AGENT, VERSION)}),
+            states=frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING}),
+        )
+        assert [run.id for run in await store.list_runs(chosen)] == ["waiting", "y2", "x1", "running"]
+        assert await store.list_runs(RunFilter(served=frozenset())) == []
 
     async def test_a_run_left_to_a_claim_by_id_is_anybodys_once_a_decision_says_so(
         self, store: Store
