@@ -18,6 +18,7 @@ from holdfast.codec import Shape
 from holdfast.errors import UsageError
 from holdfast.model import Beside
 from holdfast.rules.rate import RateLimit
+from holdfast.timelimit import TimeLimit
 
 STUCK_GRACE_S: Final = 30.0
 """How long a sync body may outlive its timeout before its worker must be replaced: a thread cannot be killed."""
@@ -161,29 +162,21 @@ class _Clock:
 
     async def limit(self, awaitable: Awaitable[object]) -> object:
         """Await it, cancelled when it runs out of its time."""
-        clock = asyncio.timeout(None)
         silent = False
-        timer: asyncio.TimerHandle | None = None
 
-        def look() -> None:
-            nonlocal silent, timer
+        def ends_at() -> float:
+            nonlocal silent
             at, silent = self.next()
-            if at > self._loop.time():  # it is not over, or gave a sign of life meanwhile
-                timer = self._loop.call_at(at, look)
-            else:
-                clock.reschedule(at)
+            return at
 
+        limit = TimeLimit(ends_at)
         try:
-            async with clock:
-                look()
+            with limit:
                 return await awaitable
         except TimeoutError as error:
-            if clock.expired():
+            if limit.over:
                 raise self.timed_out(silent) from error
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     async def wait(self, future: asyncio.Future[object]) -> bool | None:
         """Wait for the future. None: it is done; else whether it was silent too long, as against too slow."""

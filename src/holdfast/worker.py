@@ -331,12 +331,15 @@ class Worker:
                 self._said_draining = key
 
     async def _pause(self, began: float, trouble_s: float) -> None:
-        """Wait for news, but not less than a round: `_wake` ends both."""
+        """Wait for news, but not for ever, and not less than a round."""
         pace = self._pace
         timeout_s = min(pace.poll_s, pace.ask_s if self._tenures else pace.poll_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(timeout_s, trouble_s)):
-                await self._wake.wait()
+        # Not by `asyncio.timeout`: see `timelimit`. Whoever runs the worker may have been cancelled before.
+        timer = asyncio.get_running_loop().call_later(max(timeout_s, trouble_s), self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
         self._wake.clear()
         round_s = pace.round_s if self._tenures and not self._freed else pace.refill_s
         self._freed = False

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast import Context, FatalError, RetryPolicy, RunFailed, StepFailed, agent, recording, standing
-from holdfast.model import EntryKind, EntryStatus, Reason, RunState
+from holdfast.model import EntryKind, EntryStatus, FailureKind, Reason, RunState
 from holdfast.store import open_store
 from holdfast.worker import Worker
 from tests.faults import Engine, SlowStore
@@ -418,6 +418,34 @@ async def test_a_run_whose_losers_wait_as_they_tidy_up_is_unloaded(
         worker.drain()
         await serving
     assert (await engine.store.get_run("r")).reason is Reason.SLEEP
+
+
+async def test_a_step_of_a_loser_that_tidies_up_times_out_as_any_other(engine: Engine) -> None:
+    """In the first Pythons 3.11 `asyncio.timeout` ends with a CancelledError in a task that was cancelled before."""
+    kinds: list[FailureKind] = []
+
+    @agent(retry=ONCE)
+    async def tidying(ctx: Context) -> str:
+        async def quick() -> str:
+            return await ctx.step(act, "quick")
+
+        async def slow() -> str:
+            try:
+                return await ctx.wait_for("never", str)
+            finally:
+                try:
+                    await ctx.step(asyncio.sleep, 60, name="flush", timeout=0.01)
+                except StepFailed as late:
+                    kinds.append(late.failure.kind)
+                    await ctx.step(act, "given up")
+
+        return (await ctx.race({"slow": slow, "quick": quick}))[1]
+
+    handle = await engine.client.start(tidying, id="r")
+    await engine.work(tidying)
+    assert await handle.result() == "QUICK"
+    assert kinds == [FailureKind.TIMED_OUT]
+    assert executed == {"quick": 1, "given up": 1}
 
 
 async def test_a_race_that_is_cancelled_as_its_winner_is_recorded_is_cancelled_again(engine: Engine) -> None:

@@ -16,6 +16,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +48,7 @@ from holdfast.store.sqlite import SQLiteStore
 from holdfast.store.sqlite.connection import Connection
 from holdfast.testing.loop import Process, VirtualClock, VirtualLoop
 from holdfast.testing.plan import Crash, Plan
+from holdfast.timelimit import TimeLimit
 from holdfast.worker import Worker
 
 Ts = TypeVarTuple("Ts")
@@ -434,11 +436,9 @@ class Stage(Generic[R]):
     async def news(self, seen: int, timeout_s: float) -> None:
         """Return when something changed since then, or after the time-out."""
         if self.version == seen:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
+            ends_at = self.loop.time() + timeout_s
+            with suppress(TimeoutError), TimeLimit(lambda: ends_at):
+                await self._news.wait()
 
     async def delay(self) -> None:
         """In a shuffled trial the store takes its time."""
