@@ -60,7 +60,17 @@ class Effects:
             f"the tail since the checkpoint was superseded, and the effect of entry {orphan.position}, "
             f"{orphan.identity.name!r}, may be this one under another name"
         )
-        return await self._settled(call, body, policy, scene, why)
+        found = await self._settled(call, body, policy, scene, why)
+        call.intended = found is None
+        return found
+
+    async def intend(self, call: OpenCall) -> None:
+        """Make durable that the body is about to begin, unless that was said before it was asked about: one intent is
+        one begin of the body, or `MAX_BEGUN` would be reached sooner."""
+        if call.intended:
+            call.intended = False
+            return
+        await self._recording.intend(call)
 
     async def after(
         self, call: OpenCall, body: Body, policy: RetryPolicy, scene: Scene, error: BaseException, said: str

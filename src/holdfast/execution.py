@@ -95,7 +95,7 @@ class Execution:
                 if body.rate is not None:
                     await self._pace.turn(call, body.rate)
                 if body.once:
-                    await self._recording.intend(call)
+                    await self._effects.intend(call)
                 self._port.opened(call.identity.name, call.started_at_us)
                 try:
                     result = await execute(body, scene, self._port.stuck, self.stray)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast import ChildFailed, Context, Done, FatalError, NotDone, RetryPolicy, RunHandle, agent, standing
+from holdfast.effects import MAX_BEGUN
 from holdfast.model import (
     ApprovalStatus,
     Change,
@@ -122,6 +123,16 @@ async def held_for(engine: Engine) -> Entry:
     return (await engine.entries())[run.failure.entries[0] - 1]
 
 
+class DiesBefore(DiesAt):
+    """The process dies when an entry of a certain kind is about to be durable."""
+
+    async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+        """Die at the entry, or commit."""
+        if any(self._holds(entry) for change in changes for entry in change.entries):
+            self._die()
+        return await CrashingStore.commit(self, changes)
+
+
 def _is_last_intent(entry: Entry) -> bool:
     return entry.status is EntryStatus.INTENDED and entry.identity.occurrence == 1
 
@@ -212,6 +223,46 @@ async def test_a_kill_at_any_commit_on_the_way_back_changes_nothing_of_it(
     assert set(repeated) <= {"new", "a1", "a2", "b1", "b2"}
     assert repeated.total() <= 2  # what was in flight
     assert len(await children(engine)) == 2
+
+
+async def test_a_body_that_may_be_an_effect_nobody_accounted_for_is_begun_as_often_as_any_other(
+    engine: Engine,
+) -> None:
+    """Its intent is written before it is asked about, and is that of its first begin, too."""
+
+    async def nothing(word: str) -> NotDone:
+        return NotDone()
+
+    @agent(name="renaming", retry=ONCE)
+    async def renaming(ctx: Context) -> str:
+        state = ctx.restore(Words)
+        if not state.said:
+            state.said.append("begun")
+            await ctx.checkpoint(state, force=True)
+        name = "charge" if "renamed" in edits else "pay"
+        return await ctx.step(pay, "x", name=name, effect="once", verify=nothing)
+
+    def is_outcome(entry: Entry) -> bool:
+        return entry.kind is EntryKind.STEP and entry.status is EntryStatus.OK
+
+    async def dies() -> None:
+        assert not await engine.work(renaming, through=lambda store: DiesBefore(store, is_outcome))
+
+    handle = await engine.client.start(renaming, id="r")
+    await dies()
+    edits.add("renamed")
+    await engine.work(renaming)
+    assert (await engine.store.get_run("r")).reason is Reason.MISMATCH
+    await handle.retry(from_checkpoint=True)
+    executed.clear()
+    for _ in range(MAX_BEGUN):
+        await dies()
+    await engine.work(renaming)
+    entry = await held_for(engine)
+    assert executed["x"] == MAX_BEGUN
+    await handle.settle_effect(entry.position, NotDone())
+    await engine.work(renaming)
+    assert await handle.result() == "X"
 
 
 @agent(name="parent", retry=ONCE)
