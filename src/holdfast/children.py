@@ -165,7 +165,8 @@ class Children:
         self._recording.deliver(call)
         if entry.status is EntryStatus.FAILED:
             raise _failed(call, entry, order.id or order.agent.name)
-        return _child_of(call)
+        call.child = _child_of(call)
+        return call.child
 
     async def _bear(self, call: OpenCall, new: NewChild, *, named: bool) -> Entry:
         """Record the start with the child beside it. An id that somebody chose may be taken: that is looked at first,
@@ -175,10 +176,12 @@ class Children:
             if named:
                 await self._unclaimed(call, new)
             payload = codec.encode(child, what="the id of a child")
+            call.child = child
             return await recording.record(
                 call, EntryStatus.OK, payload, beside=(new,), unseen=(CancelChild(child),)
             )
         except Conflict as error:
+            call.child = None
             taken = Failure(kind=FailureKind.FATAL, type="Conflict", message=str(error))
             return await recording.record(call, EntryStatus.FAILED, encode_failure(taken))
 

@@ -5,6 +5,7 @@ Laws:
 2. Recorded branches are entered first, in the order of their outcomes, and take no slot of a limit.
 3. A group that is left leaves no branch running, and the entries of one left by an exception count as answered.
 4. A group that the code cancels, and a race that is decided, is an entry of its parent: it is not entered again.
+5. What the branches that lose a race wait for of children is cancelled in the transaction of the winner's entry.
 """
 
 from __future__ import annotations
@@ -214,7 +215,8 @@ class Groups:
                 async with self._group(call, group, crew):
                     branch, result = await self._first(crew, group, bodies, shapes)
                     winner = msgspec.json.encode(_Winner(branch, msgspec.Raw(result)))
-                    entry = await recording.record(call, EntryStatus.OK, winner)
+                    lost = recording.scopes.lost(group)
+                    entry = await recording.record(call, EntryStatus.OK, winner, beside=lost)
                 recording.scopes.spend(group)
             recording.deliver(call)
             won = cast("_Winner", codec.decode(entry.payload, _Winner, what=_WINNER))

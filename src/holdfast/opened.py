@@ -44,6 +44,7 @@ class OpenCall(msgspec.Struct, eq=False):
     tries: int = 0
     first: OpenCall | None = None  # a part with an entry of its own, recorded before the outcome
     group: str | None = None  # the path of the group that it opens
+    child: str | None = None  # that it starts, by an entry that is submitted or recorded
     withdraws: Callable[[], Withdrawal] | None = None  # what is left behind after `first` went well
 
     def __enter__(self) -> None:

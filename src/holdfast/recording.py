@@ -89,9 +89,9 @@ class Recording:
         self.branches = Branches()
         self._port = port
         self._cursor = cursor
-        self.scopes = Scopes(cursor, self.end, self.branches, port.run.created_at_us)
-        self._times = self.scopes.times
         self._open: dict[str, OpenCall] = {}
+        self.scopes = Scopes(cursor, self.end, self.branches, self._open, port.run.created_at_us)
+        self._times = self.scopes.times
         self.doubts = Doubts(port, cursor, self.end, self.branches)
         self._counts = _count(port.journal.entries)
         self._saved_segment = cursor.base

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from holdfast import codec
 from holdfast.branches import Branches, outer_scope
 from holdfast.ending import EndOfAttempt
 from holdfast.model import CancelChild, Entry, EntryStatus, Identity
-from holdfast.rules.journal import Cursor
+from holdfast.opened import OpenCall
+from holdfast.rules.journal import Cursor, within
 
 
 class Scopes:
     """Keeps the cursor, the open branches and the time in each scope in step."""
 
-    __slots__ = ("_branches", "_created_at_us", "_cursor", "_end", "_within", "given_up", "times")
+    __slots__ = ("_branches", "_created_at_us", "_cursor", "_end", "_open", "_within", "given_up", "times")
 
-    def __init__(self, cursor: Cursor, end: EndOfAttempt, branches: Branches, created_at_us: int) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        end: EndOfAttempt,
+        branches: Branches,
+        opened: Mapping[str, OpenCall],
+        created_at_us: int,
+    ) -> None:
         self.times: dict[str, int] = {}
         self.given_up: list[Entry] = []  # what began calls of children that nobody waits for any more
         self._within: dict[str, int] = {}  # the newest time in the branches of a group that is not over
         self._cursor = cursor
         self._end = end
         self._branches = branches
+        self._open = opened
         self._created_at_us = created_at_us
 
     def decided(self, group: Identity) -> bool:
@@ -88,6 +97,12 @@ class Scopes:
         begun, self.given_up = self.given_up, []
         children = (str(codec.decode(entry.payload, str, what="the id of a child")) for entry in begun)
         return tuple(CancelChild(child, entry.position) for child, entry in zip(children, begun, strict=True))
+
+    def lost(self, group: str) -> tuple[CancelChild, ...]:
+        """The children to be cancelled with the winner of a race: those that calls in its branches started and wait
+        for, or have not heard of yet. Who loses may not come to say so."""
+        starts = (call.first or call for scope, call in self._open.items() if within(scope, group))
+        return tuple(CancelChild(start.child) for start in starts if start.child is not None)
 
     def _pass(self, scope: str, at_us: int) -> None:
         if at_us > self.times.get(scope, 0):

@@ -38,7 +38,7 @@ from holdfast.model import (
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
 from holdfast.worker import Worker
-from tests.faults import Engine, Interrupted
+from tests.faults import CrashingStore, Engine, Interrupted
 
 ONCE = RetryPolicy(attempts=1)
 executed: Counter[str] = Counter()
@@ -831,6 +831,60 @@ async def test_a_child_that_lost_a_race_is_cancelled_though_its_parent_dies_and_
     assert await handle.result() == "quick"
     assert set((await states(engine)).values()) <= {"cancelled"}
     await check_given_up(engine)
+
+
+class DiesWithTheWinner(CrashingStore):
+    """The process dies once the winner of a race is durable, before its losers say anything."""
+
+    def commit_now(self, changes: Sequence[Change]) -> None:
+        """Never on the spot."""
+        return
+
+    async def commit(self, changes: Sequence[Change]) -> list[Committed | RefusedChange]:
+        """Commit, and die at the winner."""
+        answers = await super().commit(changes)
+        if any(entry.kind is EntryKind.GROUP for change in changes for entry in change.entries):
+            self._die()
+        return answers
+
+
+@agent(name="ending", retry=ONCE)
+async def ending(ctx: Context) -> str:
+    async def quick() -> str:
+        await begun.wait()
+        return "quick"
+
+    async def calls() -> str:
+        return await ctx.call(forever, "a", id="called", on_parent_end="leave")
+
+    async def calls_within() -> str:
+        return (
+            await ctx.race({"inner": lambda: ctx.call(forever, "b", id="within", on_parent_end="leave")})
+        )[1]
+
+    async def starts() -> str:
+        started = await ctx.start(forever, "d", id="started", on_parent_end="leave")
+        return await started.result()
+
+    begun = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, begun.set)
+    bodies = {"calls": calls, "within": calls_within, "starts": starts, "quick": quick}
+    return (await ctx.race(bodies))[0]
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_child_of_a_loser_ends_with_the_record_of_the_winner_whoever_ends_the_run_then(
+    engine: Engine, again: bool
+) -> None:
+    """What was started without waiting for it is left, as its policy says."""
+    handle = await engine.client.start(ending, id="r")
+    if again:  # the calls are answered from the journal
+        assert not await engine.work(ending, crash_at=1, after=True)
+    assert not await engine.work(ending, through=DiesWithTheWinner)
+    await handle.cancel()
+    found = await states(engine)
+    assert found.pop("started") == "queued"
+    assert found == {"called": "cancelled", "within": "cancelled"}
 
 
 async def test_a_drain_while_a_race_is_replayed_cancels_no_child(engine: Engine) -> None:
