@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -229,10 +230,14 @@ async def _waits_for_child(client: Client, run: Run) -> str:
         assert child is not None, "it waits for a child"
         waiting = await client.store.get_run(child)
     agent = f"{waiting.agent!r}, version {waiting.version!r}"
-    if waiting.reason is Reason.NEEDS_CODE:
+    closed = (await (await client.get(waiting.id)).detail()).closed.get(waiting.id)
+    if closed is not None:
+        code = f"the queue {closed!r} is limited to 0: `holdfast queue {shlex.quote(closed)} --unlimited`"
+    elif waiting.reason is Reason.NEEDS_CODE:
         code = f"no worker has its agent {agent}: holdfast.run(…, agents=[…]) brings it along"
     else:
         code = f"`holdfast show {waiting.id}` says how to go on"
     return (
-        f"run {run.id} waits for its child {waiting.id}, which is {waiting.state} ({waiting.reason}): {code}"
+        f"run {run.id} waits for its child {waiting.id}, which is {waiting.state}"
+        f"{f' ({waiting.reason})' if waiting.reason else ''}: {code}"
     )

@@ -32,7 +32,8 @@ async def nothing_due(store: Store, served: Iterable[tuple[str, str]]) -> bool:
 
 
 async def tree_is_over(store: Store, run_id: str) -> bool:
-    """Whether the run has ended; or waits for somebody, and so do all that it started.
+    """Whether the run has ended; or waits for somebody, and so do all that it started, or wait in a queue of which no
+    worker begins any.
 
     A tree takes several reads. When it is found twice with nothing recorded in between, all of it stood still at once.
     """
@@ -46,20 +47,25 @@ async def _still(store: Store, run_id: str) -> dict[int, int] | None:
     by_us = await store.now() + PATIENCE_US
     if run.state.final:
         return {}
-    level = [run]
+    level = [(run, False)]  # claimed by its id, whatever the limits
     found: dict[int, int] = {}
     while level:
-        if not all(_stands_still(member, by_us) for member in level):
+        if not all(_stands_still(member, closed, by_us) for member, closed in level):
             return None
-        found |= {member.key: member.event_no for member in level}
-        ids = [member.id for member in level]
-        level = [kin.run for kin in await store.list_children(ids, MAX_LISTED, unfinished=True)]
+        found |= {member.key: member.event_no for member, _ in level}
+        ids = [member.id for member, _ in level]
+        kin = await store.list_children(ids, MAX_LISTED, unfinished=True)
+        level = [(each.run, each.closed) for each in kin]
     return found
 
 
-def _stands_still(run: Run, by_us: int) -> bool:
-    """Whether it waits for somebody, not for a time."""
-    if run.state is not RunState.WAITING or run.asked is not None:
+def _stands_still(run: Run, closed: bool, by_us: int) -> bool:
+    """Whether it waits for somebody, not for a time: for a limit that lets it begin, when its queue is `closed`."""
+    if run.state is RunState.RUNNING or run.asked is not None:
+        return False
+    if closed:
+        return True
+    if run.state is RunState.QUEUED:
         return False
     due_us = run.available_at_us
     return due_us is None or (run.reason in SOMEBODY_REASONS and due_us > by_us)

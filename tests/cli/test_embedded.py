@@ -88,6 +88,35 @@ def test_run_raises_the_failure_and_the_cancellation(store: str) -> None:
         holdfast.run(waiting, id="w", store=store)
 
 
+@agent(queue="slow")
+async def slow(ctx: Context) -> str:
+    return "slow"
+
+
+@agent
+async def calling(ctx: Context) -> str:
+    return await ctx.call(slow, id="child")
+
+
+@pytest.mark.parametrize("limited", ["slow", "*"])
+def test_run_does_not_wait_for_a_child_that_no_worker_may_begin(store: str, limited: str) -> None:
+    async def limit(most: int | None) -> None:
+        async with open_store(f"sqlite:///{store}") as opened:
+            await opened.limit_queue(limited, most)
+
+    asyncio.run(limit(0))
+    with pytest.raises(Refused) as refused:
+        holdfast.run(calling, id="r", store=store)
+    assert "its child child, which is queued: the queue" in str(refused.value)
+    assert (
+        f"is limited to 0: `holdfast queue {limited if limited == 'slow' else repr(limited)} --unlimited`"
+        in str(refused.value)
+    )
+    assert holdfast.run(slow, id="alone", store=store) == "slow"  # what is executed here keeps to no limit
+    asyncio.run(limit(1))
+    assert holdfast.run(calling, id="r", store=store) == "slow"
+
+
 def test_run_refuses_a_run_of_another_version(store: str) -> None:
     async def start() -> None:
         async with open_store(f"sqlite:///{store}") as opened:

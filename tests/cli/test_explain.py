@@ -57,6 +57,9 @@ CHILD = ChildView(
     on_parent_end=ParentPolicy.CANCEL,
 )  # fmt: skip
 FAMILY = replace(VIEW, children=(CHILD,))
+CLOSED = replace(NOTHING, closed={"r 1": "slow"})
+ALL_CLOSED = replace(NOTHING, closed={"r 1": "*"})
+AWAITING_CLOSED = replace(NOTHING, wait_name=of_child("c"), closed={"c": "slow"})
 AWAITING = replace(NOTHING, wait_name=any_of(of_child(child) for child in "cdef"))
 EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
 
@@ -68,6 +71,21 @@ EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
         (RunState.QUEUED, None, VIEW, LATER, "starts in 5m 00s"),
         (RunState.QUEUED, Reason.BACKOFF, VIEW, LATER, "next attempt begins in 5m 00s, after 1 failure\n"),
         (RunState.QUEUED, Reason.DRAINED, VIEW, NOTHING, "was shut down"),
+        (RunState.QUEUED, None, VIEW, CLOSED, "'slow' is limited to 0\nholdfast queue slow --unlimited #"),
+        (
+            RunState.QUEUED,
+            None,
+            VIEW,
+            ALL_CLOSED,
+            "together are limited to 0\nholdfast queue '*' --unlimited #",
+        ),
+        (
+            RunState.WAITING,
+            Reason.CHILD,
+            FAMILY,
+            AWAITING_CLOSED,
+            "'slow' is limited to 0, so that no worker",
+        ),
         (RunState.QUEUED, Reason.CRASHED, VIEW, NOTHING, "went down"),
         (RunState.RUNNING, None, EXECUTED, NOTHING, "worker w executes it (pid 7 on h)"),
         (RunState.RUNNING, None, VIEW, NOTHING, "its worker is gone"),

@@ -13,6 +13,7 @@ from holdfast.rules.schedule import (
     Candidate,
     check_priority,
     claim_key,
+    closed_by,
     pick,
     runs_alone,
 )
@@ -158,3 +159,10 @@ def test_a_suspect_is_taken_by_the_next_worker_that_is_idle_however_many_passed_
     crowd = [Candidate(key, key, "q") for key in range(2, 50)]
     assert handed_out(suspect, *crowd, slots=4, worker_runs=3) == [2, 3, 4, 5]
     assert handed_out(suspect, *crowd[4:], slots=4, worker_runs=0) == [1]
+
+
+def test_a_limit_of_0_closes_a_queue_and_that_of_all_queues_every_one():
+    assert closed_by("q", {"q": 0, "*": 0}) == "q"
+    assert closed_by("q", {"q": 1, "*": 0}) == "*"
+    assert closed_by("q", {"q": 1, "*": None, "other": 0}) is None
+    assert closed_by("q", {}) is None

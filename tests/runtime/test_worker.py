@@ -41,6 +41,24 @@ async def test_a_worker_that_drains_is_shown_as_draining_while_its_runs_end(engi
     assert (await handle.status()).steps == 1
 
 
+@pytest.mark.parametrize("limited", ["slow", "*"])
+async def test_a_worker_that_ends_by_itself_does_not_stay_for_a_queue_that_lets_nothing_begin(
+    engine: Engine, limited: str
+) -> None:
+    @agent(queue="slow")
+    async def slow(ctx: Context) -> None: ...
+
+    handle = await engine.client.start(slow)
+    await engine.client.start(slow, delay="1s")
+    await engine.store.limit_queue(limited, 0)
+    async with asyncio.timeout(10):
+        await engine.work(slow)
+    assert (await handle.status()).state is RunState.QUEUED
+    await engine.store.limit_queue(limited, 1)
+    await engine.work(slow)
+    assert (await handle.status()).state is RunState.SUCCEEDED
+
+
 async def test_a_worker_that_cannot_say_that_it_drains_still_hears_a_cancel(engine: Engine) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 

@@ -12,6 +12,7 @@ from holdfast.cli import words
 from holdfast.client import ApprovalView, Detail, RunView
 from holdfast.model import EntryStatus, Mismatch, Reason, RunState
 from holdfast.rules import waits
+from holdfast.rules.schedule import ALL_QUEUES
 
 CHILDREN_NAMED: Final = 3
 """Of many children that a run waits for, so many are named; the page lists more."""
@@ -63,6 +64,12 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
         return Explanation(why)
     if later:
         return Explanation(f"it starts {when}")
+    here = WayOut(
+        f"holdfast run … --id {quoted}", "or go on here: what `holdfast run` began, no worker takes"
+    )
+    closed = detail.closed.get(view.id)
+    if closed is not None:
+        return Explanation(f"it is due, and no worker begins it: {_limited(closed)}", (_open(closed), here))
     what = (
         {
             Reason.DRAINED: "its worker was shut down; it goes on where it was",
@@ -72,10 +79,21 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
         else "it is due"
     )
     serve = WayOut(f"holdfast worker FILE.py  (with {view.agent} in it)", "serve it")
-    here = WayOut(
-        f"holdfast run … --id {quoted}", "or go on here: what `holdfast run` began, no worker takes"
-    )
     return Explanation(f"{what}, and waits for a worker of {view.agent!r}", (serve, here))
+
+
+def _limited(queue: str) -> str:
+    return (
+        "all queues together are limited to 0"
+        if queue == ALL_QUEUES
+        else f"the queue {queue!r} is limited to 0"
+    )
+
+
+def _open(queue: str) -> WayOut:
+    return WayOut(
+        f"holdfast queue {shlex.quote(queue)} --unlimited", "let its runs begin, or as many as --limit N"
+    )
 
 
 def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:
@@ -211,7 +229,9 @@ def _waits_for_child(view: RunView, detail: Detail) -> Explanation:
         WayOut(f"holdfast show {shlex.quote(name)}", "what it does, or waits for")
         for name in awaited[:CHILDREN_NAMED]
     )
-    return Explanation(f"it waits for its child {children}", ways)
+    closed = sorted({detail.closed[name] for name in awaited if name in detail.closed})
+    why = "".join(f"; {_limited(queue)}, so that no worker begins it" for queue in closed)
+    return Explanation(f"it waits for its child {children}{why}", (*map(_open, closed), *ways))
 
 
 def _ways_out_of(mismatch: Mismatch | None, quoted: str) -> tuple[WayOut, ...]:

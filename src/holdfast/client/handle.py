@@ -52,6 +52,7 @@ from holdfast.model import (
     WorkerRecord,
 )
 from holdfast.rules import approvals, effects, journal, transitions
+from holdfast.rules.schedule import closed_by
 from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Decide, Store
 from holdfast.verdicts import GivenUp, NotDone, Verdict
@@ -108,7 +109,20 @@ class RunHandle(Generic[R]):
             effects=tuple(await self.effects()) if unknown else (),
             cursors=() if run.state.final else tuple(await self.cursors()),
             questions=tuple(one for one in await self.approvals() if one.status is ApprovalStatus.OPEN),
+            closed=await self._closed(run),
         )
+
+    async def _closed(self, run: Run) -> dict[str, str]:
+        """Of the run, or the children that it waits for, those that no worker begins, and the queue that says so."""
+        queued = [run] if run.state is RunState.QUEUED else []
+        if run.reason is Reason.CHILD:
+            kin = await self._store.list_children([self.id], CHILDREN_SHOWN, unfinished=True)
+            queued = [each.run for each in kin if each.closed and each.run.state is RunState.QUEUED]
+        if not queued:
+            return {}
+        limits = {each.name: each.limit for each in await self._store.list_queues()}
+        found = {each.id: closed_by(each.queue, limits) for each in queued}
+        return {id: queue for id, queue in found.items() if queue is not None}
 
     async def effects(self) -> list[EffectView]:
         """The steps with `effect="once"`, oldest first, and what is known of each. Raises RunNotFound."""

@@ -5,8 +5,8 @@ Times are aware datetimes in UTC; as JSON they are RFC 3339 with Z.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -234,7 +234,8 @@ class ApprovalView:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
     """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
-    the signal waited for, when the run is due, and what it asks people."""
+    the signal waited for, when the run is due, and what it asks people. `closed`: of the run and of the children that
+    it waits for, those that no worker begins, and the queue that is limited to 0, "*" for all of them together."""
 
     failure: Failure | None
     mismatch: Mismatch | None
@@ -245,6 +246,7 @@ class Detail:
     effects: tuple[EffectView, ...] = ()
     cursors: tuple[CursorView, ...] = ()
     questions: tuple[ApprovalView, ...] = ()
+    closed: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def at(us: int) -> datetime:

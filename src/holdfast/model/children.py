@@ -48,8 +48,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kin:
-    """A child in a list: whose it is, and what becomes of it when that one ends."""
+    """A child in a list: whose it is, and what becomes of it when that one ends. `closed`: its queue, or all queues
+    together, are limited to 0, so that no worker begins it."""
 
     run: Run
     parent: str
     on_parent_end: ParentPolicy
+    closed: bool = False

@@ -166,10 +166,11 @@ class Claim:
 class RunFilter:
     """Which runs to list: all conditions given must hold. Newest first, `limit` at most, keys below `before`.
 
-    `goes_on_by_us`: only those that go on by themselves: they run, are in line, or are due at some time; those that
-    wait for somebody (`SOMEBODY_REASONS`) by then. `served`: of one of these agents, in this version of it. Of `tags`,
-    each must be there, with its value unless that is "". `text` is looked for, whatever its case, in the id, the agent,
-    the tags, the open step, the progress and the error. `top`: no children of other runs.
+    `goes_on_by_us`: only those that go on by themselves: they run, or are in line or due at some time in a queue that
+    is not limited to 0; those that wait for somebody (`SOMEBODY_REASONS`) by then. `served`: of one of these agents, in
+    this version of it. Of `tags`, each must be there, with its value unless that is "". `text` is looked for, whatever
+    its case, in the id, the agent, the tags, the open step, the progress and the error. `top`: no children of other
+    runs.
     """
 
     agent: str | None = None

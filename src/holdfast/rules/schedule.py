@@ -91,5 +91,10 @@ def pick(
     return picked
 
 
+def closed_by(queue: str, limits: Mapping[str, int | None]) -> str | None:
+    """The queue whose limit of 0 lets no run of `queue` begin: itself, or "*". None when neither does."""
+    return next((name for name in (queue, ALL_QUEUES) if limits.get(name) == 0), None)
+
+
 def _full(live: int, limit: int | None) -> bool:
     return limit is not None and live >= limit

@@ -62,7 +62,12 @@ def of_parents(connection: Connection, run_ids: Sequence[str], limit: int, unfin
     """The children of these runs, in the order in which they were started, without results."""
     found = connection.rows(_SQL["kin"], (json.dumps(list(run_ids)), unfinished, limit))
     return [
-        Kin(run=rows.run_of(row), parent=row[_AFTER_RUN], on_parent_end=ParentPolicy(row[_AFTER_RUN + 1]))
+        Kin(
+            run=rows.run_of(row),
+            parent=row[_AFTER_RUN],
+            on_parent_end=ParentPolicy(row[_AFTER_RUN + 1]),
+            closed=bool(row[_AFTER_RUN + 2]),
+        )
         for row in found
     ]
 

@@ -30,8 +30,9 @@ _SQL = statements("holdfast.store.sqlite", "sql", "reading.sql")
 _N, _TYPE = 16, 17
 _HIGHEST: Final = "\U0010ffff"
 _GOES_ON: Final = (
-    "(state = 'running' OR reason = 'limit' OR (available_at_us IS NOT NULL"
+    "(state = 'running' OR ((reason = 'limit' OR (available_at_us IS NOT NULL"
     " AND (reason IS NULL OR reason NOT IN (SELECT value FROM json_each(?)) OR available_at_us <= ?)))"
+    " AND NOT EXISTS (SELECT 1 FROM queues WHERE name IN (run_rows.queue, '*') AND at_most = 0)))"
 )
 _SERVED: Final = (
     "(agent, version) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"

@@ -111,6 +111,10 @@ class ChildPromises(Promises):
         assert await store.parents_of([child.key, parent.run.key]) == {child.key: "r"}
         (kin,) = await store.list_children(["r"], 10)
         assert (kin.run.id, kin.parent, kin.on_parent_end) == ("c", "r", ParentPolicy.CANCEL)
+        for queue, limit, closed in ((child.queue, 1, False), (child.queue, 0, True), ("*", 0, True)):
+            await store.limit_queue(queue, limit)
+            assert [each.closed for each in await store.list_children(["r"], 10)] == [closed]
+            await store.limit_queue(queue, None)
         standing = await store.read_child(parent.run.key, "c")
         assert standing is not None
         assert (standing.ended, standing.signal, standing.inbox_no) == (False, None, 0)

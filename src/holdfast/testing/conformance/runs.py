@@ -180,6 +180,31 @@ class RunPromises(Promises):
         found = [run.id for run in await store.list_runs(RunFilter(goes_on_by_us=by_us))]
         assert "signal-late" in found  # due at once
 
+    @pytest.mark.parametrize("limited", ["narrow", "*"])
+    async def test_runs_in_a_queue_that_is_limited_to_0_do_not_go_on_by_themselves(
+        self, store: Store, place: Place, limited: str
+    ) -> None:
+        worker = await register(store)
+        for name in ("running", "asleep"):
+            await store.create_run(replace(new_run(name), queue="narrow"))
+        await take(store, worker, "running")
+        asleep = await take(store, worker, "asleep")
+        await asleep.settle(Park(reason=Reason.SLEEP, until_us=place.clock.wall_us() + DAY_US))
+        for name, delay_us in (("due", 0), ("later", DAY_US)):
+            await store.create_run(replace(new_run(name), queue="narrow", delay_us=delay_us))
+        await store.create_run(replace(new_run("wide"), queue="wide"))
+
+        async def found() -> set[str]:
+            return {run.id for run in await store.list_runs(RunFilter(goes_on_by_us=place.clock.wall_us()))}
+
+        everything = {"running", "asleep", "due", "later", "wide"}
+        await store.limit_queue(limited, 1)
+        assert await found() == everything
+        await store.limit_queue(limited, 0)
+        assert await found() == {"running"} | ({"wide"} if limited == "narrow" else set())
+        await store.limit_queue(limited, None)
+        assert await found() == everything
+
     async def test_runs_are_listed_by_agent_and_version_whatever_their_state(self, store: Store) -> None:
         worker = await register(store)
         await start(store, worker, "running")

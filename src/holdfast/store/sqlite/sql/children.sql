@@ -60,7 +60,8 @@ FROM whole_runs JOIN children ON child = whole_runs.key JOIN runs AS parents ON 
 WHERE whole_runs.id = ?2 AND parent = ?1;
 
 -- name: kin
-SELECT run_rows.*, parents.id, on_parent_end
+SELECT run_rows.*, parents.id, on_parent_end,
+    EXISTS (SELECT 1 FROM queues WHERE name IN (run_rows.queue, '*') AND at_most = 0)
 FROM runs AS parents JOIN children ON parent = parents.key JOIN run_rows ON run_rows.key = child
 WHERE parents.id IN (SELECT value FROM json_each(?1)) AND (?2 = 0 OR standing = 'open') ORDER BY child LIMIT ?3;
 
