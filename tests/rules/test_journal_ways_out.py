@@ -20,7 +20,15 @@ from holdfast.model import (
     Resolution,
     ResolutionKind,
 )
-from holdfast.rules.journal import Cursor, Execute, Recorded, resolve, superseded_by, superseded_by_retry
+from holdfast.rules.journal import (
+    Cursor,
+    Execute,
+    Recorded,
+    end_of,
+    resolve,
+    superseded_by,
+    superseded_by_retry,
+)
 from tests.rules.walks import G, Run, ask, branches, entry, journal, opened
 
 FAILED, ABANDONED = EntryStatus.FAILED, EntryStatus.ABANDONED
@@ -276,6 +284,38 @@ def test_a_resolution_whose_entry_is_gone_changes_nothing() -> None:
     run = Run("restore a b")
     run.resolutions = gone
     assert run.walk("restore a b return") == "restore a=1 b=2 return"
+
+
+@pytest.mark.parametrize(("kind", "end"), [(EntryKind.TIMER, ":timeout"), (EntryKind.APPROVAL, ":asked")])
+def test_rerun_of_a_wait_that_has_an_end_lasts_as_long_as_the_first_time(kind: EntryKind, end: str) -> None:
+    """Also beside an earlier one without an end, whose occurrence the end does not share."""
+    entries = [
+        entry(1, "w"),
+        entry(2, f"w{end}", kind=kind),
+        entry(3, "w", occurrence=1, status=FAILED),
+        entry(4, "old"),
+    ]
+    ending = () if kind is EntryKind.TIMER else (2,)
+    assert end_of(entries[0], entries, ending) is None
+    mismatch = Mismatch(message="", call=Call(identity=Identity(0, "", "new", None, 0)), entry=4)
+    dropped = resolve(DROP, mismatch, entries[2], 4, end_of(entries[2], entries, ending))
+    assert superseded_by(dropped, entries) == (3,)
+    rerun = resolve(RERUN, mismatch, entries[2], 4, end_of(entries[2], entries, ending))
+    assert superseded_by(rerun, entries) == (2, 3)
+
+    left = [entries[0], entries[3]]
+    for again in ([], [entry(5, f"w{end}", kind=kind), entry(6, "w", occurrence=1)]):
+        cursor = Cursor(journal([*left, *again], (rerun,)))
+        cursor.restore()
+        found = []
+        for name in ("w", f"w{end}", "w", "old"):
+            answer = ask(cursor, name)
+            found.append(answer.entry.position if isinstance(answer, Recorded) else 0)
+            assert isinstance(answer, Recorded | Execute)
+            if isinstance(answer, Recorded):
+                cursor.use(answer.entry)
+        assert cursor.finish() is None
+        assert found == ([1, 5, 6, 4] if again else [1, 0, 0, 4])
 
 
 def test_a_resolution_supersedes_tries_and_marks_with_the_entry() -> None:

@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from holdfast import ChildFailed, Context, Done, FatalError, NotDone, RetryPolicy, RunHandle, agent, standing
+from holdfast import (
+    ApprovalExpired,
+    ChildFailed,
+    Context,
+    Done,
+    FatalError,
+    NotDone,
+    RetryPolicy,
+    RunHandle,
+    WaitTimedOut,
+    agent,
+    standing,
+)
 from holdfast.effects import MAX_BEGUN
 from holdfast.model import (
     ApprovalStatus,
@@ -263,6 +275,44 @@ async def test_a_body_that_may_be_an_effect_nobody_accounted_for_is_begun_as_oft
     await handle.settle_effect(entry.position, NotDone())
     await engine.work(renaming)
     assert await handle.result() == "X"
+
+
+@agent(name="patient", retry=ONCE)
+async def patient(ctx: Context) -> list[str]:
+    """Waits for little time, and when its code has changed for long."""
+    length = "1h" if "long" in edits else 0.01
+    try:
+        if "asks" in edits:
+            word = (await ctx.approval("go?", ["yes", "no"], expires=length)).choice
+        else:
+            word = await ctx.wait_for("go", str, timeout=length)
+    except (WaitTimedOut, ApprovalExpired):
+        word = "late"
+    said = [word, await ctx.step(act, "b", name="new" if "new" in edits else "old")]
+    return [*said, await ctx.wait_for("end", str)]
+
+
+@pytest.mark.parametrize("kind", ["waits", "asks"])
+async def test_a_rerun_of_a_wait_that_timed_out_waits_anew(engine: Engine, kind: str) -> None:
+    edits.add(kind)
+    handle = await engine.client.start(patient, id="r")
+    await engine.work(patient)
+    await engine.work(patient)
+    edits.update(("new", "long"))
+    await handle.signal("end", "end")
+    await engine.work(patient)
+    run = await engine.store.get_run("r")
+    assert run.mismatch is not None and run.mismatch.entry == 3
+    await handle.retry(rerun=2)
+    await engine.work(patient)
+    run = await engine.store.get_run("r")
+    assert run.reason is (Reason.APPROVAL if kind == "asks" else Reason.SIGNAL)
+    await (handle.approve("yes") if kind == "asks" else handle.signal("go", "yes"))
+    await engine.work(patient)
+    assert (await engine.store.get_run("r")).reason is Reason.MISMATCH
+    await handle.retry(rerun=3)
+    await engine.work(patient)
+    assert await handle.result() == ["yes", "B", "end"]
 
 
 @agent(name="parent", retry=ONCE)

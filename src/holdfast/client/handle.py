@@ -281,7 +281,7 @@ class RunHandle(Generic[R]):
             resolution = Resolution(kind=way.kind, after=seen.position)
             superseded, resolution = effects.superseding(resolution, entries, gone, seen.position)
         else:
-            resolution = _resolution(seen, way, entries)
+            resolution = _resolution(seen, way, entries, await self._store.list_approvals(self.id))
             superseded = journal.superseded_by(resolution, entries)
         return await self._update(partial(_retry, seen=seen, superseded=superseded, resolution=resolution))
 
@@ -392,7 +392,7 @@ def _failed_entries(run: Run, entries: list[Entry], asked: list[ApprovalRecord])
     return journal.superseded_by_retry(entries, failed, approvals.ending(asked))
 
 
-def _resolution(run: Run, way: _Way, entries: list[Entry]) -> Resolution:
+def _resolution(run: Run, way: _Way, entries: list[Entry], asked: list[ApprovalRecord]) -> Resolution:
     """The operator's answer, checked against what the run is held for."""
     if run.state is not RunState.WAITING or run.reason is not Reason.MISMATCH or run.mismatch is None:
         raise Refused(
@@ -406,8 +406,9 @@ def _resolution(run: Run, way: _Way, entries: list[Entry]) -> Resolution:
         raise Refused(
             f"run {run.id} has no live entry {way.position}: `holdfast steps {run.id}` numbers them"
         )
+    end = None if entry is None else journal.end_of(entry, entries, approvals.ending(asked))
     try:
-        return journal.resolve(way.kind, run.mismatch, entry, run.position)
+        return journal.resolve(way.kind, run.mismatch, entry, run.position, end)
     except Refused as error:
         raise Refused(f"run {run.id}: {error}") from error
 

@@ -110,7 +110,8 @@ class Resolution:
     `accept`: the entry at `position` answers `call`, in the place of the entry `before`. `insert`: `call` executes
     before the entry at `position`, which stays. `drop`: the entry at `position` is superseded. `rerun`: it is
     superseded and `call` executes in its place. `recorded` is the identity of the entry at `position` (not of
-    `insert`), `before` the entry that was recorded next. `rules.journal.resolve` makes one.
+    `insert`), `before` the entry that was recorded next; `end` is that of the entry that says until when the call of a
+    `rerun` lasts: it is superseded, too, and executes before it. `rules.journal.resolve` makes one.
 
     `reopened` are the intents whose outcomes were superseded. `done`, `not_done` and `given_up` say what became of the
     effect whose intent is at `position`; `payload` is the JSON of its value, or of the Failure.
@@ -122,6 +123,7 @@ class Resolution:
     after: int = 0  # the run's position when it was given: it speaks of entries up to here
     recorded: Identity | None = None
     before: int | None = None
+    end: Identity | None = None
     reopened: tuple[int, ...] = ()
     payload: bytes = b""
 

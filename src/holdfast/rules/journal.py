@@ -376,17 +376,30 @@ def superseded_by_retry(
 
 
 def superseded_by(resolution: Resolution, entries: Sequence[Entry]) -> tuple[int, ...]:
-    """The positions that a resolution supersedes: for `drop` and `rerun` the entry with its tries and marks."""
+    """The positions that a resolution supersedes: for `drop` and `rerun` the entry with its tries and marks, and what
+    says until when it lasts."""
     if resolution.kind not in (ResolutionKind.DROP, ResolutionKind.RERUN):
         return ()
     identity = next(e.identity for e in entries if e.position == resolution.position)
     marks = (e.position for e in entries if e.identity == identity and not e.superseded and _is_mark(e))
-    return tuple(sorted({*marks, resolution.position or 0}))
+    ends = (e.position for e in entries if e.identity == resolution.end and not e.superseded)
+    return tuple(sorted({*marks, *ends, resolution.position or 0}))
 
 
-def resolve(kind: ResolutionKind, mismatch: Mismatch, entry: Entry | None, after: int) -> Resolution:
+def end_of(entry: Entry, entries: Sequence[Entry], ending: Collection[int] = ()) -> Entry | None:
+    """The entry that says until when the call lasts of which this one is the outcome. `ending` are the entries that
+    asked questions which have an end."""
+    live = [each for each in entries if not each.superseded]
+    found = _ends(live, (entry.position,), ending)
+    return next((each for each in live if each.position in found), None)
+
+
+def resolve(
+    kind: ResolutionKind, mismatch: Mismatch, entry: Entry | None, after: int, end: Entry | None = None
+) -> Resolution:
     """An operator's way out of a mismatch. `entry` is the one that was named (for `insert` none is), `after` the
-    run's position. Raises Refused when the way does not fit the mismatch."""
+    run's position, `end` what `end_of` found for it: what executes again lasts as long as the first time. Raises
+    Refused when the way does not fit the mismatch."""
     call = mismatch.call
     if kind is ResolutionKind.INSERT:
         if call is None or mismatch.entry is None:
@@ -410,6 +423,7 @@ def resolve(kind: ResolutionKind, mismatch: Mismatch, entry: Entry | None, after
         call = None
     elif call is None or entry.position != mismatch.entry:
         call = Call(identity=entry.identity)
+    again = kind is ResolutionKind.RERUN and call is not None and call.identity == entry.identity
     return Resolution(
         kind=kind,
         position=entry.position,
@@ -417,6 +431,7 @@ def resolve(kind: ResolutionKind, mismatch: Mismatch, entry: Entry | None, after
         after=after,
         recorded=entry.identity,
         before=mismatch.entry,
+        end=end.identity if end is not None and again else None,
     )
 
 

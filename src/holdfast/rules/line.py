@@ -120,6 +120,8 @@ class Line:
             if kind is ResolutionKind.RERUN and call is not None:
                 self._shift(call.identity, +1)
                 self.places[call.identity] = (*place[:-1], 0, resolution.after, 1)
+                if resolution.end is not None:  # nothing comes between the two
+                    self.places[resolution.end] = self.places[call.identity]
 
     def _accept(self, target: Element, call: Call, before: int | None) -> None:
         entry = target.entry
