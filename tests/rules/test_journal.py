@@ -334,6 +334,26 @@ def test_a_spent_scope_names_the_calls_of_children_whose_end_the_code_never_met(
     assert cursor.spend(G) == []
 
 
+def test_a_step_that_is_named_as_a_called_agent_is_neither_the_end_of_its_call_nor_in_its_way() -> None:
+    """It has the identity that the outcome of the first call would have, which takes the next occurrence."""
+
+    def named(at: int) -> list[Entry]:
+        step = Entry(Identity(0, f"{G}/x", "read", None, 0), EntryKind.STEP, OK, b"1", position=at)
+        return [step, *a_call(f"{G}/x", at=at + 1)]
+
+    entries = named(1)
+    outcome = Entry(Identity(0, f"{G}/x", "read", None, 1), EntryKind.CHILD, OK, b"1", position=3)
+    assert opened(entries).spend(G) == entries[1:]
+    assert opened([*entries, outcome]).spend(G) == []
+    begun, another = a_call(f"{G}/x", at=1), structs.replace(entries[0], position=2)
+    assert opened([*begun, another]).spend(G) == begun  # its outcome was dropped
+    cursor = opened([*entries, outcome])
+    answer = ask(cursor, "read", scope=f"{G}/x")
+    assert isinstance(answer, Recorded)
+    cursor.use(answer.entry)
+    assert cursor.spend(G) == []
+
+
 def test_a_retry_begins_the_calls_again_that_were_under_way_beside_its_failure() -> None:
     entries = [
         *a_call(f"{G}/x", at=1), *a_call(f"{G}/y", OK, at=2), *a_call(f"{G}/z", ABANDONED, at=4),

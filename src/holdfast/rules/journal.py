@@ -460,13 +460,22 @@ def _branch(scope: str, group: str) -> str:
 
 
 def _unfinished_calls(entries: Sequence[Entry]) -> list[Entry]:
-    identities = {entry.identity for entry in entries}
-    return [
-        entry
-        for entry in entries
-        if _begins_call(entry)
-        and entry.identity._replace(name=entry.identity.name.removesuffix(CALLED)) not in identities
-    ]
+    """Those that began a call and are not followed in their scope by its outcome: nothing comes between the two, while
+    other calls of that name (a step that is named as the agent) may come before and after."""
+    begun: dict[str, Entry] = {}
+    unfinished: list[Entry] = []
+    for entry in entries:
+        start = begun.pop(entry.identity.scope, None)
+        if start is not None and not _ends_call(entry, start):
+            unfinished.append(start)
+        if _begins_call(entry):
+            begun[entry.identity.scope] = entry
+    return [*unfinished, *begun.values()]
+
+
+def _ends_call(entry: Entry, start: Entry) -> bool:
+    name = start.identity.name.removesuffix(CALLED)
+    return entry.kind is EntryKind.CHILD and entry.identity.name == name
 
 
 def _begins_call(entry: Entry) -> bool:
