@@ -258,9 +258,16 @@ class Writer:
                 last = change.position + len(change.entries)
                 if change.outcome is not None and run.state is RunState.RUNNING:
                     continue
-                if change.run == key and change.token == run.token and last <= run.position:
+                # Behind a Change that could not be, nothing is there but what asks for no position.
+                there = last <= run.position or not _has_place(change)
+                if change.run == key and change.token == run.token and there:
                     found[index] = Committed(position=last, event_no=run.event_no, at_us=times.get(last, 0))
         return found
+
+
+def _has_place(change: Change) -> bool:
+    """Whether the store records it only at its position: not mere notes."""
+    return bool(change.entries) or change.checkpoint is not None or change.outcome is not None
 
 
 def _unknown(error: Exception) -> StoreError:

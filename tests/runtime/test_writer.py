@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from holdfast import Context, Worker, agent
-from holdfast.errors import StoreUnavailable
-from holdfast.model import Change, Committed, RefusedChange, Run
+from holdfast.errors import Conflict, StoreUnavailable
+from holdfast.model import Change, Committed, Note, RefusedChange, Run
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
 from holdfast.store.sqlite import engine as store_engine
+from holdfast.testing.conformance.children import born
+from holdfast.testing.conformance.place import new_run, register, start
+from holdfast.writer import Writer
 from tests.faults import Engine
 
 STEPS = 300
@@ -211,6 +215,27 @@ async def test_a_change_alone_that_was_recorded_before_an_error_is_not_taken_for
 ) -> None:
     await mumbled(engine, quick, 3, runs=1, together=1)
     assert await engine.client.handle(quick, "r0").result() == 3
+
+
+async def test_notes_behind_what_could_not_be_are_told_once_though_the_answer_was_lost(
+    engine: Engine,
+) -> None:
+    worker = await register(engine.store)
+    attempt = await start(engine.store, worker)
+    await engine.store.create_run(new_run("taken"))
+    taken = born(attempt, "taken")
+    writer = Writer(Mumbling(engine.store, together=1), lambda: True)  # type: ignore[arg-type]
+    writer.follow(attempt.run)
+    conflict = writer.submit(taken)
+    said = structs.replace(attempt.change(notes=(Note("log", b'"said"'),)), position=attempt.position + 1)
+    noted = writer.submit(said)
+    writing = asyncio.create_task(writer.run())
+    async with asyncio.timeout(10):
+        await noted
+        with pytest.raises(Conflict):
+            await conflict
+    writing.cancel()
+    assert [event.payload for event in await engine.events() if event.type == "log"] == [b'"said"']
 
 
 class Blind(Mumbling):
