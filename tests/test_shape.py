@@ -153,3 +153,9 @@ def run_python(program: str) -> str:
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def test_all_names_are_imported_without_what_hardly_anybody_needs() -> None:
+    code = "import sys, holdfast; [getattr(holdfast, name) for name in holdfast.__all__]; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"importlib.metadata", "zoneinfo", "rich", "click"} & set(loaded.stdout.split())

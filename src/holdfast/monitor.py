@@ -10,9 +10,11 @@ import os
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ProcessNotFound, Refused, UsageError

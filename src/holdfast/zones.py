@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import zoneinfo
 from datetime import UTC, tzinfo
 
 from holdfast.errors import UsageError
@@ -15,6 +14,8 @@ def zone(name: str) -> tzinfo:
     """The zone of this name, as in `Europe/Berlin`. Raises UsageError that names the nearest one."""
     if name == "UTC":
         return UTC
+    import zoneinfo  # here: most processes name no zone
+
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -22,6 +23,8 @@ def zone(name: str) -> tzinfo:
 
 
 def _hint(name: str) -> str:
+    import zoneinfo
+
     known = zoneinfo.available_timezones()
     if len(known) < 2:
         return ": this machine has no time zone database; install its tzdata, or: pip install tzdata"

@@ -9,12 +9,12 @@ import pty
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 from rich.console import Console
 
 from holdfast.cli.lines import event_line, log_line

@@ -6,8 +6,9 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from holdfast.clock import SystemClock
 from holdfast.controller import Controller

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec.json
 import pytest
+from msgspec.structs import replace
 
 from holdfast.errors import Refused, UsageError
 from holdfast.model import (

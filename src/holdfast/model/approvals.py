@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -52,8 +51,7 @@ class ApprovalOutcome(Struct, frozen=True, kw_only=True):
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What a person says to the question with this hash, as they saw it."""
 
     question_hash: bytes
@@ -62,8 +60,7 @@ class Answer:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalRecord:
+class ApprovalRecord(Struct, frozen=True, kw_only=True):
     """A question as stored. `n` is the position of the entry that asked it; `escalated` that its time came."""
 
     run: str

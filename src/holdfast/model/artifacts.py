@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from holdfast.model.changes import Beside
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
+class Artifact(Struct, frozen=True, kw_only=True):
     """What a run made and keeps. `id` is the SHA-256 of the content, in hexadecimal; `name` is a label, never a path.
 
     `media_type` is guessed from the name, `at` is when it was recorded, in UTC.
@@ -30,8 +30,7 @@ class NewArtifact(Beside, frozen=True):
     media_type: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class Content(Struct, frozen=True, kw_only=True):
     """Stored bytes: their SHA-256 in hexadecimal, their size, and in how many chunks they lie."""
 
     id: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from holdfast.model.changes import Beside
 from holdfast.model.runs import NewRun, Run
@@ -32,8 +33,7 @@ class CancelChild(Beside, frozen=True):
     by: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """How a child stands, as its parent sees it at one moment.
 
     `ended`: it is final, and not because its parent ended. `signal` is the number of the signal in the parent's inbox
@@ -46,8 +46,7 @@ class Standing:
     inbox_no: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kin:
+class Kin(Struct, frozen=True, kw_only=True):
     """A child in a list: whose it is, and what becomes of it when that one ends. `closed`: its queue, or all queues
     together, are limited to 0, so that no worker begins it."""
 

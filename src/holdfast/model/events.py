@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """An immutable record of the feed of a run. `n` is gapless per run, from 1. `payload` is a JSON object."""
 
     run: str
@@ -16,16 +15,14 @@ class Event:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """An event to be written that is not an entry: a state change, progress, log line or warning."""
 
     type: str
     payload: bytes = b"{}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """How far a run is. `total` None means unknown; 0 is legal and means that there is nothing to do."""
 
     current: float

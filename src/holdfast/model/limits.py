@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class Lane(Struct, frozen=True, kw_only=True):
     """The concurrency key of a run, and how many runs with this key it allows to run at once, itself included."""
 
     key: str
     at_most: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """What a rate allows: `units` in each `period_us`, and `burst` of them at once after a pause."""
 
     units: int
@@ -22,8 +20,7 @@ class Terms:
     burst: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTurn:
+class NewTurn(Struct, frozen=True, kw_only=True):
     """A call of an attempt that asks for its turn under a shared rate: it costs `cost` units.
 
     `terms` are those that its code declares. `call` names the call within the run: a turn that lies so far ahead that
@@ -38,8 +35,7 @@ class NewTurn:
     call: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """How long to wait for a turn; negative: a kept one came so long ago. `reserved=False`: it lies too far ahead to be
     kept; ask again then."""
 
@@ -47,8 +43,7 @@ class Turn:
     reserved: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateRecord:
+class RateRecord(Struct, frozen=True, kw_only=True):
     """A shared rate as stored. `pinned`: an operator set its terms, and what code declares does not count.
 
     The next turn of one unit is in `wait_us`; all of them are held back for `held_back_us`, as a server asked.

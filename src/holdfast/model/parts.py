@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from holdfast.model.events import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnedState:
+class OwnedState(Struct, frozen=True, kw_only=True):
     """A state as stored. `version` counts the saves of its owner, across deletions; `state` is JSON."""
 
     version: int
@@ -16,8 +15,7 @@ class OwnedState:
     state: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnedProgress:
+class OwnedProgress(Struct, frozen=True, kw_only=True):
     """The newest progress of an owner. `version` counts the reports."""
 
     version: int

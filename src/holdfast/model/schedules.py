@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from holdfast.model.limits import Lane
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cron:
+class Cron(Struct, frozen=True, kw_only=True):
     """Due at the times of a cron expression, as clocks in `zone` show them."""
 
     expression: str
     zone: str = "UTC"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(Struct, frozen=True, kw_only=True):
     """Due every `every_us`, counted from `anchor_us`, which itself is not due."""
 
     every_us: int
     anchor_us: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class After:
+class After(Struct, frozen=True, kw_only=True):
     """Due once for each run that succeeded and belongs to the schedule, or to the agent, of this name."""
 
     name: str
@@ -44,8 +42,7 @@ class CatchUpKind(StrEnum):
     ALL = "all"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatchUp:
+class CatchUp(Struct, frozen=True, kw_only=True):
     """What becomes of missed fires. Of `all`, the newest `most` that were due within `window_us`."""
 
     kind: CatchUpKind = CatchUpKind.LAST
@@ -62,8 +59,7 @@ class Overlap(StrEnum):
     ALLOW = "allow"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewSchedule:
+class NewSchedule(Struct, frozen=True, kw_only=True):
     """A schedule as it is asked for. `input` is the JSON object that every run of it gets.
 
     The anchor of an Interval is the store's to set. `deadline_us` counts from the creation of each run.
@@ -83,8 +79,7 @@ class NewSchedule:
     lane: Lane | None = None  # of every run of it; written, not read back
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleRecord:
+class ScheduleRecord(Struct, frozen=True, kw_only=True):
     """A schedule as stored. `next_due_us` is the due time that comes next (None: no time makes it due), `last_due_us`
     the newest that was met: both only grow, so none is met twice. `wake_us` is when a controller must look at it: the
     next due time with its jitter, or at once because a fire waits that can go now. `held`: why it was paused, when
@@ -126,8 +121,7 @@ class FireCause(StrEnum):
     PERSON = "person"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fire:
+class Fire(Struct, frozen=True, kw_only=True):
     """One fire of a schedule. `mark` is its identity within the schedule: what is met once is never met again.
 
     `n` counts up within the schedule (0: not stored yet). `run` is the id of its run, `why` the reason of a fire
@@ -147,8 +141,7 @@ class Fire:
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fired:
+class Fired(Struct, frozen=True, kw_only=True):
     """What a look at the schedules did: how many were fired, and in how many microseconds the next one is due
     (None: no schedule has a time)."""
 

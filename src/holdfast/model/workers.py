@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from holdfast.model.runs import RunState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class Served(Struct, frozen=True, kw_only=True):
     """An agent that a worker can execute."""
 
     agent: str
@@ -24,8 +24,7 @@ class Level(StrEnum):
     CRITICAL = "critical"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True):
     """Resources as measured. `disk_mb` is free space; `shared`: of a whole process; `why`: what makes the level."""
 
     cpu_percent: float
@@ -38,8 +37,7 @@ class Sample:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewWorker:
+class NewWorker(Struct, frozen=True, kw_only=True):
     """A worker that registers. `lock_path` is the file it holds a flock on, if it does."""
 
     name: str
@@ -50,8 +48,7 @@ class NewWorker:
     lock_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRecord:
+class WorkerRecord(Struct, frozen=True, kw_only=True):
     """A registered generation of a worker. `alive` says that its lease holds by the store's clock (or its lock)."""
 
     key: int
@@ -67,8 +64,7 @@ class WorkerRecord:
     sample: Sample | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(Struct, frozen=True, kw_only=True):
     """What the store knows of a run that a worker executes: a newer token, another state, or a wish."""
 
     run: int
@@ -79,8 +75,7 @@ class Ask:
     inbox_no: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueRecord:
+class QueueRecord(Struct, frozen=True, kw_only=True):
     """A queue, its limit on live leases (None: none), and what is in it."""
 
     name: str

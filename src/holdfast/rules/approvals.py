@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec.json
+from msgspec.structs import replace
 
 from holdfast.errors import Refused, UsageError
 from holdfast.model import Answer, ApprovalOutcome, ApprovalRecord, ApprovalStatus, Identity

@@ -11,9 +11,11 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final, assert_never
+
+from msgspec.structs import replace
 
 from holdfast.errors import Refused
 from holdfast.model import (

@@ -9,8 +9,9 @@ Laws of this file:
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from holdfast.errors import UsageError
 from holdfast.model import Progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +62,8 @@ def _sqlite(path: str, clock: Clock | None) -> Store:
 
 
 def _registered(scheme: str, url: str, clock: Clock | None) -> Store:
+    from importlib import metadata  # here: to load it takes long, and hardly anybody needs it
+
     found = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
     if scheme in found:
         try:

@@ -5,7 +5,7 @@ Every run that ends passes here: two indexed reads, which find nothing for a run
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from holdfast.model import Run, RunState
 from holdfast.rules import firing

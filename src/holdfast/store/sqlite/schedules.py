@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, tzinfo
 from typing import Final
 
 import apsw
+from msgspec.structs import replace
 
 from holdfast.errors import (
     Conflict,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import msgspec.json
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from holdfast.errors import ApprovalNotFound, HoldfastError, Refused, RunNotFound, UsageError
 from holdfast.model import (
@@ -390,31 +391,35 @@ class ApprovalPromises(Promises):
     async def test_a_run_and_its_first_signal_are_there_together_and_once(
         self, store: Store, place: Place
     ) -> None:
-        new = replace(new_run(), signal=NewSignal(name="go", payload=b"1", dedup="k"))
+        new = dataclasses.replace(new_run(), signal=NewSignal(name="go", payload=b"1", dedup="k"))
         other = await place.open()
         answers = await asyncio.gather(*((store, other)[n % 2].create_run(new) for n in range(6)))
         assert sum(not one.existed for one in answers) == 1
         assert {one.run.inbox_no for one in answers} == {1}
         _, signals = await store.read_inbox(answers[0].run.key)
         assert [(one.name, one.payload) for one in signals] == [("go", b"1")]
-        await other.create_run(replace(new, signal=NewSignal(name="go", payload=b"2", dedup="l")))
+        await other.create_run(dataclasses.replace(new, signal=NewSignal(name="go", payload=b"2", dedup="l")))
         assert (await store.read_inbox(answers[0].run.key))[0] == 2
 
     async def test_a_signal_with_the_start_wakes_the_run_that_is_there(self, store: Store) -> None:
         worker = await register(store)
         attempt = await start(store, worker)
         await attempt.settle(Park(reason=Reason.SIGNAL, wait_name="go"))
-        await store.create_run(replace(new_run(), signal=NewSignal(name="go", payload=b"1", dedup="k")))
+        await store.create_run(
+            dataclasses.replace(new_run(), signal=NewSignal(name="go", payload=b"1", dedup="k"))
+        )
         assert await claimed_ids(store, worker) == ["r"]
 
     async def test_a_signal_with_the_start_of_a_final_run_is_refused_unless_it_had_it(
         self, store: Store
     ) -> None:
-        new = replace(new_run(), signal=NewSignal(name="go", payload=b"1", dedup="k"))
+        new = dataclasses.replace(new_run(), signal=NewSignal(name="go", payload=b"1", dedup="k"))
         await store.create_run(new)
         await store.update_run("r", cancel)
         assert (await store.create_run(new)).existed
         before = await fingerprint(store, "r")
         with pytest.raises(Refused):
-            await store.create_run(replace(new, signal=NewSignal(name="go", payload=b"2", dedup="l")))
+            await store.create_run(
+                dataclasses.replace(new, signal=NewSignal(name="go", payload=b"2", dedup="l"))
+            )
         assert await fingerprint(store, "r") == before

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.errors import NotFound
 from holdfast.model import NewTurn, RateRecord, Succeeded, Terms, Turn

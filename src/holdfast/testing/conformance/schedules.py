@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.errors import PayloadTooLarge, Refused, ScheduleNotFound, UsageError
 from holdfast.model import (
@@ -340,7 +341,7 @@ class SchedulePromises(Promises):
     ) -> None:
         """The place of the key is taken, and somebody else stands in line, too."""
         worker, lane = await register(store), Lane(key="k", at_most=1)
-        await store.create_run(replace(new_run("before"), lane=lane))
+        await store.create_run(dataclasses.replace(new_run("before"), lane=lane))
         (before,) = await take_any(store, worker, 100)
         await store.put_schedule(replace(schedule(overlap=overlap), lane=lane, priority=0))
 
@@ -354,7 +355,7 @@ class SchedulePromises(Promises):
         assert (await store.get_run(first)).reason is Reason.LIMIT
         second = await fire_and_claim()  # while the first stands in line
         place.clock.advance(1)
-        await store.create_run(replace(new_run("between"), lane=lane))
+        await store.create_run(dataclasses.replace(new_run("between"), lane=lane))
         assert await take_any(store, worker, 100) == []
         await before.settle(Succeeded(result=b"1"))
         (running,) = await take_any(store, worker, 100)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from holdfast.model import (
     FailureKind,
@@ -188,9 +190,9 @@ class WorkerPromises(Promises):
         worker = await register(store)
 
         def late(run_id: str) -> NewRun:
-            return replace(new_run(run_id), deadline_us=10 * SECOND_US)
+            return dataclasses.replace(new_run(run_id), deadline_us=10 * SECOND_US)
 
-        await store.create_run(replace(late("queued"), delay_us=DAY_US))
+        await store.create_run(dataclasses.replace(late("queued"), delay_us=DAY_US))
         running = await start(store, worker, new=late("running"), run_id="running")
         waiting = await start(store, worker, new=late("waiting"), run_id="waiting")
         await waiting.settle(Park(reason=Reason.SIGNAL, wait_name="go"))
@@ -209,7 +211,7 @@ class WorkerPromises(Promises):
 
     async def test_sweep_does_at_most_limit_and_comes_to_an_end(self, store: Store, place: Place) -> None:
         for number in range(7):
-            await store.create_run(replace(new_run(f"r{number}"), deadline_us=SECOND_US))
+            await store.create_run(dataclasses.replace(new_run(f"r{number}"), deadline_us=SECOND_US))
         place.clock.advance(SECOND_US)
         assert await store.sweep(3) == 3
         assert await sweep_all(store) == 4
@@ -291,8 +293,8 @@ class WorkerPromises(Promises):
         worker = await register(store)
         await store.limit_queue("narrow", 3)
         await store.limit_queue("*", 50)
-        await store.create_run(replace(new_run("a"), queue="narrow"))
-        await store.create_run(replace(new_run("b"), queue="narrow"))
+        await store.create_run(dataclasses.replace(new_run("a"), queue="narrow"))
+        await store.create_run(dataclasses.replace(new_run("b"), queue="narrow"))
         await take(store, worker, "b")
         await store.create_run(new_run("c"))
         queues = {queue.name: queue for queue in await store.list_queues()}
