@@ -10,7 +10,7 @@ from traceback import StackSummary, TracebackException
 from typing import Final, cast
 
 from holdfast import codec
-from holdfast.errors import StepFailed, WaitTimedOut
+from holdfast.errors import HoldfastError, StepFailed, WaitTimedOut
 from holdfast.model import Failure, FailureKind
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
@@ -52,6 +52,11 @@ def cancelled_within(step: str, error: asyncio.CancelledError) -> Failure:
     """The body raised CancelledError: something that it awaited was cancelled, not the step."""
     message = f"the body of step {step!r} raised CancelledError, though nobody cancelled the step"
     return Failure(kind=FailureKind.FATAL, type="CancelledError", message=message, frames=user_frames(error))
+
+
+def refused(error: HoldfastError) -> Failure:
+    """The code of the run cannot be executed at all."""
+    return Failure(kind=FailureKind.FATAL, type=type(error).__name__, message=str(error))
 
 
 def stuck(step: str) -> Failure:

@@ -14,6 +14,7 @@ Laws of this file:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -25,6 +26,7 @@ from holdfast.errors import InvalidTransition, UsageError
 from holdfast.model import (
     HELD_REASONS,
     INBOX_REASONS,
+    Crashed,
     Decision,
     Failed,
     Failure,
@@ -51,7 +53,8 @@ SUCCEEDED, FAILED, CANCELLED = RunState.SUCCEEDED, RunState.FAILED, RunState.CAN
 EVENTS: Final[Mapping[str, str]] = {
     "claimed": "a worker claims it: it is queued and due, or its wait is over",
     "taken_over": "its worker is dead and another one claims it",
-    "poisoned": "it took its worker down too often: held",
+    "crashed": "its own process died; another attempt follows",
+    "poisoned": "it took its worker, or its own process, down too often: held",
     "succeeded": "the agent returned",
     "failed": "the agent failed for good: a fatal error, or no tries are left",
     "retried_later": "the attempt failed; another follows after the backoff",
@@ -84,6 +87,7 @@ TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
     (QUEUED, "called_up"): frozenset({QUEUED}),
     (QUEUED, "needs_code"): frozenset({WAITING}),
     (RUNNING, "taken_over"): frozenset({RUNNING}),
+    (RUNNING, "crashed"): frozenset({QUEUED}),
     (RUNNING, "poisoned"): frozenset({WAITING}),
     (RUNNING, "succeeded"): frozenset({SUCCEEDED}),
     (RUNNING, "failed"): frozenset({FAILED}),
@@ -119,6 +123,9 @@ MAX_CRASHES_ALONE: Final = 3
 
 MAX_CRASHES: Final = 10
 """Beside others the blame is shared, so more is needed; without a bound a guilty run would go round for ever."""
+
+CRASH_DELAY_US: Final = 1_000_000
+"""After a crash of its process the run rests so long, and twice as long after each more: it may be the machine."""
 
 _PARKS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.RATE, Reason.PAUSED, Reason.PARKED}
 _RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
@@ -173,7 +180,7 @@ def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> D
     _check(run, "taken_over")
     run = _count(run, takeover)
     if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
-        return _poison(run)
+        return _poison(run, _worker_lost(run))
     if run.asked == "pause":
         return _pause(replace(run, token=run.token + 1))
     after = Reason.CRASHED if takeover.counted else Reason.DRAINED
@@ -214,8 +221,8 @@ def _count(run: Run, takeover: Takeover) -> Run:
     return replace(run, crashes=run.crashes + 1, crashes_alone=alone, suspect=True)
 
 
-def _poison(run: Run) -> Decision:
-    failure = Failure(
+def _worker_lost(run: Run) -> Failure:
+    return Failure(
         kind=FailureKind.LOST,
         type="WorkerLost",
         message=(
@@ -224,6 +231,17 @@ def _poison(run: Run) -> Decision:
             f" Look at its last step, then: holdfast retry {run.id}"
         ),
     )
+
+
+def _process_lost(run: Run, last: Failure) -> Failure:
+    message = (
+        f"the process of the run died {run.crashes} times in a row and recorded nothing in between, the last time: "
+        f"{last.message}. It is held and blocks nobody. Look at its last step, then: holdfast retry {run.id}"
+    )
+    return dataclasses.replace(last, message=message)
+
+
+def _poison(run: Run, failure: Failure) -> Decision:
     poisoned = _out_of_running(run, WAITING, Reason.POISON)
     poisoned = replace(poisoned, token=run.token + 1, failure=failure)
     return _moved(run, poisoned, "poisoned", attempt=run.attempts, error=failure.told())
@@ -276,6 +294,8 @@ def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
                 )
             held = replace(_out_of_running(run, WAITING, reason), failure=failure, mismatch=mismatch)
             return _moved(run, held, "held", attempt=run.attempts, error=failure.told())
+        case Crashed(failure=failure):
+            return _crash(run, failure, now_us)
         case _:
             assert_never(outcome)
 
@@ -283,6 +303,25 @@ def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
 def _fail(run: Run, failure: Failure, now_us: int, event: str) -> Decision:
     failed = replace(_out_of_running(run, FAILED, None), failure=failure, finished_at_us=now_us)
     return _moved(run, failed, event, attempt=run.attempts, error=failure.told())
+
+
+def _crash(run: Run, failure: Failure, now_us: int) -> Decision:
+    """The process of the run died, and the worker lives: it is known whose fault it was, so nobody is suspected."""
+    run = replace(_count(run, Takeover(alone=True, counted=True)), failure=failure, suspect=False)
+    if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
+        return _poison(run, _process_lost(run, failure))
+    if run.asked == "pause":
+        return _pause(run)
+    rest_us = CRASH_DELAY_US << max(0, run.crashes - 1)
+    crashed = replace(_out_of_running(run, QUEUED, Reason.CRASHED), available_at_us=now_us + rest_us)
+    return _moved(
+        run,
+        crashed,
+        "crashed",
+        attempt=run.attempts,
+        available_at_us=crashed.available_at_us,
+        error=failure.told(),
+    )
 
 
 def _retry_later(run: Run, retry: Retry, now_us: int) -> Decision:
