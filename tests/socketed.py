@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.clock import SystemClock
 from holdfast.process.child import Surroundings, serve
 from holdfast.process.frames import Origin
 from holdfast.process.wire import Wire
@@ -46,6 +47,7 @@ class Here:
         self._around = Surroundings(
             find=lambda begin: worker._agents[begin.claim.run.agent, begin.claim.run.version],
             on_gone=lambda: None,
+            alone=False,
             clock=worker._clock,
             chance=worker._chance,
         )
@@ -66,9 +68,14 @@ class Here:
 
 def through_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the Contexts of all workers talk to them through sockets."""
+    init = Worker.__init__
 
-    def origins(agents: dict[tuple[str, str], Any], default: object) -> dict[tuple[str, str], Origin]:
-        return {(name, version): Origin("", name, version, ()) for name, version in agents}
+    def through_a_socket(worker: Worker, *args: Any, **options: Any) -> None:
+        init(worker, *args, **options)
+        if isinstance(worker._clock, SystemClock):  # no socket is as quick as virtual time
+            worker._origins = {
+                (name, version): Origin("", name, version, ()) for name, version in worker._agents
+            }
 
-    monkeypatch.setattr("holdfast.worker._origins", origins)
+    monkeypatch.setattr(Worker, "__init__", through_a_socket)
     monkeypatch.setattr(Worker, "_new_spawner", lambda worker: Here(worker))

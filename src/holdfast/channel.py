@@ -73,7 +73,8 @@ def _continues(last: NewOutput, output: NewOutput) -> bool:
 class ChannelPort:
     """The port of one attempt: it makes the Changes, and the channel takes them."""
 
-    def __init__(self, claim: Claim, channel: Channel, clock: Clock) -> None:
+    def __init__(self, claim: Claim, channel: Channel, clock: Clock, *, alone: bool = False) -> None:
+        self.alone = alone
         self.slow_down_s = 0.0
         self.asked: Outcome | None = None
         self._claim = claim
@@ -191,7 +192,8 @@ class ChannelPort:
     def stuck(self, stuck: bool) -> None:
         self._reason = Reason.STUCK if stuck else None
         if stuck:
-            message = f"step {self._step!r} outlived its timeout in a thread, which cannot be killed; it keeps its slot"
+            what = "its process is ended" if self.alone else "it keeps its slot"
+            message = f"step {self._step!r} outlived its timeout in a thread, which cannot be killed; {what}"
             self.note(Note("warning", msgspec.json.encode({"code": "stuck", "message": message})))
         self._tell()
 

@@ -59,12 +59,14 @@ def refused(error: HoldfastError) -> Failure:
     return Failure(kind=FailureKind.FATAL, type=type(error).__name__, message=str(error))
 
 
-def stuck(step: str) -> Failure:
-    """The sync step ran longer than its timeout and does not end."""
-    message = (
-        f"the sync step {step!r} outlived its timeout and cannot be stopped inside the worker's process; "
-        "the worker replaces itself. Give the blocking call a timeout of its own"
-    )
+def stuck(step: str, *, alone: bool) -> Failure:
+    """The sync step ran longer than its timeout and does not end. `alone`: in a process of its own."""
+    message = f"the sync step {step!r} outlived its timeout, and was ended with its process"
+    if not alone:
+        message = (
+            f"the sync step {step!r} outlived its timeout and cannot be stopped inside the worker's process; "
+            "the worker replaces itself. Give the blocking call a timeout of its own, or the agent isolation='process'"
+        )
     return Failure(kind=FailureKind.TIMED_OUT, type="TimeoutError", message=message)
 
 

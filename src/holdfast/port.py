@@ -107,6 +107,11 @@ class Port(Questions, Protocol):
         """How long to pause at each step boundary, because the machine is under pressure; 0 normally."""
         ...
 
+    @property
+    def alone(self) -> bool:
+        """Whether the code has a process of its own, which can be ended with it."""
+        ...
+
     def now_us(self) -> int:
         """The wall clock, for display and timers."""
         ...

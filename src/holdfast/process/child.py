@@ -60,6 +60,8 @@ class SocketChannel:
         number, answer = self._next(on_unstorable)
         if self._gone is None:
             self._wire.send(frames.commit(number, change))
+            if change.outcome is not None:  # the last word: recorded when this process has gone
+                answer.set_result(Committed(change.position, 0, 0))
         return answer
 
     def over(self) -> None:
@@ -152,6 +154,7 @@ class Surroundings:
 
     find: Callable[[Begin], AnyAgent]
     on_gone: Callable[[], None]
+    alone: bool = True
     clock: Clock = field(default_factory=SystemClock)
     chance: Callable[[], float] = random.random  # noqa: TID251 - jitter
 
@@ -179,7 +182,7 @@ class _Served:
         self._begin = begin
         self._around = around
         self._channel = SocketChannel(wire)
-        self._port = ChannelPort(begin.claim, self._channel, around.clock)
+        self._port = ChannelPort(begin.claim, self._channel, around.clock, alone=around.alone)
         self._attempt: Attempt | None = None
 
     async def execute(self) -> None:

@@ -137,7 +137,10 @@ class Hello(Frame, frozen=True):
 
 
 class Commit(Frame, frozen=True):
-    """A Change that is to become durable. The worker knows whose it is. Answered by Answer or Refusal."""
+    """A Change that is to become durable. The worker knows whose it is. Answered by Answer or Refusal.
+
+    With an outcome it is the last word of the process: nobody answers, and it is recorded when the process has gone.
+    """
 
     id: int
     position: int

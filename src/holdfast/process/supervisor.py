@@ -53,7 +53,10 @@ START_S: Final = 60.0
 STALL_S: Final = 300.0
 """How long the loop of a process may stand still, as that of a worker may: longer is no slow step but a hang."""
 LINGER_S: Final = 5.0
-"""How long a process may take to exit after its attempt is over: threads and exit handlers of its code."""
+"""How long a process may take to exit after its attempt is over: threads and exit handlers of its code. Its outcome is
+recorded after that."""
+GONE_S: Final = 0.5
+"""A process that closed its socket has this long to be gone: one that stays cannot be heard any more."""
 REST_S: Final = 5.0
 """A machine that cannot start a process now is asked again then."""
 
@@ -72,8 +75,7 @@ class ProcessAttempt:
         channel: Channel,
         spawner: SpawnerLike,
         *,
-        stall_s: float = STALL_S,
-        linger_s: float = LINGER_S,
+        stall_s: float | None = None,
     ) -> None:
         self.claim = claim
         self.settled = False
@@ -81,8 +83,7 @@ class ProcessAttempt:
         self._origin = origin
         self._channel = channel
         self._spawner = spawner
-        self._stall_s = stall_s
-        self._linger_s = linger_s
+        self._stall_s = STALL_S if stall_s is None else stall_s
         self._process: ProcessLike | None = None
         self._position = claim.run.position
         self._asked: Outcome | None = None
@@ -90,6 +91,7 @@ class ProcessAttempt:
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time() + START_S
         self._open: set[asyncio.Future[Any]] = set()
+        self._last: Change | None = None
         self._why: str | None = None
 
     # --- what the worker asks of an attempt -----------------------------------------------------------------
@@ -114,7 +116,10 @@ class ProcessAttempt:
             self._process = None
         if self._open:
             await asyncio.wait(self._open)
-        await self.settle(self.ending or Crashed(failure=_died(code, self._why)))
+        if self._last is not None and not isinstance(self.ending, Lost):
+            await self._settle(self._last)
+        else:
+            await self.settle(self.ending or Crashed(failure=_died(code, self._why)))
 
     def interrupt(self, ending: Ending) -> None:
         """Ask the code to end now. It may not listen: `kill` is what it cannot refuse."""
@@ -130,15 +135,21 @@ class ProcessAttempt:
 
     async def settle(self, ending: Ending) -> None:
         """Make the ending durable, once; a lost run settles nothing."""
+        if isinstance(ending, Lost):
+            self.ending = ending
+            await self._settle(None)
+        else:
+            run = self.claim.run
+            await self._settle(Change(run=run.key, token=run.token, position=self._position, outcome=ending))
+
+    async def _settle(self, last: Change | None) -> None:
         if self.settled:
             return
         self.settled = True
-        self.ending = ending
-        run = self.claim.run
         try:
-            if not isinstance(ending, Lost):
-                change = Change(run=run.key, token=run.token, position=self._position, outcome=ending)
-                await self._channel.submit(change)
+            if last is not None:
+                self.ending = last.outcome
+                await self._channel.submit(last)
         except (LeaseLost, StoreError) as error:
             self.ending = Lost(cancelled=False, message=f"its end could not be recorded: {error}")
         finally:
@@ -204,25 +215,23 @@ class ProcessAttempt:
     async def _serve(self, process: ProcessLike) -> None:
         """Do what the process says until it says nothing more."""
         try:
-            while not self.settled and (frame := await process.wire.receive(frames.from_process)) is not None:
+            while (
+                self._last is None and (frame := await process.wire.receive(frames.from_process)) is not None
+            ):
                 self._heard_at = max(self._heard_at, self._loop.time())
                 self._do(frame)
                 while len(self._open) >= MAX_OPEN:
                     await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
-                if isinstance(frame, Commit) and frame.outcome is not None and self._open:
-                    await asyncio.wait(self._open)
         except ProtocolError as error:
             self._kill_for(str(error))
 
     async def _bury(self, process: ProcessLike) -> int:
         """Wait for the end of the process, and help it along; nothing that it started is alive then."""
-        if not self.settled:
-            process.kill()
         try:
-            async with asyncio.timeout(self._linger_s):
+            async with asyncio.timeout(GONE_S if self._last is None else LINGER_S):
                 return await process.ended()
         except TimeoutError:
-            pass
+            self._why = self._why or "closed its socket, and went on"
         finally:
             process.kill()
         return await process.ended()
@@ -254,14 +263,22 @@ class ProcessAttempt:
     def _commit(self, frame: Commit) -> None:
         run = self.claim.run
         change = frames.change_of(frame, run.key, run.token)
+        if change.outcome is not None:
+            self._last = (
+                change  # recorded when the process has gone: nothing of an attempt is alive beside the next
+            )
+            return
         try:
             answer = self._channel.submit(change)
         except HoldfastError as error:
             self._refuse(frame, error)
+            return
+        if answer.done():  # on the spot
+            self._committed(frame, answer)
         else:
-            self._keep(answer, lambda answered: self._committed(frame, change, answered))
+            self._keep(answer, lambda answered: self._committed(frame, answered))
 
-    def _committed(self, frame: Commit, change: Change, answered: asyncio.Future[Committed]) -> None:
+    def _committed(self, frame: Commit, answered: asyncio.Future[Committed]) -> None:
         if answered.cancelled():
             return
         error = answered.exception()
@@ -270,14 +287,9 @@ class ProcessAttempt:
             return
         committed = answered.result()
         self._position = max(self._position, committed.position)
-        if change.outcome is not None:
-            self.settled, self.ending = True, change.outcome
-            self._channel.over()
         self._send(Answer(frame.id, committed))
 
     def _refuse(self, frame: Commit, error: HoldfastError) -> None:
-        if frame.outcome is not None:
-            self.ending = Lost(cancelled=False, message=f"its end could not be recorded: {error}")
         self._send(frames.refusal(frame.id, error))
 
     async def _answer(self, frame: Ask) -> None:
@@ -302,8 +314,6 @@ def _cannot_start(error: OSError) -> Failure:
 
 def _died(code: int, why: str | None) -> Failure:
     """Why the process has gone, as far as can be told from outside."""
-    if why is None and code < 0:
-        why = f"was killed by {signal.Signals(-code).name}"
-    elif why is None:
-        why = f"exited with code {code} in the middle of the run"
+    if why is None:
+        why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     return Failure(kind=FailureKind.LOST, type="ProcessLost", message=f"the process of the run {why}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, TypeVar
 
 from holdfast.process.frames import LENGTH, Frame, length_of, pack
@@ -61,5 +60,7 @@ class Wire:
 
     async def closed(self) -> None:
         """Wait until nothing of it is left."""
-        with suppress(ConnectionError):
-            await self._writer.wait_closed()
+        closing = asyncio.get_running_loop().create_task(self._writer.wait_closed())
+        await asyncio.wait([closing])  # awaited, it would be cancelled with whoever waits, for everybody
+        if not closing.cancelled():
+            closing.exception()
