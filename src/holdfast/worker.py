@@ -32,27 +32,22 @@ from holdfast.model import (
     Ask,
     Change,
     Claim,
-    Crashed,
-    Failed,
-    Hold,
     Level,
     NewWorker,
     Note,
     Park,
     Reason,
     Release,
-    Retry,
     RunState,
     Served,
-    Succeeded,
 )
 from holdfast.monitor import Monitor, default_thresholds
-from holdfast.process.frames import Origin
 from holdfast.process.spawn import Spawner, SpawnerLike
-from holdfast.process.supervisor import ProcessAttempt, origin_of
+from holdfast.process.supervisor import ProcessAttempt
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.store.protocol import Store
+from holdfast.tenure import Tenure, by_served, origins_of, told
 from holdfast.writer import StoreChannel, Writer
 
 log = logging.getLogger(__name__)
@@ -67,21 +62,6 @@ GRACE_S: Final = 10.0
 
 _PAUSE: Final = Release(reason=Reason.PAUSED)
 """The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
-
-
-class Tenure:
-    """An attempt in flight, with what the worker keeps beside it."""
-
-    def __init__(self, attempt: Attempt | ProcessAttempt, port: ChannelPort | ProcessAttempt) -> None:
-        self.attempt = attempt
-        self.port = port
-        self.told_to_end_at: float | None = None
-        self.cancelled_at = 0.0
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def key(self) -> int:
-        return self.attempt.claim.run.key
 
 
 class Worker:
@@ -116,8 +96,8 @@ class Worker:
             raise UsageError(f"a worker's capacity must be 1 or more, not {capacity}")
         check_not_importing()
         check_isolation(isolation, "a worker")
-        self._agents = _by_served(agents)
-        self._origins = _origins(self._agents, isolation)
+        self._agents = by_served(agents)
+        self._origins = origins_of(self._agents, isolation)
         self._spawner: SpawnerLike | None = None
         self._store = store
         self._capacity = capacity
@@ -439,7 +419,7 @@ class Worker:
         try:
             await tenure.attempt.execute()
             if capture.heard(log):
-                log.info("run %s: %s", tenure.attempt.claim.run.id, _told(tenure.attempt.ending))
+                log.info("run %s: %s", tenure.attempt.claim.run.id, told(tenure.attempt.ending))
         except Exception:  # an attempt's edge: one run's trouble is never another's
             log.exception(
                 "attempt %s of run %s", tenure.attempt.claim.run.attempts, tenure.attempt.claim.run.id
@@ -585,49 +565,3 @@ class Worker:
     def _time(self) -> float:
         assert self._loop is not None
         return self._loop.time()
-
-
-def _told(ending: Ending | None) -> str:
-    """How an attempt ended, for the log."""
-    match ending:
-        case Succeeded():
-            return "succeeded"
-        case Failed(failure=failure):
-            return f"failed: {failure.summary()}"
-        case Retry(failure=failure, delay_us=delay_us):
-            return f"failed, tried again in {delay_us / 1e6:.1f} s: {failure.summary()}"
-        case Park(reason=reason):
-            return f"waits ({reason})"
-        case Release(reason=reason):
-            return f"released ({reason})"
-        case Hold(reason=reason, failure=failure):
-            return f"held ({reason}): {failure.message}"
-        case Crashed(failure=failure):
-            return f"crashed: {failure.message}"
-        case Lost(message=message):
-            return f"is no longer ours: {message or 'cancelled'}"
-        case None:
-            return "ended"
-
-
-def _origins(agents: dict[tuple[str, str], Any], default: Isolation | None) -> dict[tuple[str, str], Origin]:
-    """Where the agents are found whose runs have a process of their own."""
-    return {
-        served: origin_of(agent)
-        for served, agent in agents.items()
-        if (agent.isolation or default) == "process"
-    }
-
-
-def _by_served(agents: Sequence[AnyAgent]) -> dict[tuple[str, str], Any]:
-    found: dict[tuple[str, str], Any] = {}
-    for agent in agents:
-        if not hasattr(agent, "fn"):
-            raise UsageError(f"a worker serves agents; {agent!r} is none: put @agent on the function")
-        if found.setdefault((agent.name, agent.version), agent) is not agent:
-            raise UsageError(
-                f"two agents are called {agent.name!r} with version {agent.version!r}; rename one"
-            )
-    if not found:
-        raise UsageError("a worker needs at least one agent")
-    return found
