@@ -19,7 +19,7 @@ PUBLIC_METHODS = 20
 _OPENING = "the one opening between an attempt and the world: a short method for each thing that passes"
 FACADES = {
     "Port": _OPENING,
-    "WriterPort": _OPENING,
+    "ChannelPort": _OPENING,
     "_Port": _OPENING,
     "RunHandle": "one short method for each thing that is asked of one run, or done to it",
     "SQLiteStore": "one short method for each promise of the Store protocol; what they do stands in modules",

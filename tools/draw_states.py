@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 from holdfast.model import FINAL_STATES, RunState
-from holdfast.rules.transitions import EVENTS, MAX_CRASHES, MAX_CRASHES_ALONE, TABLE
+from holdfast.rules.states import EVENTS, TABLE
+from holdfast.rules.transitions import MAX_CRASHES, MAX_CRASHES_ALONE
 
 PAGE = Path(__file__).parent.parent / "docs" / "states.md"
 
 HEADING = """# The states of a run
 
-Drawn from the table in `src/holdfast/rules/transitions.py` by `tools/draw_states.py`; a test compares the two.
+Drawn from the table in `src/holdfast/rules/states.py` by `tools/draw_states.py`; a test compares the two.
 
 A run is in one of six states. Everything finer is a *reason* beside the state, so that you always see why nothing
 moves: `holdfast show ID` prints both. What an arrow stands for is listed below the picture.
@@ -40,6 +41,7 @@ REASONS = f"""## Reasons
 | waiting | `checkpoint_lost` | you: no good checkpoint is left | `holdfast retry ID` |
 | waiting | `effect_unknown` | you: an effect may or may not have happened | `holdfast approve ID ENTRY` |
 | waiting | `poison` | you: it went down with its worker {POISON}, recording nothing | `holdfast retry ID` |
+| queued | `crashed` | a short rest: its own process died | by itself; `holdfast retry ID` for at once |
 | running | `crashed` | nothing: in the feed, it says that the worker before went down | by itself |
 | running | `throttled` | the machine, which is under pressure | by itself |
 | running | `stuck` | a sync step that outlived its time-out | by itself: the worker replaces itself |

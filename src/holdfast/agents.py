@@ -21,12 +21,14 @@ from typing import (
     Any,
     Final,
     Generic,
+    Literal,
     NoReturn,
     Protocol,
     TypeAlias,
     TypeVar,
     TypeVarTuple,
     cast,
+    get_args,
     overload,
 )
 
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
+
+Isolation: TypeAlias = Literal["task", "process"]
+"""Where the code of a run is: in a task beside others in its worker's event loop, or in a process of its own."""
 
 _NAME: Final = re.compile(r"\w[\w.\-]{0,127}")
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -69,7 +74,7 @@ class Agent(Generic[*Ts, R]):
 
     `name` and `version` are what runs are stored under; `retry` is the policy of its steps and of errors outside
     them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay; `concurrency` is how
-    many of its runs with one key run at once.
+    many of its runs with one key run at once; `isolation` is where its code runs, None for where the worker says.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -81,6 +86,7 @@ class Agent(Generic[*Ts, R]):
     keep: int = 5
     queue: str = "default"
     concurrency: Concurrency | None = None
+    isolation: Isolation | None = None
 
     def __post_init__(self) -> None:
         _check_function(self.fn, self.name)
@@ -88,6 +94,7 @@ class Agent(Generic[*Ts, R]):
         _check_name("queue", self.queue)
         _check_version(self.version, self.name)
         _check_concurrency(self.concurrency, self.name)
+        check_isolation(self.isolation, f"agent {self.name!r}")
         if type(self.keep) is not int or self.keep < 1:
             raise UsageError(f"agent {self.name!r}: keep is a whole number of 1 or more, not {self.keep!r}")
         if self.deadline is not None and seconds(self.deadline) == 0:
@@ -133,6 +140,7 @@ def agent(
     keep: int = 5,
     queue: str = "default",
     concurrency: Concurrency | None = None,
+    isolation: Isolation | None = None,
 ) -> _Decorator: ...
 
 
@@ -148,6 +156,7 @@ def agent(
     keep: int = 5,
     queue: str = "default",
     concurrency: Concurrency | None = None,
+    isolation: Isolation | None = None,
 ) -> object:
     """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
 
@@ -165,6 +174,7 @@ def agent(
             keep=keep,
             queue=queue,
             concurrency=concurrency,
+            isolation=isolation,
         )
 
     if fn is None:
@@ -206,6 +216,14 @@ def _check_concurrency(concurrency: object, name: str) -> None:
         raise UsageError(
             f"agent {name!r}: concurrency is Concurrency(key, limit=1), not {concurrency!r}: "
             "did you mean concurrency=Concurrency(…)?"
+        )
+
+
+def check_isolation(isolation: object, whose: str) -> None:
+    """Raise UsageError for an isolation that there is not."""
+    if isolation not in (None, *get_args(Isolation)):
+        raise UsageError(
+            f"{whose}: isolation is one of {', '.join(map(repr, get_args(Isolation)))}, or None, not {isolation!r}"
         )
 
 
@@ -431,6 +449,63 @@ def _refuse_import(place: str, error: BaseException) -> NoReturn:
     ]
     told = "".join(traceback.format_list(frames) + traceback.format_exception_only(error)).rstrip()
     raise UsageError(f"{place} cannot be imported:\n{told}") from None
+
+
+def place_of(agent: AnyAgent) -> str:
+    """Where another process finds the agent: a file, or the name of a module. `agent_at` is the way back.
+
+    Raises UsageError for an agent that is made inside a function, or typed into a prompt.
+    """
+    own = sys.modules.get(inspect.unwrap(agent.fn).__module__)
+    for module in (own, *list(sys.modules.values())):
+        if module is not None and any(value is agent for value in list(vars(module).values())):
+            break
+    else:
+        raise UsageError(
+            f"agent {agent.name!r} is no variable of a module, so a process of its own cannot import it: "
+            "define it at the top level of a file"
+        )
+    name = module.__name__
+    spec = getattr(module, "__spec__", None)
+    if name == "__main__" and spec is not None:
+        name = spec.name.removesuffix(".__main__")  # python -m package.module
+    if "." in name or hasattr(module, "__path__"):
+        return name
+    file = getattr(module, "__file__", None)
+    if file is None:
+        raise UsageError(
+            f"agent {agent.name!r} is in no file, so a process of its own cannot import it: put it in one"
+        )
+    return str(Path(file).resolve())
+
+
+def agent_at(place: str, name: str, version: str) -> AnyAgent:
+    """The agent of this name and version in a file or module. Raises AgentNotFound, UsageError."""
+    global importing
+    importing = place
+    try:
+        module = _load(place)
+    finally:
+        importing = None
+    for found in _agents_in(module).values():
+        if (found.name, found.version) == (name, version):
+            return found
+    raise AgentNotFound(
+        f"{place} has no agent {name!r} of version {version!r} any more: the worker has other code, restart it"
+    )
+
+
+importing: str | None = None
+"""What is imported for a run in its own process: nothing may be started meanwhile."""
+
+
+def check_not_importing() -> None:
+    """Refuse to start anything while a process imports the code of its run: it would go on for ever."""
+    if importing is not None:
+        raise UsageError(
+            f"{importing} starts holdfast whenever it is imported, and the process of a run imports it: "
+            "put the start under `if __name__ == '__main__':`"
+        )
 
 
 def reachable(agents: Iterable[AnyAgent]) -> list[AnyAgent]:

@@ -21,7 +21,7 @@ from holdfast.context import Context
 from holdfast.ending import Ending, Lost
 from holdfast.errors import FatalError, HoldfastError, StepFailed, Unwind, WaitTimedOut
 from holdfast.execution import Execution
-from holdfast.failures import failure_of, recorded_failures, user_frames
+from holdfast.failures import failure_of, recorded_failures, refused, user_frames
 from holdfast.model import (
     Beside,
     Claim,
@@ -113,6 +113,10 @@ class Attempt:
             if task is not None and not task.done():
                 task.cancel()
 
+    def kill(self) -> bool:
+        """End code that does not listen: false, for inside this process it can only be asked."""
+        return False
+
     async def settle(self, ending: Ending) -> None:
         """Make the ending durable, once; a lost run settles nothing."""
         if self.settled:
@@ -142,9 +146,7 @@ class Attempt:
         try:
             return codec.decode_input(self._agent.fn, self.claim.input)
         except HoldfastError as error:
-            return Failed(
-                failure=Failure(kind=FailureKind.FATAL, type=type(error).__name__, message=str(error))
-            )
+            return Failed(failure=refused(error))
 
     async def _call(self, args: tuple[object, ...]) -> object:
         """Call the agent in a task of its own; return what it returned, or the exception it raised."""

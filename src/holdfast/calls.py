@@ -17,6 +17,7 @@ from holdfast.bodies import Scene, current_scene
 from holdfast.codec import Shape
 from holdfast.errors import UsageError
 from holdfast.model import Beside
+from holdfast.port import Port
 from holdfast.rules.rate import RateLimit
 from holdfast.timelimit import TimeLimit
 
@@ -110,9 +111,7 @@ def is_async(fn: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(fn if inspect.isroutine(fn) else type(fn).__call__)
 
 
-async def execute(
-    body: Body, scene: Scene, on_stuck: Callable[[bool], None], stray: list[threads.ThreadCall]
-) -> object:
+async def execute(body: Body, scene: Scene, port: Port, stray: list[threads.ThreadCall]) -> object:
     """Run the body in its scene and return what it returned.
 
     Raises what it raised, BodyTimedOut or BodyStuck. A thread that is left behind is appended to `stray`.
@@ -125,7 +124,7 @@ async def execute(
         if body.is_async:
             called = cast("Awaitable[object]", body.fn(*body.args))
             return await (called if clock is None else clock.limit(called))
-        result = await _in_thread(body, clock, on_stuck, stray)
+        result = await _in_thread(body, clock, port, stray)
         if inspect.isawaitable(result):  # a lambda or a partial round an async function
             return await (result if clock is None else clock.limit(result))
         return result
@@ -191,9 +190,7 @@ class _Clock:
                 return None
 
 
-async def _in_thread(
-    body: Body, clock: _Clock | None, on_stuck: Callable[[bool], None], stray: list[threads.ThreadCall]
-) -> object:
+async def _in_thread(body: Body, clock: _Clock | None, port: Port, stray: list[threads.ThreadCall]) -> object:
     call = threads.run_in_thread(body.fn, body.args)
     try:
         if clock is None:
@@ -203,13 +200,13 @@ async def _in_thread(
         if silent is None:
             return call.future.result()
         late = clock.timed_out(silent)
-        on_stuck(True)
-        done, _ = await asyncio.wait({call.future}, timeout=STUCK_GRACE_S)
+        port.stuck(True)
+        done, _ = await asyncio.wait({call.future}, timeout=0 if port.alone else STUCK_GRACE_S)
     finally:
         if not call.future.done():
             stray.append(call)
     if not done:
         raise BodyStuck
-    on_stuck(False)
+    port.stuck(False)
     call.future.exception()
     raise late

@@ -130,7 +130,7 @@ class Effects:
         tries = 0
         while True:
             try:
-                found = await execute(asking, scene.again(call.tries), self._port.stuck, self._stray)
+                found = await execute(asking, scene.again(call.tries), self._port, self._stray)
             except (KeyboardInterrupt, GeneratorExit, Unwind):
                 raise
             except BaseException as error:

@@ -14,7 +14,7 @@ from typing import Final, Self, TypeVar, TypeVarTuple
 from msgspec.structs import replace
 
 from holdfast import codec
-from holdfast.agents import Agent, AnyAgent, reachable
+from holdfast.agents import Agent, AnyAgent, check_not_importing, reachable
 from holdfast.client import Client
 from holdfast.controller import Controller
 from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
@@ -50,6 +50,7 @@ def run(
     does not end when it is told to), and Refused when the run waits for a person or signal, or when a run of the same
     agent and input is unfinished and no id says which is meant.
     """
+    check_not_importing()
     if _in_a_loop():
         raise UsageError(
             "holdfast.run blocks, and an event loop is running here: use `async with Worker(store, [agent]):"

@@ -218,6 +218,10 @@ class JournalMismatch(HoldfastError):
     """The code asked for something else than what is recorded next. The run is held; both sides are named."""
 
 
+class ProtocolError(HoldfastError):
+    """The other side of the socket between a worker and the process of a run sent what it cannot have meant."""
+
+
 class WorkerStuck(HoldfastError):
     """A worker must be replaced: code of a run does not listen and cannot be killed inside this process."""
 

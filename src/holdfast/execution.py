@@ -98,7 +98,7 @@ class Execution:
                     await self._effects.intend(call)
                 self._port.opened(call.identity.name, call.started_at_us)
                 try:
-                    result = await execute(body, scene, self._port.stuck, self.stray)
+                    result = await execute(body, scene, self._port, self.stray)
                     payload, value = body.shape.recode(result)
                 except (KeyboardInterrupt, GeneratorExit, Unwind):
                     raise
@@ -128,7 +128,7 @@ class Execution:
         """Record the failed try and wait for the next, or return how the call ended."""
         self._recording.end.check()
         if isinstance(error, BodyStuck) and not body.once:
-            await self._recording.tried(call, stuck(call.name))
+            await self._recording.tried(call, stuck(call.name, alone=self._port.alone))
             raise self._recording.end.unwinding(Release(reason=Reason.STUCK))
         failure = _failure(call, error, policy)
         if body.rate is not None and failure.retry_after_s is not None:

@@ -10,7 +10,7 @@ from traceback import StackSummary, TracebackException
 from typing import Final, cast
 
 from holdfast import codec
-from holdfast.errors import StepFailed, WaitTimedOut
+from holdfast.errors import HoldfastError, StepFailed, WaitTimedOut
 from holdfast.model import Failure, FailureKind
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
@@ -54,12 +54,19 @@ def cancelled_within(step: str, error: asyncio.CancelledError) -> Failure:
     return Failure(kind=FailureKind.FATAL, type="CancelledError", message=message, frames=user_frames(error))
 
 
-def stuck(step: str) -> Failure:
-    """The sync step ran longer than its timeout and does not end."""
-    message = (
-        f"the sync step {step!r} outlived its timeout and cannot be stopped inside the worker's process; "
-        "the worker replaces itself. Give the blocking call a timeout of its own"
-    )
+def refused(error: HoldfastError) -> Failure:
+    """The code of the run cannot be executed at all."""
+    return Failure(kind=FailureKind.FATAL, type=type(error).__name__, message=str(error))
+
+
+def stuck(step: str, *, alone: bool) -> Failure:
+    """The sync step ran longer than its timeout and does not end. `alone`: in a process of its own."""
+    message = f"the sync step {step!r} outlived its timeout, and was ended with its process"
+    if not alone:
+        message = (
+            f"the sync step {step!r} outlived its timeout and cannot be stopped inside the worker's process; "
+            "the worker replaces itself. Give the blocking call a timeout of its own, or the agent isolation='process'"
+        )
     return Failure(kind=FailureKind.TIMED_OUT, type="TimeoutError", message=message)
 
 

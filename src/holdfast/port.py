@@ -30,7 +30,55 @@ from holdfast.model import (
 from holdfast.rules.rate import RateLimit
 
 
-class Port(Protocol):
+class Questions(Protocol):
+    """What an attempt may ask the store."""
+
+    async def count_once(self) -> int:
+        """How many keys of `ctx.once` the run has."""
+        ...
+
+    async def once(self, key: str) -> Entry | None:
+        """The recorded outcome of `ctx.once` under this key."""
+        ...
+
+    async def take_turn(self, limit: RateLimit, call: str) -> Turn:
+        """Book a turn under a shared rate for the call named so."""
+        ...
+
+    async def hold_back(self, limit: RateLimit, for_us: int) -> None:
+        """Let nobody's turn under the rate begin for so long."""
+        ...
+
+    async def held_back(self, limit: RateLimit) -> bool:
+        """Whether turns that were given out before are held back now."""
+        ...
+
+    async def inbox(self) -> tuple[int, list[Signal]]:
+        """The highest signal number there is, and the signals not yet consumed."""
+        ...
+
+    async def begin_content(self) -> int:
+        """Begin to bring in the content of an artifact; the key of the upload."""
+        ...
+
+    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
+        """Chunk `n` of the upload; durable when it returns, and in nobody's way meanwhile."""
+        ...
+
+    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
+        """All chunks are there: an entry may refer to the content by its id."""
+        ...
+
+    async def check_child(self, new: NewChild) -> None:
+        """Raise Conflict when the child cannot be, as far as can be told before it is submitted."""
+        ...
+
+    async def child(self, child_id: str) -> Standing | None:
+        """How a child of the run stands; None when it has no such child."""
+        ...
+
+
+class Port(Questions, Protocol):
     """What an attempt may ask of the outside. Loop-bound, except `note`, `report`, `mark` and `emit`, which any
     thread may call."""
 
@@ -57,6 +105,11 @@ class Port(Protocol):
     @property
     def slow_down_s(self) -> float:
         """How long to pause at each step boundary, because the machine is under pressure; 0 normally."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether the code has a process of its own, which can be ended with it."""
         ...
 
     def now_us(self) -> int:
@@ -104,48 +157,4 @@ class Port(Protocol):
 
     def stuck(self, stuck: bool) -> None:
         """Say that a sync step outlived its timeout and cannot be killed here, or that it ended after all."""
-        ...
-
-    async def count_once(self) -> int:
-        """How many keys of `ctx.once` the run has."""
-        ...
-
-    async def once(self, key: str) -> Entry | None:
-        """The recorded outcome of `ctx.once` under this key."""
-        ...
-
-    async def take_turn(self, limit: RateLimit, call: str) -> Turn:
-        """Book a turn under a shared rate for the call named so."""
-        ...
-
-    async def hold_back(self, limit: RateLimit, for_us: int) -> None:
-        """Let nobody's turn under the rate begin for so long."""
-        ...
-
-    async def held_back(self, limit: RateLimit) -> bool:
-        """Whether turns that were given out before are held back now."""
-        ...
-
-    async def inbox(self) -> tuple[int, list[Signal]]:
-        """The highest signal number there is, and the signals not yet consumed."""
-        ...
-
-    async def begin_content(self) -> int:
-        """Begin to bring in the content of an artifact; the key of the upload."""
-        ...
-
-    async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
-        """Chunk `n` of the upload; durable when it returns, and in nobody's way meanwhile."""
-        ...
-
-    async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
-        """All chunks are there: an entry may refer to the content by its id."""
-        ...
-
-    async def check_child(self, new: NewChild) -> None:
-        """Raise Conflict when the child cannot be, as far as can be told before it is submitted."""
-        ...
-
-    async def child(self, child_id: str) -> Standing | None:
-        """How a child of the run stands; None when it has no such child."""
         ...

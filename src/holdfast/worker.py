@@ -19,8 +19,9 @@ from typing import Any, Final, Self
 import msgspec
 
 from holdfast import capture
-from holdfast.agents import AnyAgent
+from holdfast.agents import AnyAgent, Isolation, check_isolation, check_not_importing
 from holdfast.attempt import Attempt
+from holdfast.channel import ChannelPort
 from holdfast.clock import Clock, Pace, SystemClock
 from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
@@ -31,24 +32,23 @@ from holdfast.model import (
     Ask,
     Change,
     Claim,
-    Failed,
-    Hold,
     Level,
     NewWorker,
     Note,
     Park,
     Reason,
     Release,
-    Retry,
     RunState,
     Served,
-    Succeeded,
 )
 from holdfast.monitor import Monitor, default_thresholds
+from holdfast.process.spawn import Spawner, SpawnerLike
+from holdfast.process.supervisor import ProcessAttempt
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.store.protocol import Store
-from holdfast.writer import Writer, WriterPort
+from holdfast.tenure import Tenure, by_served, origins_of, told
+from holdfast.writer import StoreChannel, Writer
 
 log = logging.getLogger(__name__)
 
@@ -64,21 +64,6 @@ _PAUSE: Final = Release(reason=Reason.PAUSED)
 """The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
 
 
-class _Tenure:
-    """An attempt in flight, with what the worker keeps beside it."""
-
-    def __init__(self, attempt: Attempt, port: WriterPort) -> None:
-        self.attempt = attempt
-        self.port = port
-        self.told_to_end_at: float | None = None
-        self.cancelled_at = 0.0
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def key(self) -> int:
-        return self.attempt.claim.run.key
-
-
 class Worker:
     """Executes runs of `agents`. `async with Worker(…)` serves in the background; `await worker.run()` serves here.
 
@@ -86,6 +71,7 @@ class Worker:
     when that run is over, or all of them wait for somebody. `until_idle` ends it when nothing is left that it could do.
     `drain_timeout` is how long a drain waits for safe points before it releases what is left. `lease` is how long the
     store waits for a sign of life before others may take the runs over; it is renewed three times as often.
+    `isolation="process"` gives each run a process of its own, unless its agent says otherwise.
     """
 
     def __init__(
@@ -100,6 +86,7 @@ class Worker:
         drain_timeout: Duration = 30,
         lease: Duration = lease_rules.LEASE_S,
         thresholds: pressure.Thresholds | None = None,
+        isolation: Isolation | None = None,
         clock: Clock | None = None,
         pace: Pace = Pace(),  # noqa: B008 - frozen
         chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
@@ -107,7 +94,11 @@ class Worker:
     ) -> None:
         if capacity < 1:
             raise UsageError(f"a worker's capacity must be 1 or more, not {capacity}")
-        self._agents = _by_served(agents)
+        check_not_importing()
+        check_isolation(isolation, "a worker")
+        self._agents = by_served(agents)
+        self._origins = origins_of(self._agents, isolation)
+        self._spawner: SpawnerLike | None = None
         self._store = store
         self._capacity = capacity
         self._name = name or f"{socket.gethostname()}-{os.getpid()}"
@@ -120,8 +111,8 @@ class Worker:
         self._pace = pace
         self._chance = chance
         self._new_heart = heart
-        self._tenures: dict[int, _Tenure] = {}
-        self._stray: list[tuple[float, Attempt]] = []
+        self._tenures: dict[int, Tenure] = {}
+        self._stray: list[tuple[float, Attempt | ProcessAttempt]] = []
         self._end: Park | Release | None = None
         self._drain_since = 0.0
         self._said_draining: int | None = None
@@ -203,14 +194,18 @@ class Worker:
         replaced, because code of a run does not listen; its runs are released by then."""
         self._loop = asyncio.get_running_loop()
         capture.install()
-        while True:
-            self._let_go = False
-            await self._generation()
-            if self._gone is not None:
-                raise self._gone
-            if not self._let_go or self._end is not None:
-                break
-            log.warning("worker %s lost its lease and begins again", self._name)
+        self._spawner = self._new_spawner()
+        try:
+            while True:
+                self._let_go = False
+                await self._generation()
+                if self._gone is not None:
+                    raise self._gone
+                if not self._let_go or self._end is not None:
+                    break
+                log.warning("worker %s lost its lease and begins again", self._name)
+        finally:
+            await self._spawner.close()
         if self._stuck is not None:
             raise WorkerStuck(self._stuck)
 
@@ -276,6 +271,12 @@ class Worker:
                 log.warning("worker %s cannot begin again yet: %s", self._name, error)
             await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * (0.5 + self._chance() / 2))
             tries += 1
+
+    def _new_spawner(self) -> SpawnerLike:
+        spawner = Spawner()
+        if self._origins:
+            spawner.warm()
+        return spawner
 
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
@@ -400,20 +401,28 @@ class Worker:
         return len(claims)
 
     def _begin(self, claim: Claim, writer: Writer, group: asyncio.TaskGroup) -> None:
-        agent = self._agents[claim.run.agent, claim.run.version]
-        port = WriterPort(claim, self._store, writer, self._clock)
-        port.slow_down_s = pressure.slow_down_s(self._level)
-        tenure = _Tenure(Attempt(claim, agent, port, self._chance), port)
+        tenure = self._new_tenure(claim, StoreChannel(claim.run, self._store, writer))
+        tenure.port.slow_down_s = pressure.slow_down_s(self._level)
         self._tenures[tenure.key] = tenure
         if capture.heard(log):
             log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
         tenure.task = group.create_task(self._execute(tenure), name=f"attempt {claim.run.id}")
 
-    async def _execute(self, tenure: _Tenure) -> None:
+    def _new_tenure(self, claim: Claim, channel: StoreChannel) -> Tenure:
+        served = claim.run.agent, claim.run.version
+        origin = self._origins.get(served)
+        if origin is not None:
+            assert self._spawner is not None
+            attempt = ProcessAttempt(claim, origin, channel, self._spawner)
+            return Tenure(attempt, attempt)
+        port = ChannelPort(claim, channel, self._clock)
+        return Tenure(Attempt(claim, self._agents[served], port, self._chance), port)
+
+    async def _execute(self, tenure: Tenure) -> None:
         try:
             await tenure.attempt.execute()
             if capture.heard(log):
-                log.info("run %s: %s", tenure.attempt.claim.run.id, _told(tenure.attempt.ending))
+                log.info("run %s: %s", tenure.attempt.claim.run.id, told(tenure.attempt.ending))
         except Exception:  # an attempt's edge: one run's trouble is never another's
             log.exception(
                 "attempt %s of run %s", tenure.attempt.claim.run.attempts, tenure.attempt.claim.run.id
@@ -450,7 +459,7 @@ class Worker:
             if run not in known and ask.state is RunState.RUNNING:
                 writer.submit(Change(run=run, token=ask.token, position=ask.position, outcome=Release()))
 
-    def _heed(self, tenure: _Tenure, ask: Ask | None) -> None:
+    def _heed(self, tenure: Tenure, ask: Ask | None) -> None:
         token = tenure.attempt.claim.run.token
         if tenure.attempt.settled:
             return
@@ -462,7 +471,7 @@ class Worker:
         elif tenure.port.asked is _PAUSE:
             tenure.port.asked = None  # resumed before it parked
 
-    def _tell_to_end(self, tenure: _Tenure, ending: Ending) -> None:
+    def _tell_to_end(self, tenure: Tenure, ending: Ending) -> None:
         now = self._time()
         if tenure.told_to_end_at is None:
             tenure.told_to_end_at = now
@@ -488,19 +497,19 @@ class Worker:
             if tenure.told_to_end_at is not None:
                 self._tell_to_end(tenure, Lost(cancelled=False))  # again; the first ending stands
                 grace_s = 1.0 if self._now else GRACE_S
-                if now - tenure.told_to_end_at >= grace_s:
+                if now - tenure.told_to_end_at >= grace_s and not tenure.attempt.kill():
                     self._give_up(tenure, group)
         for since, attempt in self._stray:
             if now - since >= GRACE_S and self._stuck is None:
                 self._replace(f"a thread of run {attempt.claim.run.id} does not end")
 
-    def _end_of(self, tenure: _Tenure, end: Park | Release) -> Park | Release:
+    def _end_of(self, tenure: Tenure, end: Park | Release) -> Park | Release:
         """How a drain ends the attempt: an interrupted `holdfast run` parks its run, and any worker may take what that
         started."""
         parked = isinstance(end, Park) and self._only not in (None, tenure.attempt.claim.run.id)
         return Release() if parked else end
 
-    def _give_up(self, tenure: _Tenure, group: asyncio.TaskGroup) -> None:
+    def _give_up(self, tenure: Tenure, group: asyncio.TaskGroup) -> None:
         """The code does not end. The run is settled without it, and the process has to go."""
         run = tenure.attempt.claim.run
         del self._tenures[tenure.key]
@@ -559,38 +568,3 @@ class Worker:
     def _time(self) -> float:
         assert self._loop is not None
         return self._loop.time()
-
-
-def _told(ending: Ending | None) -> str:
-    """How an attempt ended, for the log."""
-    match ending:
-        case Succeeded():
-            return "succeeded"
-        case Failed(failure=failure):
-            return f"failed: {failure.summary()}"
-        case Retry(failure=failure, delay_us=delay_us):
-            return f"failed, tried again in {delay_us / 1e6:.1f} s: {failure.summary()}"
-        case Park(reason=reason):
-            return f"waits ({reason})"
-        case Release(reason=reason):
-            return f"released ({reason})"
-        case Hold(reason=reason, failure=failure):
-            return f"held ({reason}): {failure.message}"
-        case Lost(message=message):
-            return f"is no longer ours: {message or 'cancelled'}"
-        case None:
-            return "ended"
-
-
-def _by_served(agents: Sequence[AnyAgent]) -> dict[tuple[str, str], Any]:
-    found: dict[tuple[str, str], Any] = {}
-    for agent in agents:
-        if not hasattr(agent, "fn"):
-            raise UsageError(f"a worker serves agents; {agent!r} is none: put @agent on the function")
-        if found.setdefault((agent.name, agent.version), agent) is not agent:
-            raise UsageError(
-                f"two agents are called {agent.name!r} with version {agent.version!r}; rename one"
-            )
-    if not found:
-        raise UsageError("a worker needs at least one agent")
-    return found

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-import msgspec
-from msgspec import structs
-
-from holdfast.bodies import CHUNK_CHARS
 from holdfast.booking import Booking
-from holdfast.clock import Clock
 from holdfast.errors import (
     Conflict,
     HoldfastError,
@@ -26,25 +20,12 @@ from holdfast.errors import (
 )
 from holdfast.model import (
     TOLD_FROM_OUTSIDE,
-    Beside,
     Change,
-    Claim,
     Committed,
     Content,
-    CursorOver,
     Entry,
-    EntryStatus,
-    Identity,
-    Journal,
-    NewCheckpoint,
     NewChild,
-    NewCursor,
-    NewOutput,
     NewTurn,
-    Note,
-    Outcome,
-    Progress,
-    Reason,
     RefusedChange,
     Run,
     RunState,
@@ -52,7 +33,6 @@ from holdfast.model import (
     Standing,
     Turn,
 )
-from holdfast.rules import progress as progress_rules
 from holdfast.rules.rate import RateLimit
 from holdfast.store.protocol import Store
 
@@ -60,14 +40,8 @@ MAX_BATCH: Final = 256
 """Changes in one transaction: larger ones gain nothing (measured) and make the first of them wait."""
 MAX_WAITING: Final = 10_000
 """Changes in memory at most; a run has one or two open, so this is far over any worker's capacity."""
-MAX_NOTES: Final = 1_000
-"""Events that wait for the next commit of a run; of more, the oldest are dropped rather than memory filled."""
-MAX_OUTPUT: Final = 64
-"""Pieces of streamed text that wait for the next commit: of more, nobody could read the oldest anyway."""
 STRETCH_S: Final = 0.005
 """How long a run alone may commit without a turn of the event loop: far below what anybody notices."""
-STEP_TOLD_AFTER_US: Final = 50_000
-"""A step that ends sooner leaves only its outcome: announcing it would double the writes of quick steps."""
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 T = TypeVar("T")
@@ -306,140 +280,27 @@ def _deliver(
         future.exception()  # read here, so that nobody being there any more is no warning
 
 
-_OVER: Final = frozenset({EntryStatus.OK, EntryStatus.ABANDONED})
+class StoreChannel:
+    """The channel inside a worker: Changes go to its Writer, questions to its store."""
 
-
-def _continues(last: NewOutput, output: NewOutput) -> bool:
-    """Whether the two pieces make one that is still small enough for a row."""
-    follows = last.identity == output.identity and output.start == last.start + len(last.text)
-    return follows and len(last.text) + len(output.text) <= CHUNK_CHARS
-
-
-class WriterPort:
-    """The port of one attempt inside a worker: its Changes go to the worker's Writer."""
-
-    def __init__(self, claim: Claim, store: Store, writer: Writer, clock: Clock) -> None:
-        self.slow_down_s = 0.0
-        self.asked: Outcome | None = None
-        self._claim = claim
-        self._key, self._token = claim.run.key, claim.run.token
+    def __init__(self, run: Run, store: Store, writer: Writer) -> None:
+        self._run = run
         self._store = store
         self._writer = writer
-        self._clock = clock
-        self._position = claim.run.position
-        self._notes: deque[Note] = deque(maxlen=MAX_NOTES)
-        self._progress: Progress | None = None
-        self._told: Progress | None = None
-        self._told_at_us: int | None = None
-        self._step: str | None = None
-        self._step_since_us = 0
-        self._step_told = True
-        self._reason: Reason | None = None
-        self._telling: asyncio.Future[Committed] | None = None
-        self._said = threading.Lock()
-        self.now_us = clock.wall_us
-        self._cursors: dict[Identity, NewCursor] = {}
-        self._output: deque[NewOutput] = deque(maxlen=MAX_OUTPUT)
-        self._marked = {one.identity for one in claim.journal.cursors}
-        writer.follow(claim.run)
+        self.submit = writer.submit
+        writer.follow(run)
 
-    @property
-    def run(self) -> Run:
-        return self._claim.run
-
-    @property
-    def journal(self) -> Journal:
-        return self._claim.journal
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    def submit(
-        self, entry: Entry | None, checkpoint: NewCheckpoint | None = None, beside: tuple[Beside, ...] = ()
-    ) -> asyncio.Future[Committed]:
-        if entry is None:
-            return self._writer.submit(self._change((), checkpoint, None, beside))
-        self._step, self._step_told = None, True  # its outcome follows: it is not announced as open any more
-        if self._marked and entry.status in _OVER and entry.identity in self._marked:
-            beside += (self._forget(entry.identity),)
-        answer = self._writer.submit(self._change((entry,), checkpoint, None, beside), self._uncount)
-        self._position += 1
-        return answer
-
-    def _uncount(self) -> None:
-        """An entry that cannot be stored takes no position: the attempt can still say how it ends."""
-        self._position -= 1
-
-    async def settle(
-        self, outcome: Outcome, checkpoint: NewCheckpoint | None, beside: tuple[Beside, ...] = ()
-    ) -> bool:
-        self.opened(None)
-        try:
-            await self._writer.submit(self._change((), checkpoint, outcome, beside))
-        except (LeaseLost, StoreError):
-            return False
-        finally:
-            self._writer.unfollow(self._claim.run)
-        return True
-
-    def note(self, note: Note) -> None:
-        self._notes.append(note)
-
-    def report(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def mark(self, cursor: NewCursor) -> None:
-        with self._said:
-            self._cursors[cursor.identity] = cursor
-            self._marked.add(cursor.identity)
-
-    def emit(self, output: NewOutput) -> None:
-        with self._said:
-            last = self._output[-1] if self._output else None
-            if last is not None and _continues(last, output):
-                self._output[-1] = structs.replace(last, text=last.text + output.text)
-            else:
-                self._output.append(output)
-
-    def flush(self) -> asyncio.Future[Committed]:
-        return self._writer.submit(self._change((), None, None))
-
-    def _forget(self, identity: Identity) -> CursorOver:
-        with self._said:
-            self._cursors.pop(identity, None)
-            self._marked.discard(identity)
-        return CursorOver(identity=identity)
-
-    def _take_said(self) -> tuple[Beside, ...]:
-        with self._said:
-            said = (*self._cursors.values(), *self._output)
-            self._cursors = {}
-            self._output.clear()
-        return said
-
-    def opened(self, step: str | None, started_at_us: int = 0) -> None:
-        self._step, self._step_since_us, self._step_told = step, started_at_us, step is None
-
-    def throttled(self, slow: bool) -> None:
-        self._reason = Reason.THROTTLED if slow else None
-        self._tell()
-
-    def stuck(self, stuck: bool) -> None:
-        self._reason = Reason.STUCK if stuck else None
-        if stuck:
-            message = f"step {self._step!r} outlived its timeout in a thread, which cannot be killed; it keeps its slot"
-            self.note(Note("warning", msgspec.json.encode({"code": "stuck", "message": message})))
-        self._tell()
+    def over(self) -> None:
+        self._writer.unfollow(self._run)
 
     async def once(self, key: str) -> Entry | None:
-        return await self._writer.patiently(lambda: self._store.get_once(self._claim.run.key, key))
+        return await self._writer.patiently(lambda: self._store.get_once(self._run.key, key))
 
     async def count_once(self) -> int:
-        return await self._writer.patiently(lambda: self._store.count_once(self._claim.run.key))
+        return await self._writer.patiently(lambda: self._store.count_once(self._run.key))
 
     async def take_turn(self, limit: RateLimit, call: str) -> Turn:
-        run = self._claim.run
+        run = self._run
         new = NewTurn(
             rate=limit.name, terms=limit.terms, cost=limit.units, run=run.key, token=run.token, call=call
         )
@@ -453,7 +314,7 @@ class WriterPort:
         return rate is not None and rate.held_back_us > 0
 
     async def inbox(self) -> tuple[int, list[Signal]]:
-        return await self._writer.patiently(lambda: self._store.read_inbox(self._claim.run.key))
+        return await self._writer.patiently(lambda: self._store.read_inbox(self._run.key))
 
     async def begin_content(self) -> int:
         return await self._writer.patiently(self._store.begin_content)
@@ -465,62 +326,7 @@ class WriterPort:
         return await self._writer.patiently(lambda: self._store.seal_content(upload, content_id, size_bytes))
 
     async def check_child(self, new: NewChild) -> None:
-        await self._writer.patiently(lambda: self._store.check_child(self._claim.run.key, new))
+        await self._writer.patiently(lambda: self._store.check_child(self._run.key, new))
 
     async def child(self, child_id: str) -> Standing | None:
-        return await self._writer.patiently(lambda: self._store.read_child(self._claim.run.key, child_id))
-
-    def tick(self, now_us: int) -> None:
-        """Write what waits: called by the worker about every 50 ms, so that no step pays for it."""
-        if not self._step_told and now_us - self._step_since_us >= STEP_TOLD_AFTER_US:
-            self._step_told = True
-            started = {"name": self._step, "started_at_us": self._step_since_us}
-            self.note(Note("step.started", msgspec.json.encode(started)))
-        due = self._progress is not None and progress_rules.worth_recording(self._told_at_us, now_us)
-        if (due or self._notes or self._cursors or self._output) and (
-            self._telling is None or self._telling.done()
-        ):
-            self._tell()
-
-    def _tell(self) -> None:
-        self._telling = self._writer.submit(self._change((), None, None))
-
-    def _change(
-        self,
-        entries: tuple[Entry, ...],
-        checkpoint: NewCheckpoint | None,
-        outcome: Outcome | None,
-        beside: tuple[Beside, ...] = (),
-    ) -> Change:
-        notes: tuple[Note, ...] = ()
-        progress = None
-        if self._notes:
-            notes = tuple(self._notes.popleft() for _ in range(min(len(self._notes), MAX_NOTES)))
-        if self._progress is not None:
-            progress = self._take_progress(outcome is not None)
-        if not entries and (self._cursors or self._output):
-            beside += self._take_said()
-        return Change(
-            run=self._key,
-            token=self._token,
-            position=self._position,
-            entries=entries,
-            notes=notes,
-            checkpoint=checkpoint,
-            progress=progress,
-            outcome=outcome,
-            step=self._step,
-            reason=self._reason,
-            beside=beside,
-        )
-
-    def _take_progress(self, last: bool) -> Progress | None:
-        now_us = self._clock.wall_us()
-        if not last and not progress_rules.worth_recording(self._told_at_us, now_us):
-            return None
-        newest, self._progress = self._progress, None
-        if newest is None:
-            return None
-        self._told = progress_rules.merge(self._told, newest, now_us)
-        self._told_at_us = now_us
-        return self._told
+        return await self._writer.patiently(lambda: self._store.read_child(self._run.key, child_id))

@@ -35,7 +35,7 @@ from holdfast.model import (
     Served,
     Succeeded,
 )
-from holdfast.rules import transitions
+from holdfast.rules import states, transitions
 from holdfast.store.protocol import Decide, Store
 from holdfast.testing.conformance.place import FAILURE, LEASE_US, Attempt, Place, register, save, step
 from tests.conformance.model import Model, ModelRun, ModelWorker
@@ -45,7 +45,7 @@ RUNS = ("a", "b", "c", "d")
 SECOND_US = 1_000_000
 OUTCOMES = ("succeeded", "failed", "retry", "sleep", "signal", "release", "hold")
 ACTS = ("cancel", "pause", "resume", "retry")
-MOVES = {(before, after) for (before, _), targets in transitions.TABLE.items() for after in targets}
+MOVES = {(before, after) for (before, _), targets in states.TABLE.items() for after in targets}
 
 
 class StoreMachine(RuleBasedStateMachine):

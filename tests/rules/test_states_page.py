@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.model import Reason
-from holdfast.rules.transitions import EVENTS, TABLE
+from holdfast.rules.states import EVENTS, TABLE
 from tools import draw_states
 
 

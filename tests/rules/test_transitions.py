@@ -16,6 +16,7 @@ from holdfast.model import (
     FINAL_STATES,
     HELD_REASONS,
     INBOX_REASONS,
+    Crashed,
     Decision,
     Failed,
     Failure,
@@ -34,7 +35,8 @@ from holdfast.model import (
     Succeeded,
 )
 from holdfast.rules import transitions
-from holdfast.rules.transitions import EVENTS, MAX_CRASHES, MAX_CRASHES_ALONE, TABLE, Takeover
+from holdfast.rules.states import EVENTS, TABLE
+from holdfast.rules.transitions import MAX_CRASHES, MAX_CRASHES_ALONE, Takeover
 from holdfast.rules.waits import of_child
 from tests.rules.runs import LOST, NOW_US, a_run, running, waiting
 
@@ -66,6 +68,7 @@ SETTLED = Resolution(kind=ResolutionKind.DONE, position=4, payload=b"1", after=5
 ACTIONS: dict[str, Callable[[Run], Decision]] = {
     "claimed": lambda run: transitions.claim(run, 12, NOW_US, takeover=None),
     "taken_over": lambda run: transitions.claim(run, 12, NOW_US, takeover=CRASH_ALONE),
+    "crashed": lambda run: transitions.settle(run, Crashed(failure=LOST), NOW_US),
     "poisoned": poisoning,
     "succeeded": lambda run: transitions.settle(run, Succeeded(result=b"1"), NOW_US),
     "failed": lambda run: transitions.settle(run, Failed(failure=LOST), NOW_US),
@@ -720,3 +723,39 @@ def test_a_failure_is_told_with_its_class():
     failure = Failure(kind=FailureKind.FATAL, type="TypeError", message="bad")
     decision = transitions.settle(running(), Hold(reason=Reason.CHECKPOINT_LOST, failure=failure), NOW_US)
     assert told(decision)["error"] == {"type": "TypeError", "message": "bad", "class": "fatal", "cause": None}
+
+
+# --- a process of its own -----------------------------------------------------------------------------------
+
+
+def crash(run: Run, message: str = "was killed") -> Decision:
+    lost = Failure(kind=FailureKind.LOST, type="ProcessLost", message=message)
+    return transitions.settle(run, Crashed(failure=lost), NOW_US)
+
+
+def test_a_run_whose_process_died_goes_on_after_a_rest_that_grows_and_nobody_is_suspected():
+    first = crash(a_run(RUNNING, token=4)).run
+    assert (first.state, first.reason, first.token, first.suspect) == (QUEUED, Reason.CRASHED, 4, False)
+    assert (first.crashes, first.crashes_alone) == (1, 1)
+    assert first.available_at_us == NOW_US + transitions.CRASH_DELAY_US
+    second = crash(a_run(RUNNING, crashes=1, crashes_alone=1)).run
+    assert second.available_at_us == NOW_US + 2 * transitions.CRASH_DELAY_US
+
+
+def test_a_process_that_dies_three_times_and_records_nothing_is_poison():
+    decision = crash(a_run(RUNNING, token=4, crashes=2, crashes_alone=2), "was killed by SIGSEGV")
+    assert (decision.run.state, decision.run.reason, decision.run.token) == (WAITING, Reason.POISON, 5)
+    assert decision.run.failure is not None
+    assert "3 times in a row" in decision.run.failure.message
+    assert "was killed by SIGSEGV" in decision.run.failure.message
+
+
+def test_a_process_that_dies_after_it_recorded_something_starts_counting_anew():
+    run = a_run(RUNNING, position=9, claimed_position=8, crashes=2, crashes_alone=2)
+    after = crash(run).run
+    assert (after.state, after.crashes, after.crashes_alone) == (QUEUED, 0, 0)
+    assert after.available_at_us == NOW_US + transitions.CRASH_DELAY_US
+
+
+def test_a_pause_that_was_asked_is_kept_when_the_process_dies():
+    assert crash(a_run(RUNNING, asked="pause")).run.reason is Reason.PAUSED

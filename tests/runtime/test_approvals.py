@@ -22,6 +22,7 @@ from holdfast import (
     agent,
     open_store,
 )
+from holdfast.channel import ChannelPort
 from holdfast.client import ApprovalView
 from holdfast.clock import SystemClock
 from holdfast.errors import ApprovalNotFound, Refused, StoreUnavailable, UsageError, WaitTimedOut
@@ -44,7 +45,7 @@ from holdfast.model import (
 )
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.testing import assert_survives_crashes
-from holdfast.writer import Writer, WriterPort
+from holdfast.writer import StoreChannel, Writer
 from tests.faults import Engine, Interrupted
 
 ONCE = RetryPolicy(attempts=1)
@@ -773,7 +774,7 @@ async def test_an_answer_is_not_taken_for_a_commit_of_which_nobody_knows_what_be
 
     writer = Writer(Doubtful(engine.store, answer, "", 0, False), lambda: True)  # type: ignore[arg-type]
     writing = asyncio.create_task(writer.run())
-    port = WriterPort(claim, engine.store, writer, SystemClock())
+    port = ChannelPort(claim, StoreChannel(claim.run, engine.store, writer), SystemClock())
     asked = NewApproval(question_hash=b"h", segment=-1, question="Go on?", options=("yes",))
     entry = Entry(Identity(-1, "", "approval:asked", None, 0), EntryKind.APPROVAL, EntryStatus.OK, b"1")
     async with asyncio.timeout(10):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast import Context, RetryPolicy, StepFailed, agent, open_store
+from holdfast.channel import ChannelPort
 from holdfast.clock import SystemClock
 from holdfast.model import (
     Change,
@@ -25,7 +26,7 @@ from holdfast.model import (
     Served,
 )
 from holdfast.worker import Worker
-from holdfast.writer import MAX_WAITING, Writer, WriterPort
+from holdfast.writer import MAX_WAITING, StoreChannel, Writer
 from tests.faults import Engine
 
 ONCE = RetryPolicy(attempts=1)
@@ -128,7 +129,7 @@ async def test_a_chatty_run_keeps_one_change_of_news_in_memory_while_the_store_i
     )
     (claim,) = await engine.store.claim(key, (Served(agent="chatty", version="0"),), 1)
     writer = Writer(engine.store, lambda: True)
-    port = WriterPort(claim, engine.store, writer, SystemClock())
+    port = ChannelPort(claim, StoreChannel(claim.run, engine.store, writer), SystemClock())
     for n in range(MAX_WAITING + 1):  # the writer does not run: nothing is answered
         port.note(Note("log", b"{}"))
         port.tick(n * 50_000)

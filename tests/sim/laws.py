@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from holdfast.model import Change, Committed, RefusedChange
-from holdfast.rules.transitions import TABLE
+from holdfast.rules.states import TABLE
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.workers import lock_is_free
 from holdfast.testing.loop import VirtualClock

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from holdfast.clock import SystemClock
 from holdfast.model import Answer, Committed, Failed, Failure, FailureKind, NewApproval, RunState
-from holdfast.rules import transitions
+from holdfast.rules import states
 from holdfast.store.sqlite import SQLiteStore
 from tests.store.shapes import change, claimed, new_run
 
@@ -125,7 +125,7 @@ async def test_every_move_of_the_database_is_one_of_the_state_table(path: Path) 
     raw.close()
     table = {
         (str(before), str(after))
-        for (before, _), targets in transitions.TABLE.items()
+        for (before, _), targets in states.TABLE.items()
         for after in targets
         if before is not after
     }

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from holdfast.agents import AnyAgent, load_agents
+from holdfast.agents import AnyAgent, Isolation, load_agents
 from holdfast.attempt import current_run
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
@@ -35,6 +35,11 @@ from holdfast.worker import Worker
     default=30.0,
     help="How long runs may take to their next safe point. [default: 30s]",
 )
+@click.option(
+    "--isolation",
+    type=click.Choice(["task", "process"]),
+    help="Where the code of runs is, for agents that do not say it. [default: task]",
+)
 @click.option("--name", metavar="NAME", help="Shown to people. [default: host and pid]")
 @common
 def worker(
@@ -43,6 +48,7 @@ def worker(
     until_idle: bool,
     drain_timeout: float,
     name: str | None,
+    isolation: Isolation | None,
     store: str | None,
     as_json: bool,
 ) -> int:
@@ -62,6 +68,7 @@ def worker(
             name=name,
             until_idle=until_idle,
             drain_timeout=drain_timeout,
+            isolation=isolation,
         )
         with Stopping(serving, _tell, parks=False) as stopping:
             _ready(serving, agents, client.store.url, as_json)

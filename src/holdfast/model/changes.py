@@ -78,7 +78,14 @@ class Hold:
     mismatch: Mismatch | None = None
 
 
-Outcome = Succeeded | Failed | Retry | Park | Release | Hold
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crashed:
+    """The process of the run died, and nothing else with it. Another attempt follows, unless it went on like that."""
+
+    failure: Failure
+
+
+Outcome = Succeeded | Failed | Retry | Park | Release | Hold | Crashed
 """How an attempt ends by itself."""
 
 

@@ -14,7 +14,7 @@ Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -25,6 +25,7 @@ from holdfast.errors import InvalidTransition, UsageError
 from holdfast.model import (
     HELD_REASONS,
     INBOX_REASONS,
+    Crashed,
     Decision,
     Failed,
     Failure,
@@ -44,81 +45,16 @@ from holdfast.model import (
 )
 from holdfast.rules import waits
 from holdfast.rules.schedule import check_priority
-
-QUEUED, RUNNING, WAITING = RunState.QUEUED, RunState.RUNNING, RunState.WAITING
-SUCCEEDED, FAILED, CANCELLED = RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED
-
-EVENTS: Final[Mapping[str, str]] = {
-    "claimed": "a worker claims it: it is queued and due, or its wait is over",
-    "taken_over": "its worker is dead and another one claims it",
-    "poisoned": "it took its worker down too often: held",
-    "succeeded": "the agent returned",
-    "failed": "the agent failed for good: a fatal error, or no tries are left",
-    "retried_later": "the attempt failed; another follows after the backoff",
-    "parked": "it sleeps, waits for a signal, an answer or a child, or its `holdfast run` was interrupted",
-    "released": "its worker shuts down: claimable at once, nothing counted",
-    "held": "code and journal disagree, no good checkpoint is left, or an effect may have happened",
-    "paused": "an operator paused it (a running one at its next safe point)",
-    "pause_asked": "an operator asks it to pause",
-    "resumed": "an operator resumes it, or takes a pause back",
-    "signalled": "a signal arrives: a run that waits for it becomes claimable at once",
-    "cancelled": "an operator or its parent's end cancels it: nothing is recorded after that",
-    "expired": "its deadline passed",
-    "retried": "an operator retries it, every counter at zero",
-    "settled": "an operator says what became of an effect; queued, when it is the one that the run is held for",
-    "lined_up": "it is due, but the runs of its concurrency key are at their limit: it stands in line",
-    "called_up": "its turn in the line has come: it is due again, as it was before",
-    "needs_code": "no live worker has its version of the agent",
-    "code_found": "a worker has its version again",
-}
-"""What can happen to a run, and what it means."""
-
-TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
-    (QUEUED, "claimed"): frozenset({RUNNING}),
-    (QUEUED, "paused"): frozenset({WAITING}),
-    (QUEUED, "signalled"): frozenset({QUEUED}),
-    (QUEUED, "cancelled"): frozenset({CANCELLED}),
-    (QUEUED, "expired"): frozenset({FAILED}),
-    (QUEUED, "retried"): frozenset({QUEUED}),  # in backoff: now instead of later
-    (QUEUED, "lined_up"): frozenset({QUEUED}),
-    (QUEUED, "called_up"): frozenset({QUEUED}),
-    (QUEUED, "needs_code"): frozenset({WAITING}),
-    (RUNNING, "taken_over"): frozenset({RUNNING}),
-    (RUNNING, "poisoned"): frozenset({WAITING}),
-    (RUNNING, "succeeded"): frozenset({SUCCEEDED}),
-    (RUNNING, "failed"): frozenset({FAILED}),
-    (RUNNING, "retried_later"): frozenset({QUEUED}),
-    (RUNNING, "parked"): frozenset({WAITING}),
-    (RUNNING, "released"): frozenset({QUEUED}),
-    (RUNNING, "held"): frozenset({WAITING}),
-    (RUNNING, "pause_asked"): frozenset({RUNNING}),
-    (RUNNING, "paused"): frozenset({WAITING}),
-    (RUNNING, "resumed"): frozenset({RUNNING}),  # takes an asked pause back
-    (RUNNING, "signalled"): frozenset({RUNNING}),
-    (RUNNING, "cancelled"): frozenset({CANCELLED}),
-    (RUNNING, "expired"): frozenset({FAILED}),
-    (WAITING, "claimed"): frozenset({RUNNING}),
-    (WAITING, "paused"): frozenset({WAITING}),
-    (WAITING, "resumed"): frozenset({QUEUED}),
-    (WAITING, "signalled"): frozenset({WAITING}),
-    (WAITING, "cancelled"): frozenset({CANCELLED}),
-    (WAITING, "expired"): frozenset({FAILED}),
-    (WAITING, "retried"): frozenset({QUEUED}),
-    (WAITING, "settled"): frozenset({WAITING, QUEUED}),
-    (WAITING, "lined_up"): frozenset({QUEUED}),  # its wait is over, but not the one for its key
-    (WAITING, "needs_code"): frozenset({WAITING}),
-    (WAITING, "code_found"): frozenset({QUEUED}),
-    (FAILED, "retried"): frozenset({QUEUED}),
-    (CANCELLED, "retried"): frozenset({QUEUED}),
-    (CANCELLED, "cancelled"): frozenset({CANCELLED}),  # asked again because the answer was lost
-}
-"""(state, event) → the states it can lead to. What is missing cannot happen."""
+from holdfast.rules.states import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, TABLE, WAITING
 
 MAX_CRASHES_ALONE: Final = 3
 """Three times down as the only run of its worker, recording nothing: it is the run, not its neighbours."""
 
 MAX_CRASHES: Final = 10
 """Beside others the blame is shared, so more is needed; without a bound a guilty run would go round for ever."""
+
+CRASH_DELAY_US: Final = 1_000_000
+"""After a crash of its process the run rests so long, and twice as long after each more: it may be the machine."""
 
 _PARKS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.RATE, Reason.PAUSED, Reason.PARKED}
 _RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
@@ -173,7 +109,7 @@ def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> D
     _check(run, "taken_over")
     run = _count(run, takeover)
     if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
-        return _poison(run)
+        return _poison(run, _worker_lost(run))
     if run.asked == "pause":
         return _pause(replace(run, token=run.token + 1))
     after = Reason.CRASHED if takeover.counted else Reason.DRAINED
@@ -214,8 +150,8 @@ def _count(run: Run, takeover: Takeover) -> Run:
     return replace(run, crashes=run.crashes + 1, crashes_alone=alone, suspect=True)
 
 
-def _poison(run: Run) -> Decision:
-    failure = Failure(
+def _worker_lost(run: Run) -> Failure:
+    return Failure(
         kind=FailureKind.LOST,
         type="WorkerLost",
         message=(
@@ -224,6 +160,17 @@ def _poison(run: Run) -> Decision:
             f" Look at its last step, then: holdfast retry {run.id}"
         ),
     )
+
+
+def _process_lost(run: Run, last: Failure) -> Failure:
+    message = (
+        f"the process of the run died {run.crashes} times in a row and recorded nothing in between, the last time: "
+        f"{last.message}. It is held and blocks nobody. Look at its last step, then: holdfast retry {run.id}"
+    )
+    return dataclasses.replace(last, message=message)
+
+
+def _poison(run: Run, failure: Failure) -> Decision:
     poisoned = _out_of_running(run, WAITING, Reason.POISON)
     poisoned = replace(poisoned, token=run.token + 1, failure=failure)
     return _moved(run, poisoned, "poisoned", attempt=run.attempts, error=failure.told())
@@ -276,6 +223,8 @@ def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
                 )
             held = replace(_out_of_running(run, WAITING, reason), failure=failure, mismatch=mismatch)
             return _moved(run, held, "held", attempt=run.attempts, error=failure.told())
+        case Crashed(failure=failure):
+            return _crash(run, failure, now_us)
         case _:
             assert_never(outcome)
 
@@ -283,6 +232,25 @@ def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
 def _fail(run: Run, failure: Failure, now_us: int, event: str) -> Decision:
     failed = replace(_out_of_running(run, FAILED, None), failure=failure, finished_at_us=now_us)
     return _moved(run, failed, event, attempt=run.attempts, error=failure.told())
+
+
+def _crash(run: Run, failure: Failure, now_us: int) -> Decision:
+    """The process of the run died, and the worker lives: it is known whose fault it was, so nobody is suspected."""
+    run = replace(_count(run, Takeover(alone=True, counted=True)), failure=failure, suspect=False)
+    if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
+        return _poison(run, _process_lost(run, failure))
+    if run.asked == "pause":
+        return _pause(run)
+    rest_us = CRASH_DELAY_US << max(0, run.crashes - 1)
+    crashed = replace(_out_of_running(run, QUEUED, Reason.CRASHED), available_at_us=now_us + rest_us)
+    return _moved(
+        run,
+        crashed,
+        "crashed",
+        attempt=run.attempts,
+        available_at_us=crashed.available_at_us,
+        error=failure.told(),
+    )
 
 
 def _retry_later(run: Run, retry: Retry, now_us: int) -> Decision:

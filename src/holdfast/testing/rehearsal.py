@@ -167,6 +167,10 @@ class _Port:
 
     def throttled(self, slow: bool) -> None: ...
 
+    @property
+    def alone(self) -> bool:
+        return False
+
     def stuck(self, stuck: bool) -> None: ...
 
     async def once(self, key: str) -> Entry | None:

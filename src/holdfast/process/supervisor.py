@@ -1,0 +1,319 @@
+"""An attempt in a process of its own, as its worker sees it: the code is there, every write is here.
+
+The road: a frame of the process becomes a Change of this attempt, under its fence, and the answer goes back. The
+process may die at any instant, stop, flood its socket or send garbage: the run loses the attempt, and nobody else
+anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from holdfast.agents import AnyAgent, place_of
+from holdfast.channel import Channel
+from holdfast.ending import Ending, Lost
+from holdfast.errors import HoldfastError, LeaseLost, ProtocolError, StoreError
+from holdfast.model import (
+    Change,
+    Claim,
+    Committed,
+    Crashed,
+    Failure,
+    FailureKind,
+    Note,
+    Outcome,
+    Retry,
+)
+from holdfast.process import frames
+from holdfast.process.frames import (
+    Alive,
+    Answer,
+    Ask,
+    Asked,
+    Begin,
+    Commit,
+    End,
+    Hello,
+    Origin,
+    SlowDown,
+    Tell,
+)
+from holdfast.process.spawn import ProcessLike, SpawnerLike
+from holdfast.process.wire import MAX_UNSENT
+from holdfast.threads import ThreadCall
+
+MAX_OPEN: Final = 256
+"""Frames of one process that wait for the store: more are left in its socket, which stops a flood at its source."""
+START_S: Final = 60.0
+"""How long an interpreter may take to say that it is there, on a machine that is very busy."""
+STALL_S: Final = 300.0
+"""How long the loop of a process may stand still, as that of a worker may: longer is no slow step but a hang."""
+LINGER_S: Final = 5.0
+"""How long a process may take to exit after its attempt is over: threads and exit handlers of its code. Its outcome is
+recorded after that."""
+GONE_S: Final = 0.5
+"""A process that closed its socket has this long to be gone: one that stays cannot be heard any more."""
+REST_S: Final = 5.0
+"""A machine that cannot start a process now is asked again then."""
+
+
+class ProcessAttempt:
+    """One worker's tenure of a run whose code is in another process. To the worker it looks like an `Attempt`, and like
+    the port of one."""
+
+    stray_threads: Final[list[ThreadCall]] = []
+    stuck: Final = False
+
+    def __init__(
+        self,
+        claim: Claim,
+        origin: Origin,
+        channel: Channel,
+        spawner: SpawnerLike,
+        *,
+        stall_s: float | None = None,
+    ) -> None:
+        self.claim = claim
+        self.settled = False
+        self.ending: Ending | None = None
+        self._origin = origin
+        self._channel = channel
+        self._spawner = spawner
+        self._stall_s = STALL_S if stall_s is None else stall_s
+        self._process: ProcessLike | None = None
+        self._position = claim.run.position
+        self._asked: Outcome | None = None
+        self._slow_down_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time() + START_S
+        self._open: set[asyncio.Future[Any]] = set()
+        self._last: Change | None = None
+        self._why: str | None = None
+
+    # --- what the worker asks of an attempt -----------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None
+
+    async def execute(self) -> None:
+        """Start the process, do what it says, bury it, settle."""
+        try:
+            self._process = process = await self._spawner.take()
+        except OSError as error:
+            await self.settle(Retry(failure=_cannot_start(error), delay_us=int(REST_S * 1e6), counted=False))
+            return
+        self._send_all_known()
+        try:
+            await self._serve(process)
+        finally:
+            code = await self._bury(process)
+            self._process = None
+        if self._open:
+            await asyncio.wait(self._open)
+        if self._last is not None and not isinstance(self.ending, Lost):
+            await self._settle(self._last)
+        else:
+            await self.settle(self.ending or Crashed(failure=_died(code, self._why)))
+
+    def interrupt(self, ending: Ending) -> None:
+        """Ask the code to end now. It may not listen: `kill` is what it cannot refuse."""
+        if self.ending is None or (isinstance(ending, Lost) and not isinstance(self.ending, Lost)):
+            self.ending = ending
+        self._send(End(frames.tagged(self.ending)))
+
+    def kill(self) -> bool:
+        """End the process, whatever its code does: true, for here that can be done."""
+        if self._process is not None:
+            self._process.kill()
+        return True
+
+    async def settle(self, ending: Ending) -> None:
+        """Make the ending durable, once; a lost run settles nothing."""
+        if isinstance(ending, Lost):
+            self.ending = ending
+            await self._settle(None)
+        else:
+            run = self.claim.run
+            await self._settle(Change(run=run.key, token=run.token, position=self._position, outcome=ending))
+
+    async def _settle(self, last: Change | None) -> None:
+        if self.settled:
+            return
+        self.settled = True
+        try:
+            if last is not None:
+                self.ending = last.outcome
+                await self._channel.submit(last)
+        except (LeaseLost, StoreError) as error:
+            self.ending = Lost(cancelled=False, message=f"its end could not be recorded: {error}")
+        finally:
+            self._channel.over()
+
+    # --- what the worker asks of a port ---------------------------------------------------------------------
+
+    @property
+    def asked(self) -> Outcome | None:
+        """How the attempt shall end at its next safe point, or None to go on."""
+        return self._asked
+
+    @asked.setter
+    def asked(self, outcome: Outcome | None) -> None:
+        self._asked = outcome
+        self._send(Asked(None if outcome is None else frames.tagged(outcome)))
+
+    @property
+    def slow_down_s(self) -> float:
+        """How long it shall pause at each step boundary."""
+        return self._slow_down_s
+
+    @slow_down_s.setter
+    def slow_down_s(self, pause_s: float) -> None:
+        if pause_s != self._slow_down_s:
+            self._slow_down_s = pause_s
+            self._send(SlowDown(pause_s))
+
+    def note(self, note: Note) -> None:
+        """Write an event with what the run says next."""
+        self._send(Tell(note))
+
+    def tick(self, now_us: int) -> None:
+        """Look after a process that does not say anything any more, or takes nothing in."""
+        if self._process is None:
+            return
+        silent_s = self._loop.time() - self._heard_at
+        if silent_s >= self._stall_s:
+            self._kill_for(f"said nothing for {self._stall_s:g} s: its event loop stands still")
+        elif self._process.wire.unsent > MAX_UNSENT:
+            self._kill_for("does not read what it is answered")
+
+    # --- the process ----------------------------------------------------------------------------------------
+
+    def _send(self, frame: frames.Frame) -> None:
+        if self._process is not None:
+            self._process.wire.send(frame)
+
+    def _send_all_known(self) -> None:
+        """What was said before there was a process; it begins with the claim."""
+        self._send(Begin(frames.PROTOCOL, self.claim, self._origin))
+        if self._slow_down_s:
+            self._send(SlowDown(self._slow_down_s))
+        if self._asked is not None:
+            self._send(Asked(frames.tagged(self._asked)))
+        if self.ending is not None:
+            self._send(End(frames.tagged(self.ending)))
+
+    def _kill_for(self, why: str) -> None:
+        self._why = self._why or why
+        self.kill()
+
+    async def _serve(self, process: ProcessLike) -> None:
+        """Do what the process says until it says nothing more."""
+        try:
+            while (
+                self._last is None and (frame := await process.wire.receive(frames.from_process)) is not None
+            ):
+                self._heard_at = max(self._heard_at, self._loop.time())
+                self._do(frame)
+                while len(self._open) >= MAX_OPEN:
+                    await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
+        except ProtocolError as error:
+            self._kill_for(str(error))
+
+    async def _bury(self, process: ProcessLike) -> int:
+        """Wait for the end of the process, and help it along; nothing that it started is alive then."""
+        try:
+            async with asyncio.timeout(GONE_S if self._last is None else LINGER_S):
+                return await process.ended()
+        except TimeoutError:
+            self._why = self._why or "closed its socket, and went on"
+        finally:
+            process.kill()
+        return await process.ended()
+
+    def _do(self, frame: frames.Up) -> None:
+        match frame:
+            case Hello(protocol=protocol):
+                if protocol != frames.PROTOCOL:
+                    raise ProtocolError(f"it speaks protocol {protocol}, not {frames.PROTOCOL}")
+                self._heard_at = self._loop.time()
+            case Commit():
+                self._commit(frame)
+            case Ask():
+                answering = self._loop.create_task(self._answer(frame), name=f"answer {frame.what}")
+                self._keep(answering, self._answered)
+            case Alive():
+                pass
+
+    def _keep(self, future: asyncio.Future[Any], done: Callable[[asyncio.Future[Any]], None]) -> None:
+        self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        future.add_done_callback(done)
+
+    def _answered(self, answering: asyncio.Future[None]) -> None:
+        error = None if answering.cancelled() else answering.exception()
+        if error is not None:  # a fault of ours: this run cannot go on, and others can
+            self._kill_for(f"asked what could not be answered: {error!r}")
+
+    def _commit(self, frame: Commit) -> None:
+        run = self.claim.run
+        change = frames.change_of(frame, run.key, run.token)
+        if change.outcome is not None:
+            self._last = (
+                change  # recorded when the process has gone: nothing of an attempt is alive beside the next
+            )
+            return
+        try:
+            answer = self._channel.submit(change)
+        except HoldfastError as error:
+            self._refuse(frame, error)
+            return
+        if answer.done():  # on the spot
+            self._committed(frame, answer)
+        else:
+            self._keep(answer, lambda answered: self._committed(frame, answered))
+
+    def _committed(self, frame: Commit, answered: asyncio.Future[Committed]) -> None:
+        if answered.cancelled():
+            return
+        error = answered.exception()
+        if isinstance(error, HoldfastError):
+            self._refuse(frame, error)
+            return
+        committed = answered.result()
+        self._position = max(self._position, committed.position)
+        self._send(Answer(frame.id, committed))
+
+    def _refuse(self, frame: Commit, error: HoldfastError) -> None:
+        self._send(frames.refusal(frame.id, error))
+
+    async def _answer(self, frame: Ask) -> None:
+        try:
+            args = frames.asked(frame)
+            self._send(frames.reply(frame.id, await getattr(self._channel, frame.what)(*args)))
+        except ProtocolError as error:
+            self._kill_for(str(error))
+        except HoldfastError as error:
+            self._send(frames.refusal(frame.id, error))
+
+
+def origin_of(agent: AnyAgent) -> Origin:
+    """Where a process finds the agent. Raises UsageError for one that no other process can import."""
+    return Origin(place_of(agent), agent.name, agent.version, tuple(sys.path))
+
+
+def _cannot_start(error: OSError) -> Failure:
+    message = f"no process could be started for the run: {error}"
+    return Failure(kind=FailureKind.TRANSIENT, type=type(error).__name__, message=message)
+
+
+def _died(code: int, why: str | None) -> Failure:
+    """Why the process has gone, as far as can be told from outside."""
+    if why is None:
+        why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    return Failure(kind=FailureKind.LOST, type="ProcessLost", message=f"the process of the run {why}")

@@ -1,0 +1,214 @@
+"""Agents for processes of their own. What they do to the outside they write into files."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast import Context, FatalError, RateLimit, StepFailed, agent, step_context
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Done:
+    count: int = 0
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def say(folder: str, name: str, line: object = "") -> None:
+    with (Path(folder) / name).open("a") as file:
+        file.write(f"{line}\n")
+
+
+async def double(n: int) -> int:
+    return 2 * n
+
+
+def refuse(n: int) -> int:
+    raise FatalError(f"{n} is refused")
+
+
+def stream() -> str:
+    step_context.record({"at": 1})
+    step_context.emit("some text")
+    return step_context.idempotency_key
+
+
+def pay(folder: str) -> str:
+    say(folder, "paid")
+    return "receipt"
+
+
+@agent(isolation="process")
+async def whereabouts(ctx: Context) -> list[int]:
+    """Its own process, and the parent of that."""
+    return [await ctx.step(pid), os.getpid(), os.getppid()]
+
+
+@agent(isolation="process")
+async def grandchild(ctx: Context, n: int) -> int:
+    return await ctx.step(double, n)
+
+
+@agent(isolation="process")
+async def everything(ctx: Context, folder: str) -> dict[str, object]:
+    """Every kind of call that there is."""
+    found: dict[str, object] = {"setup": await ctx.step(double, 1)}
+    state = ctx.restore(Done)
+    found["mapped"] = await ctx.map(double, [1, 2, 3], key=str, limit=2)
+
+    async def quick() -> int:
+        return await ctx.step(double, 5)
+
+    async def slow() -> int:
+        await ctx.sleep(60)
+        return 0
+
+    found["raced"] = (await ctx.race({"quick": quick, "slow": slow}))[0]
+    async with ctx.branch("apart"):
+        found["branch"] = await ctx.step(double, 6)
+    found["once"] = await ctx.once("welcome", double, 7)
+    found["paid"] = await ctx.step(pay, folder, effect="once")
+    found["key"] = len(await ctx.step(stream)) > 0
+    try:
+        await ctx.step(refuse, 8)
+    except StepFailed as failed:
+        found["refused"] = failed.message
+    found["rated"] = await ctx.step(double, 9, rate=RateLimit("tests", "1000/s"))
+    found["artifact"] = (await ctx.artifact("a.txt", b"bytes" * 1000)).size_bytes
+    found["child"] = await ctx.call(grandchild, 10)
+    await ctx.sleep(0.01)
+    found["signal"] = await ctx.wait_for("go", str)
+    found["answer"] = (await ctx.approval("Go on?", ["yes", "no"])).choice
+    found["times"] = ctx.now().year > 2000
+    found["chance"] = 0 <= ctx.random.random() < 1
+    ctx.progress(1, 2, "half")
+    log.info("said in another process")
+    state.count += 1
+    await ctx.checkpoint(state, name="done")
+    return found
+
+
+@agent(isolation="process")
+async def dies(ctx: Context, how: str, folder: str, good: int = 0) -> str:
+    """Dies so in every attempt, but for the one with this number."""
+    await ctx.step(double, 1)
+    say(folder, "attempts", os.getpid())
+    if len((Path(folder) / "attempts").read_text().splitlines()) == good:
+        return "alive"
+    HOW[how]()
+    await asyncio.sleep(60)
+    return "unreachable"
+
+
+def _garbage() -> None:
+    socket.socket(fileno=os.dup(int(sys.argv[1]))).sendall(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def _no_frame() -> None:
+    socket.socket(fileno=os.dup(int(sys.argv[1]))).sendall(b'\0\0\0\x0f{"type":"rob"} ')
+
+
+def _close() -> None:
+    os.close(int(sys.argv[1]))
+
+
+def _shut() -> None:
+    socket.socket(fileno=os.dup(int(sys.argv[1]))).shutdown(socket.SHUT_RDWR)
+
+
+HOW = {
+    "exit": lambda: os._exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "fault": lambda: ctypes.string_at(0),
+    "garbage": _garbage,
+    "no frame": _no_frame,
+    "shut": _shut,
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+}
+
+
+@agent(isolation="process")
+async def busy(ctx: Context, folder: str) -> None:
+    """Never gives the loop back, and does not listen to anything."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    say(folder, "busy", os.getpid())
+    while True:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
+
+
+@agent(isolation="process")
+async def breeds(ctx: Context, folder: str, stays: bool) -> str:
+    """Leaves processes behind: one in its session, one that ignores SIGTERM."""
+    ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"
+    for command in (["sleep", "1000"], [sys.executable, "-c", ignoring]):
+        say(folder, "bred", subprocess.Popen(command).pid)
+    say(folder, "bred", os.getpid())
+    if stays:
+        await asyncio.sleep(1000)
+    return "left them"
+
+
+def hang(folder: str) -> int:
+    say(folder, "hung", os.getpid())
+    if len((Path(folder) / "hung").read_text().splitlines()) < 2:
+        time.sleep(1000)
+    return os.getpid()
+
+
+@agent(isolation="process")
+async def stuck(ctx: Context, folder: str) -> int:
+    return await ctx.step(hang, folder, timeout=0.3)
+
+
+@agent(isolation="process")
+async def floods(ctx: Context, count: int) -> int:
+    """Says far more than anybody can write."""
+    for n in range(count):
+        ctx.progress(n, count)
+        log.info("line %d", n)
+        if n % 1000 == 0:
+            await ctx.step(double, n)
+    return count
+
+
+@agent(isolation="process")
+async def counts(ctx: Context, folder: str, steps: int, pause_s: float) -> int:
+    """Steps with a pause, each seen in a file."""
+    state = ctx.restore(Done)
+    while state.count < steps:
+        await ctx.step(_act, folder, state.count, pause_s)
+        state.count += 1
+        await ctx.checkpoint(state)
+    return state.count
+
+
+async def _act(folder: str, n: int, pause_s: float) -> int:
+    say(folder, "executed", n)
+    await asyncio.sleep(pause_s)
+    return n
+
+
+@agent(isolation="process")
+async def fails(ctx: Context) -> None:
+    raise FatalError("as any code may")
+
+
+ALL = [whereabouts, grandchild, everything, dies, busy, breeds, stuck, floods, counts, fails]

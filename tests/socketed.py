@@ -1,0 +1,81 @@
+"""Attempts whose Context talks to its worker through a socket, in one process: the second port under the tests of the
+first."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from holdfast.clock import SystemClock
+from holdfast.process.child import Surroundings, serve
+from holdfast.process.frames import Origin
+from holdfast.process.wire import Wire
+from holdfast.worker import Worker
+
+
+class Served:
+    """What stands for a process: a task that serves the other end of a socket pair."""
+
+    def __init__(self, wire: Wire, end: Wire, serving: asyncio.Task[None]) -> None:
+        self.wire = wire
+        self._end = end
+        self._serving = serving
+        self._killed = False
+
+    def kill(self) -> None:
+        if not self._killed:
+            self._killed = True
+            self._serving.cancel()
+
+    async def ended(self) -> int:
+        await asyncio.wait([self._serving])
+        for wire in (self._end, self.wire):
+            wire.close()
+            await wire.closed()
+        if not self._serving.cancelled():
+            self._serving.result()
+        return -9 if self._killed else 0
+
+
+class Here:
+    """Begins them, beside the worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._around = Surroundings(
+            find=lambda begin: worker._agents[begin.claim.run.agent, begin.claim.run.version],
+            on_gone=lambda: None,
+            alone=False,
+            clock=worker._clock,
+            chance=worker._chance,
+        )
+        self._begun: list[Served] = []
+
+    async def take(self) -> Served:
+        ours, theirs = socket.socketpair()
+        end = await Wire.over(theirs)
+        serving = asyncio.get_running_loop().create_task(serve(end, self._around), name="process")
+        self._begun.append(Served(await Wire.over(ours), end, serving))
+        return self._begun[-1]
+
+    async def close(self) -> None:
+        for served in self._begun:
+            served.kill()
+            await served.ended()
+
+
+def through_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the Contexts of all workers talk to them through sockets."""
+    init = Worker.__init__
+
+    def through_a_socket(worker: Worker, *args: Any, **options: Any) -> None:
+        init(worker, *args, **options)
+        if isinstance(worker._clock, SystemClock):  # no socket is as quick as virtual time
+            worker._origins = {
+                (name, version): Origin("", name, version, ()) for name, version in worker._agents
+            }
+
+    monkeypatch.setattr(Worker, "__init__", through_a_socket)
+    monkeypatch.setattr(Worker, "_new_spawner", lambda worker: Here(worker))
