@@ -59,7 +59,7 @@ class Artifacts:
             assert isinstance(kept, Kept)
             return (NewArtifact(name=name, id=kept.id, media_type=kept.media_type),)
 
-        body = Body(upload, (), spec_of(upload).shape, True, None, beside=beside)
+        body = Body(upload, spec_of(upload).shape, True, beside=beside)
         kept = await self._execution.step(call, body, policy)
         assert isinstance(kept, Kept)
         at = datetime.fromtimestamp(call.at_us / 1e6, UTC)

@@ -22,40 +22,40 @@ _TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL, Reason.CHILD)
 class Branches:
     """The scopes of an attempt that are open, the root among them."""
 
-    __slots__ = ("_inside", "_open", "_waits", "_watching", "in_flight", "several")
+    __slots__ = ("_open", "_waits", "_watching", "in_flight", "inside", "several")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.several = False  # whether any branch is open
-        self._open: set[str] = {""}
-        self._inside: dict[str, int] = {}  # how many branches are open directly inside a scope
+        self.inside: dict[str, int] = {}  # how many branches are open directly inside a scope, where any is
+        self._open: dict[str, str] = {}  # the branches, with the scope around each
         self._waits: dict[str, Park] = {}
         self._watching: set[asyncio.Future[bool]] = set()  # of those who wait for a movement
 
     def within(self, scope: str) -> str | None:
         """A branch that is open directly inside the scope, if one is."""
-        if not self._inside.get(scope):
+        if scope not in self.inside:
             return None
-        return next(each for each in self._open if each and outer_scope(each) == scope)
+        return next(branch for branch, outer in self._open.items() if outer == scope)
 
     def open(self, scope: str) -> None:
         """A branch begins: the code around it is suspended."""
-        self._open.add(scope)
+        outer = self._open[scope] = outer_scope(scope)
         self.several = True
-        outer = outer_scope(scope)
-        self._inside[outer] = self._inside.get(outer, 0) + 1
+        self.inside[outer] = self.inside.get(outer, 0) + 1
         self.tell()
 
     def close(self, scope: str) -> None:
         """The branch is over. Idempotent."""
-        if scope in self._open:
-            self._open.discard(scope)
-            self.several = len(self._open) > 1
-            outer = outer_scope(scope)
-            self._inside[outer] -= 1
-            if not self._inside[outer]:
-                del self._inside[outer]
-            self.tell()
+        outer = self._open.pop(scope, None)
+        if outer is None:
+            return
+        if self.inside[outer] == 1:
+            del self.inside[outer]
+            self.several = bool(self._open)
+        else:
+            self.inside[outer] -= 1
+        self.tell()
 
     def tell(self) -> None:
         """Something moved: who waits for others looks again."""
@@ -89,7 +89,7 @@ class Branches:
 
     def stillness(self) -> Park | None:
         """How the run may be unloaded: for the earliest time and any of the signals. None while any code can move."""
-        innermost = [scope for scope in self._open if not self._inside.get(scope)]
+        innermost = [scope for scope in ("", *self._open) if scope not in self.inside]
         if self.in_flight or not all(scope in self._waits for scope in innermost):
             return None
         return together(self._waits[scope] for scope in innermost)

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Literal, TypedDict, cast
 
 import msgspec
 
@@ -15,9 +15,12 @@ from holdfast import threads
 from holdfast.agents import Agent
 from holdfast.bodies import Scene, current_scene
 from holdfast.codec import Shape
+from holdfast.duration import Duration, seconds
 from holdfast.errors import UsageError
 from holdfast.model import Beside
 from holdfast.rules.rate import RateLimit
+from holdfast.rules.retry import RetryPolicy
+from holdfast.verdicts import Verify
 
 STUCK_GRACE_S: Final = 30.0
 """How long a sync body may outlive its timeout before its worker must be replaced: a thread cannot be killed."""
@@ -37,20 +40,85 @@ class BodyStuck(Exception):
 
 
 class Body(msgspec.Struct, frozen=True):
-    """What a step executes: `fn(*args)`, and into which shape its result is recorded. `once`: never twice blindly;
-    then `verify` finds out what became of it. `beside` says what comes into being with the
-    entry of a result."""
+    """What a step executes, given its arguments, and into which shape its result is recorded. `once`: never twice
+    blindly; then `verify` finds out what became of it. `beside` says what comes into being with the entry of a result.
+    """
 
     fn: Callable[..., object]
-    args: tuple[object, ...]
     shape: Shape
     is_async: bool
-    timeout_s: float | None
+    timeout_s: float | None = None
     silence_s: float | None = None
     once: bool = False
     verify: Callable[..., object] | None = None
     beside: Callable[[object], tuple[Beside, ...]] | None = None
     rate: RateLimit | None = None
+
+
+class StepOptions(TypedDict, total=False):
+    """The options that `ctx.step` and `ctx.map` share.
+
+    `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
+    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
+    `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
+    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for.
+    """
+
+    name: str | None
+    timeout: Duration | None
+    retry: RetryPolicy | None
+    effect: Literal["repeatable", "once"]
+    verify: Verify | None
+    silence: Duration | None
+    version: str | None
+    check: bool
+    rate: RateLimit | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A step before its arguments: its name, what it executes, and what is checked on replay. A map makes one for all
+    of its items."""
+
+    name: str
+    body: Body
+    retry: RetryPolicy | None
+    version: str | None
+    check: bool
+
+
+def step_of(
+    fn: Callable[..., object],
+    *,
+    name: str | None = None,
+    timeout: Duration | None = None,
+    retry: RetryPolicy | None = None,
+    effect: Literal["repeatable", "once"] = "repeatable",
+    verify: Verify | None = None,
+    silence: Duration | None = None,
+    version: str | None = None,
+    check: bool = True,
+    rate: RateLimit | None = None,
+) -> Step:
+    """The step that these options of `ctx.step` ask for. Raises UsageError when they make no sense."""
+    if effect != "repeatable" or verify is not None or rate is not None:
+        check_step(effect, verify, rate)
+    spec = spec_of(fn)
+    timeout_s = None if timeout is None else seconds(timeout)
+    silence_s = None if silence is None else seconds(silence)
+    body = Body(fn, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify, rate=rate)
+    return Step(_named(name or spec.name), body, retry, version, check)
+
+
+def _named(chosen: str | None) -> str:
+    if chosen is None:
+        raise UsageError(
+            "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
+        )
+    if len(chosen) > 200:
+        raise UsageError(
+            f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
+        )
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +178,11 @@ def is_async(fn: Callable[..., object]) -> bool:
 
 
 async def execute(
-    body: Body, scene: Scene, on_stuck: Callable[[bool], None], stray: list[threads.ThreadCall]
+    body: Body,
+    args: tuple[object, ...],
+    scene: Scene,
+    on_stuck: Callable[[bool], None],
+    stray: list[threads.ThreadCall],
 ) -> object:
     """Run the body in its scene and return what it returned.
 
@@ -122,9 +194,9 @@ async def execute(
         if body.timeout_s is not None or body.silence_s is not None:
             clock = _Clock(scene, body.timeout_s, body.silence_s)
         if body.is_async:
-            called = cast("Awaitable[object]", body.fn(*body.args))
+            called = cast("Awaitable[object]", body.fn(*args))
             return await (called if clock is None else clock.limit(called))
-        result = await _in_thread(body, clock, on_stuck, stray)
+        result = await _in_thread(threads.run_in_thread(body.fn, args), clock, on_stuck, stray)
         if inspect.isawaitable(result):  # a lambda or a partial round an async function
             return await (result if clock is None else clock.limit(result))
         return result
@@ -199,9 +271,11 @@ class _Clock:
 
 
 async def _in_thread(
-    body: Body, clock: _Clock | None, on_stuck: Callable[[bool], None], stray: list[threads.ThreadCall]
+    call: threads.ThreadCall,
+    clock: _Clock | None,
+    on_stuck: Callable[[bool], None],
+    stray: list[threads.ThreadCall],
 ) -> object:
-    call = threads.run_in_thread(body.fn, body.args)
     try:
         if clock is None:
             await asyncio.wait({call.future})

@@ -16,15 +16,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from holdfast import codec
 from holdfast.agents import Agent, AnyAgent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.artifacts import Artifacts, source_of
-from holdfast.calls import Body, check_step, spec_of
+from holdfast.calls import Body, Step, StepOptions, spec_of, step_of
 from holdfast.children import ChildHandle, ChildOptions, Children
-from holdfast.duration import Duration, micros, seconds
+from holdfast.duration import Duration, micros
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
 from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
@@ -42,26 +42,6 @@ from holdfast.waits import Waits
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class StepOptions(TypedDict, total=False):
-    """The options that `ctx.step` and `ctx.map` share.
-
-    `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
-    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
-    `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
-    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for.
-    """
-
-    name: str | None
-    timeout: Duration | None
-    retry: RetryPolicy | None
-    effect: Literal["repeatable", "once"]
-    verify: Verify | None
-    silence: Duration | None
-    version: str | None
-    check: bool
-    rate: RateLimit | None
 
 
 class Context:
@@ -156,17 +136,25 @@ class Context:
         asked, and it is tried again only after a TransientError, which says that nothing was done. Raises StepFailed,
         live and replayed alike; NotSerializable shows as a fatal StepFailed; UsageError when the call breaks a rule.
         """
-        if effect != "repeatable" or verify is not None or rate is not None:
-            check_step(effect, verify, rate)
-        spec = spec_of(fn)
-        fingerprint = codec.fingerprint(args, version) if check else b""
-        call = self._recording.begin(EntryKind.STEP, _named(name or spec.name), key, fingerprint)
-        timeout_s = None if timeout is None else seconds(timeout)
-        silence_s = None if silence is None else seconds(silence)
-        body = Body(
-            fn, args, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify, rate=rate
+        step = step_of(
+            fn,
+            name=name,
+            timeout=timeout,
+            retry=retry,
+            effect=effect,
+            verify=verify,
+            silence=silence,
+            version=version,
+            check=check,
+            rate=rate,
         )
-        return call.start(self._execution.step(call, body, retry or self._agent.retry))
+        return self._take(step, args, key)
+
+    def _take(self, step: Step, args: tuple[object, ...], key: str | None) -> Coroutine[Any, Any, Any]:
+        fingerprint = codec.fingerprint(args, step.version) if step.check else b""
+        call = self._recording.begin(EntryKind.STEP, step.name, key, fingerprint)
+        call.args = args
+        return call.start(self._execution.step(call, step.body, step.retry or self._agent.retry))
 
     @overload
     def once(self, key: str, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> Coroutine[Any, Any, R]: ...
@@ -182,8 +170,7 @@ class Context:
         may run again after a crash between it and its record.
         """
         spec = spec_of(fn)
-        body = Body(fn, args, spec.shape, spec.is_async, None)
-        return self._execution.once(key, body, self._agent.retry)
+        return self._execution.once(key, Body(fn, spec.shape, spec.is_async), args, self._agent.retry)
 
     # --- concurrency ----------------------------------------------------------------------------------------
 
@@ -279,25 +266,23 @@ class Context:
             raise UsageError(f"the limit of ctx.map must be 1 or more, not {limit}")
         things = list(items)
         _check_options(options)
-        child: AnyAgent | None = None
-        if isinstance(fn, Agent):
-            child = cast("AnyAgent", fn)  # type: ignore[redundant-cast]  # of pyright the parameters are unknown
-            if options:
-                raise UsageError(
-                    f"ctx.map of agent {fn.name!r} takes no options of steps: {', '.join(options)}"
-                )
-            named = fn.name
+        step: Step | None = None
+        if not isinstance(fn, Agent):
+            step = step_of(fn, **options)
+            named = step.name
+        elif options:
+            raise UsageError(f"ctx.map of agent {fn.name!r} takes no options of steps: {', '.join(options)}")
         else:
-            named = options["name"] = _named(options.get("name") or spec_of(fn).name)
+            named = fn.name
         call = self._groups.open(f"map {named}", None)
 
         def body(number: int) -> Coroutine[Any, Any, Any]:
-            if child is not None:
-                return self._children.call(child, (things[number],), None, {})
-            return self.step(cast("Callable[[Any], object]", fn), things[number], **options)
+            if step is not None:
+                return self._take(step, (things[number],), None)
+            return self._children.call(cast("AnyAgent", fn), (things[number],), None, {})
 
         keys = keys_of(things, key)
-        calls = 1 if child is None else 2  # its start, and its end
+        calls = 1 if step is not None else 2  # its start, and its end
         return call.start(self._groups.map(call, keys, body, limit, return_failures, calls))
 
     def race(
@@ -545,18 +530,6 @@ class Context:
     def uuid(self) -> uuid.UUID:
         """A random UUID, the same on every replay."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
-
-
-def _named(chosen: str | None) -> str:
-    if chosen is None:
-        raise UsageError(
-            "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
-        )
-    if len(chosen) > 200:
-        raise UsageError(
-            f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
-        )
-    return chosen
 
 
 def _check_options(options: StepOptions) -> None:

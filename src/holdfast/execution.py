@@ -56,18 +56,6 @@ class Execution:
 
     # --- steps ----------------------------------------------------------------------------------------------
 
-    def _scene(self, call: OpenCall) -> Scene:
-        doubts = self._recording.doubts
-        identity, args_hash = call.identity, call.args_hash
-        return Scene(
-            self._port,
-            identity,
-            args_hash,
-            call.tries,
-            doubts.place_of(identity, args_hash),
-            lambda: doubts.idempotency_key(identity, call.intent),
-        )
-
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         """Answer a step from the journal, or execute it with its retries and record how it ended."""
         with call:
@@ -86,7 +74,9 @@ class Execution:
 
     async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         self._branches.in_flight += 1
-        scene = self._scene(call)
+        doubts = self._recording.doubts
+        place = doubts.place_of(call.identity, call.args_hash)
+        scene = Scene(self._port, call, call.tries, place, doubts.idempotency_key)
         try:
             while True:
                 found = await self._effects.before(call, body, policy, scene) if body.once else None
@@ -98,7 +88,7 @@ class Execution:
                     await self._recording.intend(call)
                 self._port.opened(call.identity.name, call.started_at_us)
                 try:
-                    result = await execute(body, scene, self._port.stuck, self.stray)
+                    result = await execute(body, call.args, scene, self._port.stuck, self.stray)
                     payload, value = body.shape.recode(result)
                 except (KeyboardInterrupt, GeneratorExit, Unwind):
                     raise
@@ -177,7 +167,7 @@ class Execution:
 
     # --- once -----------------------------------------------------------------------------------------------
 
-    async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
+    async def once(self, key: str, body: Body, args: tuple[object, ...], policy: RetryPolicy) -> object:
         """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
         self._recording.end.check()
         scope_of_call(self._recording.thread)
@@ -185,7 +175,7 @@ class Execution:
         running = self._once.get(key)
         if running is None:
             running = self._once[key] = asyncio.create_task(
-                self._run_once(key, body, policy), name=f"once {key}"
+                self._run_once(key, body, args, policy), name=f"once {key}"
             )
             running.add_done_callback(lambda task: self._once_ended(key, task))
         try:
@@ -202,7 +192,7 @@ class Execution:
         if not task.cancelled():
             task.exception()  # read here, so that nobody being there any more is no warning
 
-    async def _run_once(self, key: str, body: Body, policy: RetryPolicy) -> Entry:
+    async def _run_once(self, key: str, body: Body, args: tuple[object, ...], policy: RetryPolicy) -> Entry:
         current_scope.set(ONCE_SCOPE)
         entry = await self._recording.guarded(self._port.once(key))
         if entry is not None:
@@ -211,7 +201,7 @@ class Execution:
             raise UsageError(
                 f"the run has {MAX_ONCE} ctx.once keys, its limit: use steps, which checkpoints let go of"
             )
-        call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"")
+        call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"", args=args)
         call.started_at_us = self._port.now_us()
         try:
             await self._try_until_over(call, body, policy)

@@ -37,6 +37,7 @@ class OpenCall(msgspec.Struct, eq=False):
     entry: Entry | None = None
     doubt: Unknown | None = None  # an effect that may have happened already
     intent: Entry | None = None  # the newest, of whatever attempt
+    args: tuple[object, ...] = ()
     started_at_us: int = 0
     position: int = 0
     at_us: int = 0

@@ -113,7 +113,7 @@ class Recording:
         opened = self._open
         if scope in opened:
             self._close_previous(scope, opened[scope], name)
-        if self.branches.several:
+        if scope in self.branches.inside:
             self._outside_branches(scope, repr(name))
         check_words("name", name)
         if key is not None:
@@ -324,9 +324,7 @@ class Recording:
         """Make durable that the body is about to begin: from here on nobody begins it blindly again."""
         if self.end.decided is not None:
             self.end.check()
-        payload = msgspec.json.encode(
-            {"idempotency_key": self.doubts.idempotency_key(call.identity, call.intent)}
-        )
+        payload = msgspec.json.encode({"idempotency_key": self.doubts.idempotency_key(call)})
         answer = self._submit(self._entry(call, EntryStatus.INTENDED, payload))
         call.intent = msgspec.structs.replace(
             call.intent or self._entry(call, EntryStatus.INTENDED, payload), position=self._port.position
@@ -414,7 +412,7 @@ class Recording:
             part = entry.identity.segment == SETUP, entry.identity.scope != ""
             self._since_save += not part[0]
             count = self._counts[part] = self._counts[part] + 1
-            if count >= WARN_ENTRIES:
+            if count == WARN_ENTRIES or count > MAX_ENTRIES:
                 self._check_length(part, count)
         if self.scopes.given_up:
             beside = (*beside, *self.scopes.cancellations())
