@@ -22,15 +22,15 @@ _TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL, Reason.CHILD)
 class Branches:
     """The scopes of an attempt that are open, the root among them."""
 
-    __slots__ = ("_open", "_waits", "_watching", "in_flight", "inside", "several")
+    __slots__ = ("_open", "_waits", "in_flight", "inside", "several", "watching")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.several = False  # whether any branch is open
         self.inside: dict[str, int] = {}  # how many branches are open directly inside a scope, where any is
+        self.watching: set[asyncio.Future[bool]] = set()  # of those who wait for a movement
         self._open: dict[str, str] = {}  # the branches, with the scope around each
         self._waits: dict[str, Park] = {}
-        self._watching: set[asyncio.Future[bool]] = set()  # of those who wait for a movement
 
     def within(self, scope: str) -> str | None:
         """A branch that is open directly inside the scope, if one is."""
@@ -43,7 +43,8 @@ class Branches:
         outer = self._open[scope] = outer_scope(scope)
         self.several = True
         self.inside[outer] = self.inside.get(outer, 0) + 1
-        self.tell()
+        if self.watching:
+            self.tell()
 
     def close(self, scope: str) -> None:
         """The branch is over. Idempotent."""
@@ -55,13 +56,13 @@ class Branches:
             self.several = bool(self._open)
         else:
             self.inside[outer] -= 1
-        self.tell()
+        if self.watching:
+            self.tell()
 
     def tell(self) -> None:
         """Something moved: who waits for others looks again."""
-        if self._watching:
-            for watcher in self._watching:
-                _wake(watcher, True)
+        for watcher in self.watching:
+            _wake(watcher, True)
 
     async def movement(self, timeout_s: float) -> bool:
         """Wait until something moves; False when nothing did for so long.
@@ -72,12 +73,12 @@ class Branches:
         loop = asyncio.get_running_loop()
         watcher: asyncio.Future[bool] = loop.create_future()
         timer = loop.call_later(timeout_s, _wake, watcher, False)
-        self._watching.add(watcher)
+        self.watching.add(watcher)
         try:
             return await watcher
         finally:
             timer.cancel()
-            self._watching.discard(watcher)
+            self.watching.discard(watcher)
 
     def wait(self, scope: str, park: Park) -> None:
         """The code in the scope waits."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypedDict, cast
+from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 
@@ -109,6 +110,24 @@ def step_of(
     return Step(_named(name or spec.name), body, retry, version, check)
 
 
+def check_options(call: str, options: StepOptions) -> None:
+    """Raise TypeError when there is one that no step has."""
+    for name in options.keys() - StepOptions.__annotations__.keys():
+        known = difflib.get_close_matches(name, StepOptions.__annotations__, n=1)
+        hint = (
+            f": did you mean {known[0]!r}?"
+            if known
+            else f"; there are {', '.join(StepOptions.__annotations__)}"
+        )
+        raise TypeError(f"{call} has no option {name!r}{hint}")
+
+
+def plain_step(fn: Callable[..., object]) -> Step:
+    """The step without options: made once for each function."""
+    step = spec_of(fn).step
+    return step if step is not None and step.body.fn is fn else step_of(fn)
+
+
 def _named(chosen: str | None) -> str:
     if chosen is None:
         raise UsageError(
@@ -123,11 +142,13 @@ def _named(chosen: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a function brings along: the name of its steps, the shape of its results, whether it is async."""
+    """What a function brings along: the name of its steps, the shape of its results, whether it is async; and the step
+    without options, if it has a name."""
 
     name: str | None
     shape: Shape
     is_async: bool
+    step: Step | None
 
 
 def spec_of(fn: Callable[..., object]) -> Spec:
@@ -150,7 +171,9 @@ def _spec_of(fn: Callable[..., object]) -> Spec:
         raise UsageError(f"ctx.step takes a function; agent {fn.name!r} is a run of its own: ctx.call(it, …)")
     name = getattr(fn, "__name__", None)
     name = None if name == "<lambda>" else name
-    return Spec(name, Shape.of(fn, f"the result of step {name or 'lambda'!r}"), is_async(fn))
+    shape, awaited = Shape.of(fn, f"the result of step {name or 'lambda'!r}"), is_async(fn)
+    step = None if name is None else Step(_named(name), Body(fn, shape, awaited), None, None, check=True)
+    return Spec(name, shape, awaited, step)
 
 
 def check_step(effect: str, verify: object, rate: object) -> None:
@@ -194,7 +217,7 @@ async def execute(
         if body.timeout_s is not None or body.silence_s is not None:
             clock = _Clock(scene, body.timeout_s, body.silence_s)
         if body.is_async:
-            called = cast("Awaitable[object]", body.fn(*args))
+            called: Any = body.fn(*args)
             return await (called if clock is None else clock.limit(called))
         result = await _in_thread(threads.run_in_thread(body.fn, args), clock, on_stuck, stray)
         if inspect.isawaitable(result):  # a lambda or a partial round an async function

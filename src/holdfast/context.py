@@ -9,7 +9,6 @@ Laws:
 
 from __future__ import annotations
 
-import difflib
 import os
 import random
 import uuid
@@ -22,7 +21,7 @@ from holdfast import codec
 from holdfast.agents import Agent, AnyAgent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.artifacts import Artifacts, source_of
-from holdfast.calls import Body, Step, StepOptions, spec_of, step_of
+from holdfast.calls import Body, Step, StepOptions, check_options, plain_step, spec_of, step_of
 from holdfast.children import ChildHandle, ChildOptions, Children
 from holdfast.duration import Duration, micros
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
@@ -33,10 +32,7 @@ from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
 from holdfast.rules.artifacts import check_name
 from holdfast.rules.progress import reported
-from holdfast.rules.rate import RateLimit
-from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
-from holdfast.verdicts import Verify
 from holdfast.waits import Waits
 
 Ts = TypeVarTuple("Ts")
@@ -113,15 +109,7 @@ class Context:
         fn: Callable[..., object],
         *args: object,
         key: str | None = None,
-        name: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        effect: Literal["repeatable", "once"] = "repeatable",
-        verify: Verify | None = None,
-        silence: Duration | None = None,
-        version: str | None = None,
-        check: bool = True,
-        rate: RateLimit | None = None,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, Any]:
         """Execute `fn(*args)` once and record its outcome; a resumed run gets the recorded one back at once.
 
@@ -136,19 +124,10 @@ class Context:
         asked, and it is tried again only after a TransientError, which says that nothing was done. Raises StepFailed,
         live and replayed alike; NotSerializable shows as a fatal StepFailed; UsageError when the call breaks a rule.
         """
-        step = step_of(
-            fn,
-            name=name,
-            timeout=timeout,
-            retry=retry,
-            effect=effect,
-            verify=verify,
-            silence=silence,
-            version=version,
-            check=check,
-            rate=rate,
-        )
-        return self._take(step, args, key)
+        if options:
+            check_options("ctx.step", options)
+            return self._take(step_of(fn, **options), args, key)
+        return self._take(plain_step(fn), args, key)
 
     def _take(self, step: Step, args: tuple[object, ...], key: str | None) -> Coroutine[Any, Any, Any]:
         fingerprint = codec.fingerprint(args, step.version) if step.check else b""
@@ -265,7 +244,7 @@ class Context:
         if limit < 1:
             raise UsageError(f"the limit of ctx.map must be 1 or more, not {limit}")
         things = list(items)
-        _check_options(options)
+        check_options("ctx.map", options)
         step: Step | None = None
         if not isinstance(fn, Agent):
             step = step_of(fn, **options)
@@ -530,17 +509,6 @@ class Context:
     def uuid(self) -> uuid.UUID:
         """A random UUID, the same on every replay."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
-
-
-def _check_options(options: StepOptions) -> None:
-    for name in options.keys() - StepOptions.__annotations__.keys():
-        known = difflib.get_close_matches(name, StepOptions.__annotations__, n=1)
-        hint = (
-            f": did you mean {known[0]!r}?"
-            if known
-            else f"; there are {', '.join(StepOptions.__annotations__)}"
-        )
-        raise TypeError(f"ctx.map has no option {name!r}{hint}")
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

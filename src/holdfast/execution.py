@@ -109,7 +109,7 @@ class Execution:
                 scene = scene.again(call.tries)
         finally:
             self._branches.in_flight -= 1
-            if self._branches.several:
+            if self._branches.watching:
                 self._branches.tell()
 
     async def _try_failed(

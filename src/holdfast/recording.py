@@ -268,7 +268,7 @@ class Recording:
         scope = call.identity.scope
         if call.at_us > self._times.get(scope, 0):
             self._times[scope] = call.at_us
-        if self.branches.several:
+        if self.branches.watching:
             self.branches.tell()
 
     async def _cancelled_again(self, call: OpenCall, entry: Entry) -> NoReturn:

@@ -60,7 +60,8 @@ class Scopes:
 
     def enter_branch(self, scope: str) -> None:
         """A branch begins."""
-        self._cursor.open_branch(scope)
+        if self._cursor.waiting:  # else nobody asks which of the recorded are open
+            self._cursor.open_branch(scope)
         self._branches.open(scope)
 
     def leave_branch(self, scope: str, group: str | None = None) -> None:
@@ -94,7 +95,8 @@ class Scopes:
             self.times[scope] = at_us
 
     def _close(self, path: str) -> None:
-        self._end.check()
+        if self._end.decided is not None:
+            self._end.check()
         mismatch = self._cursor.close(path)
         if mismatch is not None:
             self._end.hold(mismatch)

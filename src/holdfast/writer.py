@@ -222,14 +222,12 @@ class Writer:
         try:
             recorded = await self._recorded(changes) if self._doubt else {}
             left = [change for index, change in enumerate(changes) if index not in recorded]
-            answers = await self._store.commit(left)
+            committed = iter(await self._store.commit(left))
         except Exception:
             self._doubt = True
             raise
         self._doubt = False
-        if recorded:
-            committed = iter(answers)
-            answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
+        answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
         self._follow_on(changes, answers)
         return list[Answer](answers)
 
