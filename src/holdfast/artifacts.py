@@ -66,7 +66,7 @@ class Artifacts:
         return Artifact(id=kept.id, name=name, size_bytes=kept.size_bytes, media_type=kept.media_type, at=at)
 
     async def _upload(self, source: _Source, name: str) -> Kept:
-        guarded = self._recording.guarded
+        guarded = self._recording.end.guarded
         upload = await guarded(self._port.begin_content())
         try:
             n = 0

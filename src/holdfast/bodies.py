@@ -29,6 +29,9 @@ CHUNK_CHARS: Final = 4096
 """Streamed text is stored in pieces of this size at most."""
 
 
+OVER: Final = "its outcome is known"
+
+
 class Scene(msgspec.Struct, eq=False):
     """One try of one call: what `step_context` stands for while its body runs.
 

@@ -38,9 +38,9 @@ class Branches:
             return None
         return next(branch for branch, outer in self._open.items() if outer == scope)
 
-    def open(self, scope: str) -> None:
-        """A branch begins: the code around it is suspended."""
-        outer = self._open[scope] = outer_scope(scope)
+    def open(self, scope: str, outer: str) -> None:
+        """A branch begins: the code around it, in the scope `outer`, is suspended."""
+        self._open[scope] = outer
         self.several = True
         self.inside[outer] = self.inside.get(outer, 0) + 1
         if self.watching:

@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast import threads
 from holdfast.agents import Agent
-from holdfast.bodies import Scene, current_scene
+from holdfast.bodies import OVER, Scene, current_scene
 from holdfast.codec import Shape
 from holdfast.duration import Duration, seconds
 from holdfast.errors import UsageError
@@ -25,6 +25,9 @@ from holdfast.verdicts import Verify
 
 STUCK_GRACE_S: Final = 30.0
 """How long a sync body may outlive its timeout before its worker must be replaced: a thread cannot be killed."""
+
+MAX_NAME: Final = 200
+"""Characters of the name of a step: it stands in lists, and what varies is a key."""
 
 
 class BodyTimedOut(Exception):
@@ -45,7 +48,7 @@ class Body(msgspec.Struct, frozen=True):
     blindly; then `verify` finds out what became of it. `beside` says what comes into being with the entry of a result.
     """
 
-    fn: Callable[..., object]
+    fn: Callable[..., Any]
     shape: Shape
     is_async: bool
     timeout_s: float | None = None
@@ -54,6 +57,7 @@ class Body(msgspec.Struct, frozen=True):
     verify: Callable[..., object] | None = None
     beside: Callable[[object], tuple[Beside, ...]] | None = None
     rate: RateLimit | None = None
+    plain: bool = False  # nothing is asked for but to await `fn(*args)`
 
 
 class StepOptions(TypedDict, total=False):
@@ -106,7 +110,9 @@ def step_of(
     spec = spec_of(fn)
     timeout_s = None if timeout is None else seconds(timeout)
     silence_s = None if silence is None else seconds(silence)
-    body = Body(fn, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify, rate=rate)
+    once = effect == "once"
+    plain = spec.is_async and timeout_s is None and silence_s is None and not once and rate is None
+    body = Body(fn, spec.shape, spec.is_async, timeout_s, silence_s, once, verify, rate=rate, plain=plain)
     return Step(_named(name or spec.name), body, retry, version, check)
 
 
@@ -133,9 +139,9 @@ def _named(chosen: str | None) -> str:
         raise UsageError(
             "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
         )
-    if len(chosen) > 200:
+    if len(chosen) > MAX_NAME:
         raise UsageError(
-            f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
+            f"the step name {chosen[:40]!r}… is longer than {MAX_NAME} characters; put what varies into key="
         )
     return chosen
 
@@ -172,7 +178,9 @@ def _spec_of(fn: Callable[..., object]) -> Spec:
     name = getattr(fn, "__name__", None)
     name = None if name == "<lambda>" else name
     shape, awaited = Shape.of(fn, f"the result of step {name or 'lambda'!r}"), is_async(fn)
-    step = None if name is None else Step(_named(name), Body(fn, shape, awaited), None, None, check=True)
+    step = None
+    if name is not None and len(name) <= MAX_NAME:
+        step = Step(name, Body(fn, shape, awaited, plain=awaited), None, None, check=True)
     return Spec(name, shape, awaited, step)
 
 
@@ -217,7 +225,7 @@ async def execute(
         if body.timeout_s is not None or body.silence_s is not None:
             clock = _Clock(scene, body.timeout_s, body.silence_s)
         if body.is_async:
-            called: Any = body.fn(*args)
+            called = body.fn(*args)
             return await (called if clock is None else clock.limit(called))
         result = await _in_thread(threads.run_in_thread(body.fn, args), clock, on_stuck, stray)
         if inspect.isawaitable(result):  # a lambda or a partial round an async function
@@ -225,7 +233,7 @@ async def execute(
         return result
     finally:
         current_scene.reset(token)
-        scene.over = scene.over or "its outcome is known"
+        scene.over = scene.over or OVER
 
 
 class _Clock:

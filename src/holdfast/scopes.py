@@ -58,11 +58,11 @@ class Scopes:
         """How many outcomes of the scope wait for its code."""
         return len(self._cursor.left(scope))
 
-    def enter_branch(self, scope: str) -> None:
-        """A branch begins."""
+    def enter_branch(self, scope: str, outer: str) -> None:
+        """A branch begins directly inside the scope `outer`."""
         if self._cursor.waiting:  # else nobody asks which of the recorded are open
             self._cursor.open_branch(scope)
-        self._branches.open(scope)
+        self._branches.open(scope, outer)
 
     def leave_branch(self, scope: str, group: str | None = None) -> None:
         """A branch (of this group) ended normally: everything recorded in it must be answered."""

@@ -111,7 +111,7 @@ class Writer:
         `on_unstorable` is called before it ends with NotSerializable or Conflict: the attempt goes on without it.
         """
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        if self._goes_on() and self._commit_on_the_spot(change, answer, on_unstorable):
+        if self._idle and self._goes_on() and self._commit_on_the_spot(change, answer, on_unstorable):
             return answer
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
@@ -126,11 +126,8 @@ class Writer:
     def _goes_on(self) -> bool:
         """Whether nothing could join the Change of this task, of the only run: it goes from step to step, and the event
         loop had its turn a moment ago."""
-        if not self._idle or len(self._followed) != 1:
-            self._last_task = 0  # there is company
-            return False
         number = id(asyncio.current_task())
-        goes_on, self._last_task = number == self._last_task, number
+        goes_on, self._last_task = number == self._last_task and len(self._followed) == 1, number
         return goes_on and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
 
     def _commit_on_the_spot(
@@ -182,6 +179,8 @@ class Writer:
                 # What may be recorded is looked for by itself: what came behind it is not.
                 most = 1 if self._doubt else MAX_BATCH
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
+                if len(batch) > 1:
+                    self._last_task = 0  # whoever goes on has company
                 answers = await self._commit([change for change, _, _ in batch])
                 for (_, future, on_unstorable), answer in zip(batch, answers, strict=True):
                     _deliver(future, answer, on_unstorable)
@@ -222,14 +221,16 @@ class Writer:
         try:
             recorded = await self._recorded(changes) if self._doubt else {}
             left = [change for index, change in enumerate(changes) if index not in recorded]
-            committed = iter(await self._store.commit(left))
+            answers = await self._store.commit(left)
         except Exception:
             self._doubt = True
             raise
         self._doubt = False
-        answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
+        if recorded:
+            committed = iter(answers)
+            answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
         self._follow_on(changes, answers)
-        return list[Answer](answers)
+        return [*answers]
 
     def _follow_on(self, changes: Sequence[Change], answers: Sequence[Committed | RefusedChange]) -> None:
         for change, answer in zip(changes, answers, strict=True):
@@ -323,7 +324,7 @@ class WriterPort:
         self._store = store
         self._writer = writer
         self._clock = clock
-        self._position = claim.run.position
+        self.position = claim.run.position
         self._notes: deque[Note] = deque(maxlen=MAX_NOTES)
         self._progress: Progress | None = None
         self._told: Progress | None = None
@@ -348,10 +349,6 @@ class WriterPort:
     def journal(self) -> Journal:
         return self._claim.journal
 
-    @property
-    def position(self) -> int:
-        return self._position
-
     def submit(
         self, entry: Entry | None, checkpoint: NewCheckpoint | None = None, beside: tuple[Beside, ...] = ()
     ) -> asyncio.Future[Committed]:
@@ -361,12 +358,12 @@ class WriterPort:
         if self._marked and entry.status in _OVER and entry.identity in self._marked:
             beside += (self._forget(entry.identity),)
         answer = self._writer.submit(self._change((entry,), checkpoint, None, beside), self._uncount)
-        self._position += 1
+        self.position += 1
         return answer
 
     def _uncount(self) -> None:
         """An entry that cannot be stored takes no position: the attempt can still say how it ends."""
-        self._position -= 1
+        self.position -= 1
 
     async def settle(
         self, outcome: Outcome, checkpoint: NewCheckpoint | None, beside: tuple[Beside, ...] = ()
@@ -500,7 +497,7 @@ class WriterPort:
         return Change(
             run=self._key,
             token=self._token,
-            position=self._position,
+            position=self.position,
             entries=entries,
             notes=notes,
             checkpoint=checkpoint,
