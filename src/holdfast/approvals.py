@@ -202,7 +202,7 @@ class Approvals:
             if signal is not None:
                 return signal
             expired = CloseApproval(n=n, status=ApprovalStatus.EXPIRED)
-            await self._recording.guarded(self._port.submit(None, None, (expired,)))
+            await self._recording.end.guarded(self._port.submit(None, None, (expired,)))
 
 
 def _withdrawal(n: int, question: Question) -> Withdrawal:

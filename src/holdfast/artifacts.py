@@ -59,14 +59,14 @@ class Artifacts:
             assert isinstance(kept, Kept)
             return (NewArtifact(name=name, id=kept.id, media_type=kept.media_type),)
 
-        body = Body(upload, (), spec_of(upload).shape, True, None, beside=beside)
+        body = Body(upload, spec_of(upload).shape, True, beside=beside)
         kept = await self._execution.step(call, body, policy)
         assert isinstance(kept, Kept)
         at = datetime.fromtimestamp(call.at_us / 1e6, UTC)
         return Artifact(id=kept.id, name=name, size_bytes=kept.size_bytes, media_type=kept.media_type, at=at)
 
     async def _upload(self, source: _Source, name: str) -> Kept:
-        guarded = self._recording.guarded
+        guarded = self._recording.end.guarded
         upload = await guarded(self._port.begin_content())
         try:
             n = 0

@@ -17,7 +17,8 @@ import msgspec
 
 from holdfast import codec
 from holdfast.errors import PayloadTooLarge, UsageError
-from holdfast.model import Identity, NewCursor, NewOutput
+from holdfast.model import NewCursor, NewOutput
+from holdfast.opened import OpenCall
 from holdfast.port import Port
 
 T = TypeVar("T")
@@ -28,18 +29,20 @@ CHUNK_CHARS: Final = 4096
 """Streamed text is stored in pieces of this size at most."""
 
 
+OVER: Final = "its outcome is known"
+
+
 class Scene(msgspec.Struct, eq=False):
     """One try of one call: what `step_context` stands for while its body runs.
 
-    `cursor` is the newest place, recorded by an earlier try or by this one; `key()` the idempotency key of the call.
+    `cursor` is the newest place, recorded by an earlier try or by this one; `key_of` names a call to others.
     """
 
     ports: Port
-    identity: Identity
-    args_hash: bytes
+    call: OpenCall
     tries: int
     cursor: bytes | None
-    key: Callable[[], str]
+    key_of: Callable[[OpenCall], str]
     over: str | None = None
     start: int = 0
     sign_s: float = 0.0
@@ -47,13 +50,13 @@ class Scene(msgspec.Struct, eq=False):
 
     def again(self, tries: int) -> Scene:
         """The same call for another try, or for what finds out what became of it."""
-        return Scene(self.ports, self.identity, self.args_hash, tries, self.cursor, self.key)
+        return Scene(self.ports, self.call, tries, self.cursor, self.key_of)
 
     @property
     def port(self) -> Port:
         """The port, while the try is not over."""
         if self.over is not None:
-            raise UsageError(f"this try of step {self.identity.name!r} is over ({self.over}): stop here")
+            raise UsageError(f"this try of step {self.call.name!r} is over ({self.over}): stop here")
         return self.ports
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,15 +71,15 @@ class Scene(msgspec.Struct, eq=False):
     def record(self, cursor: object) -> None:
         """A new place."""
         port = self.port
-        data = codec.encode(cursor, what=f"the cursor of step {self.identity.name!r}")
+        data = codec.encode(cursor, what=f"the cursor of step {self.call.name!r}")
         if len(data) > MAX_CURSOR_BYTES:
             raise PayloadTooLarge(
-                f"the cursor of step {self.identity.name!r} is {len(data)} bytes, over {MAX_CURSOR_BYTES}: record "
+                f"the cursor of step {self.call.name!r} is {len(data)} bytes, over {MAX_CURSOR_BYTES}: record "
                 "where to go on, and keep what was made so far in a file or in the results of smaller steps"
             )
         self.cursor = data
         self._sign()
-        port.mark(NewCursor(identity=self.identity, args_hash=self.args_hash, cursor=data))
+        port.mark(NewCursor(identity=self.call.identity, args_hash=self.call.args_hash, cursor=data))
 
     def emit(self, text: str) -> None:
         """More text."""
@@ -85,7 +88,7 @@ class Scene(msgspec.Struct, eq=False):
         self._sign()
         for at in range(0, len(text), CHUNK_CHARS):
             piece = text[at : at + CHUNK_CHARS]
-            port.emit(NewOutput(identity=self.identity, start=self.start, text=piece))
+            port.emit(NewOutput(identity=self.call.identity, start=self.start, text=piece))
             self.start += len(piece)
 
 
@@ -107,7 +110,8 @@ class StepContext:
     def idempotency_key(self) -> str:
         """Text that is the same for every try of this call, in every attempt, and for no other call: 43 characters
         fit for a header. Send it along, and a service that knows such keys does it once."""
-        return _scene().key()
+        scene = _scene()
+        return scene.key_of(scene.call)
 
     @property
     def try_number(self) -> int:

@@ -22,46 +22,47 @@ _TOLD_FIRST: Final = (Reason.APPROVAL, Reason.SIGNAL, Reason.CHILD)
 class Branches:
     """The scopes of an attempt that are open, the root among them."""
 
-    __slots__ = ("_inside", "_open", "_waits", "_watching", "in_flight", "several")
+    __slots__ = ("_open", "_waits", "in_flight", "inside", "several", "watching")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.several = False  # whether any branch is open
-        self._open: set[str] = {""}
-        self._inside: dict[str, int] = {}  # how many branches are open directly inside a scope
+        self.inside: dict[str, int] = {}  # how many branches are open directly inside a scope, where any is
+        self.watching: set[asyncio.Future[bool]] = set()  # of those who wait for a movement
+        self._open: dict[str, str] = {}  # the branches, with the scope around each
         self._waits: dict[str, Park] = {}
-        self._watching: set[asyncio.Future[bool]] = set()  # of those who wait for a movement
 
     def within(self, scope: str) -> str | None:
         """A branch that is open directly inside the scope, if one is."""
-        if not self._inside.get(scope):
+        if scope not in self.inside:
             return None
-        return next(each for each in self._open if each and outer_scope(each) == scope)
+        return next(branch for branch, outer in self._open.items() if outer == scope)
 
-    def open(self, scope: str) -> None:
-        """A branch begins: the code around it is suspended."""
-        self._open.add(scope)
+    def open(self, scope: str, outer: str) -> None:
+        """A branch begins: the code around it, in the scope `outer`, is suspended."""
+        self._open[scope] = outer
         self.several = True
-        outer = outer_scope(scope)
-        self._inside[outer] = self._inside.get(outer, 0) + 1
-        self.tell()
+        self.inside[outer] = self.inside.get(outer, 0) + 1
+        if self.watching:
+            self.tell()
 
     def close(self, scope: str) -> None:
         """The branch is over. Idempotent."""
-        if scope in self._open:
-            self._open.discard(scope)
-            self.several = len(self._open) > 1
-            outer = outer_scope(scope)
-            self._inside[outer] -= 1
-            if not self._inside[outer]:
-                del self._inside[outer]
+        outer = self._open.pop(scope, None)
+        if outer is None:
+            return
+        if self.inside[outer] == 1:
+            del self.inside[outer]
+            self.several = bool(self._open)
+        else:
+            self.inside[outer] -= 1
+        if self.watching:
             self.tell()
 
     def tell(self) -> None:
         """Something moved: who waits for others looks again."""
-        if self._watching:
-            for watcher in self._watching:
-                _wake(watcher, True)
+        for watcher in self.watching:
+            _wake(watcher, True)
 
     async def movement(self, timeout_s: float) -> bool:
         """Wait until something moves; False when nothing did for so long.
@@ -72,12 +73,12 @@ class Branches:
         loop = asyncio.get_running_loop()
         watcher: asyncio.Future[bool] = loop.create_future()
         timer = loop.call_later(timeout_s, _wake, watcher, False)
-        self._watching.add(watcher)
+        self.watching.add(watcher)
         try:
             return await watcher
         finally:
             timer.cancel()
-            self._watching.discard(watcher)
+            self.watching.discard(watcher)
 
     def wait(self, scope: str, park: Park) -> None:
         """The code in the scope waits."""
@@ -89,7 +90,7 @@ class Branches:
 
     def stillness(self) -> Park | None:
         """How the run may be unloaded: for the earliest time and any of the signals. None while any code can move."""
-        innermost = [scope for scope in self._open if not self._inside.get(scope)]
+        innermost = [scope for scope in ("", *self._open) if scope not in self.inside]
         if self.in_flight or not all(scope in self._waits for scope in innermost):
             return None
         return together(self._waits[scope] for scope in innermost)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 
 from holdfast import threads
 from holdfast.agents import Agent
-from holdfast.bodies import Scene, current_scene
+from holdfast.bodies import OVER, Scene, current_scene
 from holdfast.codec import Shape
+from holdfast.duration import Duration, seconds
 from holdfast.errors import UsageError
 from holdfast.model import Beside
 from holdfast.port import Port
 from holdfast.rules.rate import RateLimit
+from holdfast.rules.retry import RetryPolicy
 from holdfast.timelimit import TimeLimit
+from holdfast.verdicts import Verify
 
 STUCK_GRACE_S: Final = 30.0
 """How long a sync body may outlive its timeout before its worker must be replaced: a thread cannot be killed."""
+
+MAX_NAME: Final = 200
+"""Characters of the name of a step: it stands in lists, and what varies is a key."""
 
 
 class BodyTimedOut(Exception):
@@ -39,29 +46,117 @@ class BodyStuck(Exception):
 
 
 class Body(msgspec.Struct, frozen=True):
-    """What a step executes: `fn(*args)`, and into which shape its result is recorded. `once`: never twice blindly;
-    then `verify` finds out what became of it. `beside` says what comes into being with the
-    entry of a result."""
+    """What a step executes, given its arguments, and into which shape its result is recorded. `once`: never twice
+    blindly; then `verify` finds out what became of it. `beside` says what comes into being with the entry of a result.
+    """
 
-    fn: Callable[..., object]
-    args: tuple[object, ...]
+    fn: Callable[..., Any]
     shape: Shape
     is_async: bool
-    timeout_s: float | None
+    timeout_s: float | None = None
     silence_s: float | None = None
     once: bool = False
     verify: Callable[..., object] | None = None
     beside: Callable[[object], tuple[Beside, ...]] | None = None
     rate: RateLimit | None = None
+    plain: bool = False  # nothing is asked for but to await `fn(*args)`
+
+
+class StepOptions(TypedDict, total=False):
+    """The options that `ctx.step` and `ctx.map` share.
+
+    `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
+    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
+    `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
+    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for.
+    """
+
+    name: str | None
+    timeout: Duration | None
+    retry: RetryPolicy | None
+    effect: Literal["repeatable", "once"]
+    verify: Verify | None
+    silence: Duration | None
+    version: str | None
+    check: bool
+    rate: RateLimit | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A step before its arguments: its name, what it executes, and what is checked on replay. A map makes one for all
+    of its items."""
+
+    name: str
+    body: Body
+    retry: RetryPolicy | None
+    version: str | None
+    check: bool
+
+
+def step_of(
+    fn: Callable[..., object],
+    *,
+    name: str | None = None,
+    timeout: Duration | None = None,
+    retry: RetryPolicy | None = None,
+    effect: Literal["repeatable", "once"] = "repeatable",
+    verify: Verify | None = None,
+    silence: Duration | None = None,
+    version: str | None = None,
+    check: bool = True,
+    rate: RateLimit | None = None,
+) -> Step:
+    """The step that these options of `ctx.step` ask for. Raises UsageError when they make no sense."""
+    if effect != "repeatable" or verify is not None or rate is not None:
+        check_step(effect, verify, rate)
+    spec = spec_of(fn)
+    timeout_s = None if timeout is None else seconds(timeout)
+    silence_s = None if silence is None else seconds(silence)
+    once = effect == "once"
+    plain = spec.is_async and timeout_s is None and silence_s is None and not once and rate is None
+    body = Body(fn, spec.shape, spec.is_async, timeout_s, silence_s, once, verify, rate=rate, plain=plain)
+    return Step(_named(name or spec.name), body, retry, version, check)
+
+
+def check_options(call: str, options: StepOptions) -> None:
+    """Raise TypeError when there is one that no step has."""
+    for name in options.keys() - StepOptions.__annotations__.keys():
+        known = difflib.get_close_matches(name, StepOptions.__annotations__, n=1)
+        hint = (
+            f": did you mean {known[0]!r}?"
+            if known
+            else f"; there are {', '.join(StepOptions.__annotations__)}"
+        )
+        raise TypeError(f"{call} has no option {name!r}{hint}")
+
+
+def plain_step(fn: Callable[..., object]) -> Step:
+    """The step without options: made once for each function."""
+    step = spec_of(fn).step
+    return step if step is not None and step.body.fn is fn else step_of(fn)
+
+
+def _named(chosen: str | None) -> str:
+    if chosen is None:
+        raise UsageError(
+            "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
+        )
+    if len(chosen) > MAX_NAME:
+        raise UsageError(
+            f"the step name {chosen[:40]!r}… is longer than {MAX_NAME} characters; put what varies into key="
+        )
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a function brings along: the name of its steps, the shape of its results, whether it is async."""
+    """What a function brings along: the name of its steps, the shape of its results, whether it is async; and the step
+    without options, if it has a name."""
 
     name: str | None
     shape: Shape
     is_async: bool
+    step: Step | None
 
 
 def spec_of(fn: Callable[..., object]) -> Spec:
@@ -84,7 +179,11 @@ def _spec_of(fn: Callable[..., object]) -> Spec:
         raise UsageError(f"ctx.step takes a function; agent {fn.name!r} is a run of its own: ctx.call(it, …)")
     name = getattr(fn, "__name__", None)
     name = None if name == "<lambda>" else name
-    return Spec(name, Shape.of(fn, f"the result of step {name or 'lambda'!r}"), is_async(fn))
+    shape, awaited = Shape.of(fn, f"the result of step {name or 'lambda'!r}"), is_async(fn)
+    step = None
+    if name is not None and len(name) <= MAX_NAME:
+        step = Step(name, Body(fn, shape, awaited, plain=awaited), None, None, check=True)
+    return Spec(name, shape, awaited, step)
 
 
 def check_step(effect: str, verify: object, rate: object) -> None:
@@ -111,7 +210,9 @@ def is_async(fn: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(fn if inspect.isroutine(fn) else type(fn).__call__)
 
 
-async def execute(body: Body, scene: Scene, port: Port, stray: list[threads.ThreadCall]) -> object:
+async def execute(
+    body: Body, args: tuple[object, ...], scene: Scene, port: Port, stray: list[threads.ThreadCall]
+) -> object:
     """Run the body in its scene and return what it returned.
 
     Raises what it raised, BodyTimedOut or BodyStuck. A thread that is left behind is appended to `stray`.
@@ -122,15 +223,15 @@ async def execute(body: Body, scene: Scene, port: Port, stray: list[threads.Thre
         if body.timeout_s is not None or body.silence_s is not None:
             clock = _Clock(scene, body.timeout_s, body.silence_s)
         if body.is_async:
-            called = cast("Awaitable[object]", body.fn(*body.args))
+            called = body.fn(*args)
             return await (called if clock is None else clock.limit(called))
-        result = await _in_thread(body, clock, port, stray)
+        result = await _in_thread(threads.run_in_thread(body.fn, args), clock, port, stray)
         if inspect.isawaitable(result):  # a lambda or a partial round an async function
             return await (result if clock is None else clock.limit(result))
         return result
     finally:
         current_scene.reset(token)
-        scene.over = scene.over or "its outcome is known"
+        scene.over = scene.over or OVER
 
 
 class _Clock:
@@ -190,8 +291,9 @@ class _Clock:
                 return None
 
 
-async def _in_thread(body: Body, clock: _Clock | None, port: Port, stray: list[threads.ThreadCall]) -> object:
-    call = threads.run_in_thread(body.fn, body.args)
+async def _in_thread(
+    call: threads.ThreadCall, clock: _Clock | None, port: Port, stray: list[threads.ThreadCall]
+) -> object:
     try:
         if clock is None:
             await asyncio.wait({call.future})

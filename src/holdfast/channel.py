@@ -81,7 +81,7 @@ class ChannelPort:
         self._key, self._token = claim.run.key, claim.run.token
         self._channel = channel
         self._clock = clock
-        self._position = claim.run.position
+        self.position = claim.run.position
         self._notes: deque[Note] = deque(maxlen=MAX_NOTES)
         self._progress: Progress | None = None
         self._told: Progress | None = None
@@ -115,10 +115,6 @@ class ChannelPort:
     def journal(self) -> Journal:
         return self._claim.journal
 
-    @property
-    def position(self) -> int:
-        return self._position
-
     def submit(
         self, entry: Entry | None, checkpoint: NewCheckpoint | None = None, beside: tuple[Beside, ...] = ()
     ) -> asyncio.Future[Committed]:
@@ -128,12 +124,12 @@ class ChannelPort:
         if self._marked and entry.status in _OVER and entry.identity in self._marked:
             beside += (self._forget(entry.identity),)
         answer = self._channel.submit(self._change((entry,), checkpoint, None, beside), self._uncount)
-        self._position += 1
+        self.position += 1
         return answer
 
     def _uncount(self) -> None:
         """An entry that cannot be stored takes no position: the attempt can still say how it ends."""
-        self._position -= 1
+        self.position -= 1
 
     async def settle(
         self, outcome: Outcome, checkpoint: NewCheckpoint | None, beside: tuple[Beside, ...] = ()
@@ -230,7 +226,7 @@ class ChannelPort:
         return Change(
             run=self._key,
             token=self._token,
-            position=self._position,
+            position=self.position,
             entries=entries,
             notes=notes,
             checkpoint=checkpoint,

@@ -187,7 +187,7 @@ class Children:
 
     async def _unclaimed(self, call: OpenCall, new: NewChild) -> None:
         try:
-            await self._recording.guarded(self._port.check_child(new))
+            await self._recording.end.guarded(self._port.check_child(new))
         except asyncio.CancelledError:
             self._recording.end.check()
             self._recording.abandon(call)
@@ -207,7 +207,7 @@ class Children:
         recording = self._recording
         while True:
             try:
-                seen = await recording.guarded(self._port.child(child))
+                seen = await recording.end.guarded(self._port.child(child))
                 if seen is not None and not seen.ended:
                     park = Park(reason=Reason.CHILD, wait_name=of_child(child), inbox_seen=seen.inbox_no)
                     await self._waits.stand(call, park, None)

@@ -9,22 +9,21 @@ Laws:
 
 from __future__ import annotations
 
-import difflib
 import os
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from holdfast import codec
 from holdfast.agents import Agent, AnyAgent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.artifacts import Artifacts, source_of
-from holdfast.calls import Body, check_step, spec_of
+from holdfast.calls import Body, Step, StepOptions, check_options, plain_step, spec_of, step_of
 from holdfast.children import ChildHandle, ChildOptions, Children
-from holdfast.duration import Duration, micros, seconds
+from holdfast.duration import Duration, micros
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
 from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
@@ -33,35 +32,12 @@ from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
 from holdfast.rules.artifacts import check_name
 from holdfast.rules.progress import reported
-from holdfast.rules.rate import RateLimit
-from holdfast.rules.retry import RetryPolicy
 from holdfast.rules.waits import check_signal
-from holdfast.verdicts import Verify
 from holdfast.waits import Waits
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class StepOptions(TypedDict, total=False):
-    """The options that `ctx.step` and `ctx.map` share.
-
-    `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
-    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
-    `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
-    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for.
-    """
-
-    name: str | None
-    timeout: Duration | None
-    retry: RetryPolicy | None
-    effect: Literal["repeatable", "once"]
-    verify: Verify | None
-    silence: Duration | None
-    version: str | None
-    check: bool
-    rate: RateLimit | None
 
 
 class Context:
@@ -133,15 +109,7 @@ class Context:
         fn: Callable[..., object],
         *args: object,
         key: str | None = None,
-        name: str | None = None,
-        timeout: Duration | None = None,
-        retry: RetryPolicy | None = None,
-        effect: Literal["repeatable", "once"] = "repeatable",
-        verify: Verify | None = None,
-        silence: Duration | None = None,
-        version: str | None = None,
-        check: bool = True,
-        rate: RateLimit | None = None,
+        **options: Unpack[StepOptions],
     ) -> Coroutine[Any, Any, Any]:
         """Execute `fn(*args)` once and record its outcome; a resumed run gets the recorded one back at once.
 
@@ -156,17 +124,16 @@ class Context:
         asked, and it is tried again only after a TransientError, which says that nothing was done. Raises StepFailed,
         live and replayed alike; NotSerializable shows as a fatal StepFailed; UsageError when the call breaks a rule.
         """
-        if effect != "repeatable" or verify is not None or rate is not None:
-            check_step(effect, verify, rate)
-        spec = spec_of(fn)
-        fingerprint = codec.fingerprint(args, version) if check else b""
-        call = self._recording.begin(EntryKind.STEP, _named(name or spec.name), key, fingerprint)
-        timeout_s = None if timeout is None else seconds(timeout)
-        silence_s = None if silence is None else seconds(silence)
-        body = Body(
-            fn, args, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify, rate=rate
-        )
-        return call.start(self._execution.step(call, body, retry or self._agent.retry))
+        if options:
+            check_options("ctx.step", options)
+            return self._take(step_of(fn, **options), args, key)
+        return self._take(plain_step(fn), args, key)
+
+    def _take(self, step: Step, args: tuple[object, ...], key: str | None) -> Coroutine[Any, Any, Any]:
+        fingerprint = codec.fingerprint(args, step.version) if step.check else b""
+        call = self._recording.begin(EntryKind.STEP, step.name, key, fingerprint)
+        call.args = args
+        return call.start(self._execution.step(call, step.body, step.retry or self._agent.retry))
 
     @overload
     def once(self, key: str, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> Coroutine[Any, Any, R]: ...
@@ -182,8 +149,7 @@ class Context:
         may run again after a crash between it and its record.
         """
         spec = spec_of(fn)
-        body = Body(fn, args, spec.shape, spec.is_async, None)
-        return self._execution.once(key, body, self._agent.retry)
+        return self._execution.once(key, Body(fn, spec.shape, spec.is_async), args, self._agent.retry)
 
     # --- concurrency ----------------------------------------------------------------------------------------
 
@@ -278,26 +244,24 @@ class Context:
         if limit < 1:
             raise UsageError(f"the limit of ctx.map must be 1 or more, not {limit}")
         things = list(items)
-        _check_options(options)
-        child: AnyAgent | None = None
-        if isinstance(fn, Agent):
-            child = cast("AnyAgent", fn)  # type: ignore[redundant-cast]  # of pyright the parameters are unknown
-            if options:
-                raise UsageError(
-                    f"ctx.map of agent {fn.name!r} takes no options of steps: {', '.join(options)}"
-                )
-            named = fn.name
+        check_options("ctx.map", options)
+        step: Step | None = None
+        if not isinstance(fn, Agent):
+            step = step_of(fn, **options)
+            named = step.name
+        elif options:
+            raise UsageError(f"ctx.map of agent {fn.name!r} takes no options of steps: {', '.join(options)}")
         else:
-            named = options["name"] = _named(options.get("name") or spec_of(fn).name)
+            named = fn.name
         call = self._groups.open(f"map {named}", None)
 
         def body(number: int) -> Coroutine[Any, Any, Any]:
-            if child is not None:
-                return self._children.call(child, (things[number],), None, {})
-            return self.step(cast("Callable[[Any], object]", fn), things[number], **options)
+            if step is not None:
+                return self._take(step, (things[number],), None)
+            return self._children.call(cast("AnyAgent", fn), (things[number],), None, {})
 
         keys = keys_of(things, key)
-        calls = 1 if child is None else 2  # its start, and its end
+        calls = 1 if step is not None else 2  # its start, and its end
         return call.start(self._groups.map(call, keys, body, limit, return_failures, calls))
 
     def race(
@@ -545,29 +509,6 @@ class Context:
     def uuid(self) -> uuid.UUID:
         """A random UUID, the same on every replay."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
-
-
-def _named(chosen: str | None) -> str:
-    if chosen is None:
-        raise UsageError(
-            "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
-        )
-    if len(chosen) > 200:
-        raise UsageError(
-            f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
-        )
-    return chosen
-
-
-def _check_options(options: StepOptions) -> None:
-    for name in options.keys() - StepOptions.__annotations__.keys():
-        known = difflib.get_close_matches(name, StepOptions.__annotations__, n=1)
-        hint = (
-            f": did you mean {known[0]!r}?"
-            if known
-            else f"; there are {', '.join(StepOptions.__annotations__)}"
-        )
-        raise TypeError(f"ctx.map has no option {name!r}{hint}")
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

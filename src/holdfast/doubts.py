@@ -10,6 +10,7 @@ import msgspec
 from holdfast.branches import Branches
 from holdfast.ending import EndOfAttempt
 from holdfast.model import Entry, Failure, Hold, Identity, Outcome, Reason
+from holdfast.opened import OpenCall
 from holdfast.port import Port
 from holdfast.rules import effects
 from holdfast.rules.journal import Cursor
@@ -59,11 +60,11 @@ class Doubts:
             branches.in_flight += 1
             del self.held[identity]
 
-    def idempotency_key(self, identity: Identity, intent: Entry | None) -> str:
+    def idempotency_key(self, call: OpenCall) -> str:
         """Text that names this call among all calls of all runs, the same for every try."""
-        if intent is not None:  # recorded: it stays, whatever the call is named by now
-            return str(msgspec.json.decode(intent.payload)["idempotency_key"])
-        run = self._port.run
+        if call.intent is not None:  # recorded: it stays, whatever the call is named by now
+            return str(msgspec.json.decode(call.intent.payload)["idempotency_key"])
+        run, identity = self._port.run, call.identity
         named = [run.key, run.id, run.created_at_us, *identity, self._cursor.nonce(identity)]
         return f"hf-{hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:40]}"
 

@@ -126,11 +126,11 @@ class Effects:
     ) -> Done[object] | NotDone | GivenUp:
         """What `verify` says. It only looks, so it is asked again while its errors are worth it."""
         assert body.verify is not None
-        asking = Body(body.verify, body.args, body.shape, is_async(body.verify), body.timeout_s)
+        asking = Body(body.verify, body.shape, is_async(body.verify), body.timeout_s)
         tries = 0
         while True:
             try:
-                found = await execute(asking, scene.again(call.tries), self._port, self._stray)
+                found = await execute(asking, call.args, scene.again(call.tries), self._port, self._stray)
             except (KeyboardInterrupt, GeneratorExit, Unwind):
                 raise
             except BaseException as error:

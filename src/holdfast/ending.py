@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from holdfast.errors import Cancelled, Fenced, Parked, Unwind
+from holdfast.errors import Cancelled, Fenced, LeaseLost, Parked, StoreError, Unwind
 from holdfast.model import Failure, FailureKind, Hold, Mismatch, Outcome, Reason
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,17 @@ class EndOfAttempt:
         self.decide(ending)
         assert self.decided is not None
         return _unwind(self.decided)
+
+    def lost(self, error: LeaseLost | StoreError) -> Unwind:
+        """The attempt cannot record any more: decide so, and return what unwinds the agent's code."""
+        return self.unwinding(Lost(cancelled=False, message=str(error)))
+
+    async def guarded(self, answer: Awaitable[R]) -> R:
+        """Await something of the port; a lost lease ends the attempt."""
+        try:
+            return await answer
+        except (LeaseLost, StoreError) as error:
+            raise self.lost(error) from error
 
     def hold(self, mismatch: Mismatch) -> NoReturn:
         """The code does not fit the journal: hold the run, naming both sides."""

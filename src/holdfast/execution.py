@@ -8,10 +8,10 @@ from typing import Final
 
 from msgspec import structs
 
-from holdfast.bodies import Scene
+from holdfast.bodies import OVER, Scene, current_scene
 from holdfast.calls import Body, BodyStuck, BodyTimedOut, execute
 from holdfast.effects import Effects, not_again
-from holdfast.errors import StepFailed, Unwind, UsageError
+from holdfast.errors import LeaseLost, StepFailed, StoreError, Unwind, UsageError
 from holdfast.failures import (
     cancelled_within,
     cancelling,
@@ -56,26 +56,66 @@ class Execution:
 
     # --- steps ----------------------------------------------------------------------------------------------
 
-    def _scene(self, call: OpenCall) -> Scene:
-        doubts = self._recording.doubts
-        identity, args_hash = call.identity, call.args_hash
-        return Scene(
-            self._port,
-            identity,
-            args_hash,
-            call.tries,
-            doubts.place_of(identity, args_hash),
-            lambda: doubts.idempotency_key(identity, call.intent),
-        )
-
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
-        """Answer a step from the journal, or execute it with its retries and record how it ended."""
+        """Answer a step from the journal, or execute it with its retries and record how it ended.
+
+        All in one coroutine: one inside another would cost as much as the body of a quick step (measured).
+        """
+        recording, port = self._recording, self._port
         with call:
-            if not self._recording.executes(call):
-                entry = await self._recording.answered(call)
+            if call.kind is not EntryKind.ONCE and not recording.executes(call):
+                entry = await recording.answered(call)
                 if entry is not None:
                     return self._concluded(call, body, entry)
-            return await self._try_until_over(call, body, policy)
+            self._branches.in_flight += 1
+            place = recording.doubts.place_of(call.identity, call.args_hash)
+            scene = Scene(port, call, call.tries, place, recording.doubts.idempotency_key)
+            try:
+                while True:
+                    found = None if body.plain else await self._before(call, body, policy, scene)
+                    if found is not None:
+                        return self._concluded(call, body, found)
+                    port.opened(call.identity.name, call.started_at_us)
+                    try:
+                        if body.plain:  # what `execute` does then
+                            token = current_scene.set(scene)
+                            try:
+                                result = await body.fn(*call.args)
+                            finally:
+                                current_scene.reset(token)
+                                scene.over = OVER
+                        else:
+                            result = await execute(body, call.args, scene, port, self.stray)
+                        payload, value = body.shape.recode(result)
+                    except (KeyboardInterrupt, GeneratorExit, Unwind):
+                        raise
+                    except BaseException as error:
+                        if isinstance(error, asyncio.CancelledError) and cancelling():
+                            recording.end.check()
+                            recording.abandon(call)
+                            raise
+                        call.tries += 1
+                        found = await self._try_failed(call, body, error, policy, scene)
+                    else:
+                        beside = () if body.beside is None else body.beside(value)
+                        answer = recording.submit(call, EntryStatus.OK, payload, None, beside)
+                        try:
+                            call.at_us = (await answer).at_us
+                        except asyncio.CancelledError:
+                            recording.end.check()
+                            recording.unseen(call)
+                            raise
+                        except (LeaseLost, StoreError) as error:
+                            raise recording.end.lost(error) from error
+                        recording.deliver(call)
+                        return value
+                    if found is not None:
+                        return self._concluded(call, body, found)
+                    scene = scene.again(call.tries)
+            finally:
+                self._branches.in_flight -= 1
+                if self._branches.watching:
+                    self._branches.tell()
 
     def _concluded(self, call: OpenCall, body: Body, entry: Entry) -> object:
         """Deliver a recorded outcome: return it, or raise StepFailed."""
@@ -84,43 +124,18 @@ class Execution:
             raise _step_failed(call, entry)
         return body.shape.decode(entry.payload)
 
-    async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
-        self._branches.in_flight += 1
-        scene = self._scene(call)
-        try:
-            while True:
-                found = await self._effects.before(call, body, policy, scene) if body.once else None
-                if found is not None:
-                    return self._concluded(call, body, found)
-                if body.rate is not None:
-                    await self._pace.turn(call, body.rate)
-                if body.once:
-                    await self._effects.intend(call)
-                self._port.opened(call.identity.name, call.started_at_us)
-                try:
-                    result = await execute(body, scene, self._port, self.stray)
-                    payload, value = body.shape.recode(result)
-                except (KeyboardInterrupt, GeneratorExit, Unwind):
-                    raise
-                except BaseException as error:
-                    if isinstance(error, asyncio.CancelledError) and cancelling():
-                        self._recording.end.check()
-                        self._recording.abandon(call)
-                        raise
-                    call.tries += 1
-                    found = await self._try_failed(call, body, error, policy, scene)
-                else:
-                    beside = () if body.beside is None else body.beside(value)
-                    await self._recording.record(call, EntryStatus.OK, payload, beside=beside)
-                    self._recording.deliver(call)
-                    return value
-                if found is not None:
-                    return self._concluded(call, body, found)
-                scene = scene.again(call.tries)
-        finally:
-            self._branches.in_flight -= 1
-            if self._branches.several:
-                self._branches.tell()
+    async def _before(self, call: OpenCall, body: Body, policy: RetryPolicy, scene: Scene) -> Entry | None:
+        """What is to be done before the body of the call may begin; the outcome, when it is found out that there is
+        one already."""
+        if body.once:
+            found = await self._effects.before(call, body, policy, scene)
+            if found is not None:
+                return found
+        if body.rate is not None:
+            await self._pace.turn(call, body.rate)
+        if body.once:
+            await self._effects.intend(call)
+        return None
 
     async def _try_failed(
         self, call: OpenCall, body: Body, error: BaseException, policy: RetryPolicy, scene: Scene
@@ -177,7 +192,7 @@ class Execution:
 
     # --- once -----------------------------------------------------------------------------------------------
 
-    async def once(self, key: str, body: Body, policy: RetryPolicy) -> object:
+    async def once(self, key: str, body: Body, args: tuple[object, ...], policy: RetryPolicy) -> object:
         """Execute under a key of the run's life, or return what was recorded; callers of one key share it."""
         self._recording.end.check()
         scope_of_call(self._recording.thread)
@@ -185,7 +200,7 @@ class Execution:
         running = self._once.get(key)
         if running is None:
             running = self._once[key] = asyncio.create_task(
-                self._run_once(key, body, policy), name=f"once {key}"
+                self._run_once(key, body, args, policy), name=f"once {key}"
             )
             running.add_done_callback(lambda task: self._once_ended(key, task))
         try:
@@ -202,19 +217,19 @@ class Execution:
         if not task.cancelled():
             task.exception()  # read here, so that nobody being there any more is no warning
 
-    async def _run_once(self, key: str, body: Body, policy: RetryPolicy) -> Entry:
+    async def _run_once(self, key: str, body: Body, args: tuple[object, ...], policy: RetryPolicy) -> Entry:
         current_scope.set(ONCE_SCOPE)
-        entry = await self._recording.guarded(self._port.once(key))
+        entry = await self._recording.end.guarded(self._port.once(key))
         if entry is not None:
             return entry
-        if await self._recording.guarded(self._port.count_once()) >= MAX_ONCE:
+        if await self._recording.end.guarded(self._port.count_once()) >= MAX_ONCE:
             raise UsageError(
                 f"the run has {MAX_ONCE} ctx.once keys, its limit: use steps, which checkpoints let go of"
             )
-        call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"")
+        call = OpenCall(EntryKind.ONCE, Identity(SETUP, "", "once", key, 0), b"", args=args)
         call.started_at_us = self._port.now_us()
         try:
-            await self._try_until_over(call, body, policy)
+            await self.step(call, body, policy)
         except StepFailed:
             pass
         assert call.entry is not None

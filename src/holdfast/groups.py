@@ -27,7 +27,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import msgspec
 
 from holdfast import codec
-from holdfast.branches import Branches
+from holdfast.branches import Branches, outer_scope
 from holdfast.codec import Shape
 from holdfast.errors import StepFailed, UsageError, WaitTimedOut
 from holdfast.model import EntryKind, EntryStatus
@@ -192,7 +192,7 @@ class Groups:
             if recording.scopes.decided(call.identity):  # it was cancelled: it waits to be cancelled again
                 recording.scopes.spend(group)
                 await recording.answered(call)
-            work = _Map(recording, crew, group, keys, body, return_failures, calls)
+            work = _Map(recording, crew, call, keys, body, return_failures, calls)
             async with self._group(call, group, crew):
                 await work.replay()
                 await work.execute(limit)
@@ -230,7 +230,7 @@ class Groups:
         identity = recording.identify(EntryKind.GROUP, "branch", key).identity
         scope = f"{identity.scope}/branch.{identity.segment}/{escaped(key)}".lstrip("/")
         token = current_scope.set(scope)
-        recording.scopes.enter_branch(scope)
+        recording.scopes.enter_branch(scope, identity.scope)
         try:
             yield
             recording.leave_branch(scope)
@@ -290,7 +290,7 @@ class Groups:
     async def _in_branch(self, crew: Crew, group: str, key: str, body: Callable[[], Awaitable[R]]) -> R:
         scope = f"{group}/{key}"
         current_scope.set(scope)  # of this task alone
-        self._recording.scopes.enter_branch(scope)
+        self._recording.scopes.enter_branch(scope, outer_scope(scope))
         try:
             result = await body()
             self._recording.leave_branch(scope, group)
@@ -309,16 +309,17 @@ class _Map(Generic[R]):
         self,
         recording: Recording,
         crew: Crew,
-        group: str,
+        call: OpenCall,
         keys: Sequence[str],
         body: Callable[[int], Awaitable[R]],
         return_failures: bool,
         calls: int,
     ) -> None:
+        group = path_of(call)
         self.results = cast("list[R | StepFailed]", [None] * len(keys))
         self._recording = recording
         self._crew = crew
-        self._group = group
+        self._group, self._outer = group, call.identity.scope
         self._body = body
         self._return_failures = return_failures
         self._calls = calls
@@ -334,11 +335,15 @@ class _Map(Generic[R]):
                 continue
             number = self._numbers.pop(scope)
             if scopes.waits_for_cancel(scope):
-                self._crew.begin(self._do(scope, number), scope)
+                self._crew.begin(self._work(iter([(scope, number)])), scope)
             elif scopes.recorded(scope) < self._calls:
                 begun[scope] = number
             else:
-                await self._do(scope, number)
+                around = current_scope.get()
+                try:
+                    await self._work(iter([(scope, number)]))
+                finally:
+                    current_scope.set(around)
         self._numbers = begun | self._numbers
 
     async def execute(self, limit: int) -> None:
@@ -348,24 +353,21 @@ class _Map(Generic[R]):
             self._crew.begin(self._work(left), f"{self._group} {number}")
         await self._crew.all()
 
-    async def _work(self, left: Iterator[tuple[str, int]]) -> None:
-        for scope, number in left:
-            await self._do(scope, number)
-
-    async def _do(self, scope: str, number: int) -> None:
-        token = current_scope.set(scope)
-        self._recording.scopes.enter_branch(scope)
-        try:
+    async def _work(self, items: Iterator[tuple[str, int]]) -> None:
+        """Do one item after the other, each in its branch. The task is left in the scope of the last."""
+        scopes, body = self._recording.scopes, self._body
+        for scope, number in items:
+            current_scope.set(scope)
+            scopes.enter_branch(scope, self._outer)
             try:
-                self.results[number] = await self._body(number)
-            except StepFailed as failed:
-                if not self._return_failures:
-                    raise
-                self.results[number] = failed
-            self._recording.leave_branch(scope, self._group)
-        except BaseException:
-            self._recording.branches.close(scope)
-            self._crew.over()
-            raise
-        finally:
-            current_scope.reset(token)
+                try:
+                    self.results[number] = await body(number)
+                except StepFailed as failed:
+                    if not self._return_failures:
+                        raise
+                    self.results[number] = failed
+                scopes.leave_branch(scope, self._group)
+            except BaseException:
+                self._recording.branches.close(scope)
+                self._crew.over()
+                raise

@@ -38,6 +38,7 @@ class OpenCall(msgspec.Struct, eq=False):
     doubt: Unknown | None = None  # an effect that may have happened already
     intent: Entry | None = None  # the newest, of whatever attempt
     intended: bool = False  # it is that of a body that has not begun
+    args: tuple[object, ...] = ()
     started_at_us: int = 0
     position: int = 0
     at_us: int = 0

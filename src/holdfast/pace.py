@@ -52,7 +52,7 @@ class Pace:
         """A server asked to wait: tell it to every worker."""
         for_us = round(min(for_s, MAX_RETRY_AFTER_S) * 1e6)
         try:
-            await self._recording.guarded(self._port.hold_back(limit, for_us))
+            await self._recording.end.guarded(self._port.hold_back(limit, for_us))
         except asyncio.CancelledError:
             self._recording.end.check()
             self._recording.abandon(call)
@@ -70,7 +70,7 @@ class Pace:
                 await asyncio.sleep(wait_us / 1e6)
                 if self._recording.doubts.asked is not None:
                     await self._recording.safe_point()
-                if await self._recording.guarded(self._port.held_back(limit)):
+                if await self._recording.end.guarded(self._port.held_back(limit)):
                     continue
             late += 1
             if time() - asked_s <= (wait_us + LATE_US) / 1e6 or late > MAX_LATE:
@@ -78,7 +78,7 @@ class Pace:
 
     async def _take(self, call: OpenCall, limit: RateLimit) -> int:
         self._recording.end.check()
-        turn = await self._recording.guarded(self._port.take_turn(limit, str(call.identity)))
+        turn = await self._recording.end.guarded(self._port.take_turn(limit, str(call.identity)))
         self._recording.end.check()
         return turn.wait_us
 

@@ -18,7 +18,7 @@ from holdfast import codec
 from holdfast.agents import Every
 from holdfast.branches import Branches
 from holdfast.doubts import Doubts
-from holdfast.ending import EndOfAttempt, Lost
+from holdfast.ending import EndOfAttempt
 from holdfast.errors import (
     LeaseLost,
     StoreError,
@@ -113,7 +113,7 @@ class Recording:
         opened = self._open
         if scope in opened:
             self._close_previous(scope, opened[scope], name)
-        if self.branches.several:
+        if scope in self.branches.inside:
             self._outside_branches(scope, repr(name))
         check_words("name", name)
         if key is not None:
@@ -268,7 +268,7 @@ class Recording:
         scope = call.identity.scope
         if call.at_us > self._times.get(scope, 0):
             self._times[scope] = call.at_us
-        if self.branches.several:
+        if self.branches.watching:
             self.branches.tell()
 
     async def _cancelled_again(self, call: OpenCall, entry: Entry) -> NoReturn:
@@ -324,15 +324,13 @@ class Recording:
         """Make durable that the body is about to begin: from here on nobody begins it blindly again."""
         if self.end.decided is not None:
             self.end.check()
-        payload = msgspec.json.encode(
-            {"idempotency_key": self.doubts.idempotency_key(call.identity, call.intent)}
-        )
+        payload = msgspec.json.encode({"idempotency_key": self.doubts.idempotency_key(call)})
         answer = self._submit(self._entry(call, EntryStatus.INTENDED, payload))
         call.intent = msgspec.structs.replace(
             call.intent or self._entry(call, EntryStatus.INTENDED, payload), position=self._port.position
         )
         try:
-            await self.guarded(answer)
+            await self.end.guarded(answer)
         except asyncio.CancelledError:
             self.end.check()
             self.abandon(call)
@@ -351,6 +349,27 @@ class Recording:
     ) -> Entry:
         """Make the outcome durable, with what comes into being `beside` it. Cancelled meanwhile, it stays, and a mark
         says that nobody saw it, with `unseen` beside it. Raises Conflict when what is beside it cannot be."""
+        answer = self.submit(call, status, payload, signal, beside)
+        try:
+            call.at_us = (await answer).at_us
+        except asyncio.CancelledError:
+            self.end.check()
+            self.unseen(call, unseen)
+            raise
+        except (LeaseLost, StoreError) as error:
+            raise self.end.lost(error) from error
+        assert call.entry is not None
+        return call.entry
+
+    def submit(
+        self,
+        call: OpenCall,
+        status: EntryStatus,
+        payload: bytes,
+        signal: int | None = None,
+        beside: tuple[Beside, ...] = (),
+    ) -> Awaitable[Committed]:
+        """The first half of `record`: the answer is to be awaited at once, and its errors treated as there."""
         if self.end.decided is not None:
             self.end.check()
         call.entry = entry = Entry(
@@ -358,16 +377,7 @@ class Recording:
         )
         answer = self._submit(entry, beside)
         call.position = self._port.position
-        try:
-            committed = await answer
-        except asyncio.CancelledError:
-            self.end.check()
-            self.unseen(call, unseen)
-            raise
-        except (LeaseLost, StoreError) as error:
-            raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
-        call.at_us = committed.at_us
-        return entry
+        return answer
 
     def unseen(self, call: OpenCall, beside: tuple[Beside, ...] = ()) -> None:
         """Mark that the outcome of the call, submitted or recorded, never reached the code."""
@@ -393,18 +403,13 @@ class Recording:
     async def tried(self, call: OpenCall, failure: Failure) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
         try:
-            await self.guarded(self._submit(self._entry(call, EntryStatus.RETRIED, encode_failure(failure))))
+            await self.end.guarded(
+                self._submit(self._entry(call, EntryStatus.RETRIED, encode_failure(failure)))
+            )
         except asyncio.CancelledError:
             self.end.check()
             self.abandon(call)
             raise
-
-    async def guarded(self, answer: Awaitable[R]) -> R:
-        """Await something of the port; a lost lease ends the attempt."""
-        try:
-            return await answer
-        except (LeaseLost, StoreError) as error:
-            raise self.end.unwinding(Lost(cancelled=False, message=str(error))) from error
 
     def _entry(self, call: OpenCall, status: EntryStatus, payload: bytes) -> Entry:
         return Entry(call.identity, call.kind, status, payload, call.args_hash, call.started_at_us)
@@ -414,7 +419,7 @@ class Recording:
             part = entry.identity.segment == SETUP, entry.identity.scope != ""
             self._since_save += not part[0]
             count = self._counts[part] = self._counts[part] + 1
-            if count >= WARN_ENTRIES:
+            if count == WARN_ENTRIES or count > MAX_ENTRIES:
                 self._check_length(part, count)
         if self.scopes.given_up:
             beside = (*beside, *self.scopes.cancellations())
@@ -460,7 +465,7 @@ class Recording:
         if self._cursor.waiting or checkpoint.segment <= self._saved_segment:
             return
         if due:
-            await self.guarded(self._port.submit(None, checkpoint))
+            await self.end.guarded(self._port.submit(None, checkpoint))
             self._saved_segment = checkpoint.segment
             self._saved_at_us = self._port.now_us()
             self._since_save = self._counts[False, False] = self._counts[False, True] = 0

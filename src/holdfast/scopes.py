@@ -67,10 +67,11 @@ class Scopes:
         """How many outcomes of the scope wait for its code."""
         return len(self._cursor.left(scope))
 
-    def enter_branch(self, scope: str) -> None:
-        """A branch begins."""
-        self._cursor.open_branch(scope)
-        self._branches.open(scope)
+    def enter_branch(self, scope: str, outer: str) -> None:
+        """A branch begins directly inside the scope `outer`."""
+        if self._cursor.waiting:  # else nobody asks which of the recorded are open
+            self._cursor.open_branch(scope)
+        self._branches.open(scope, outer)
 
     def leave_branch(self, scope: str, group: str | None = None) -> None:
         """A branch (of this group) ended normally: everything recorded in it must be answered."""
@@ -109,7 +110,8 @@ class Scopes:
             self.times[scope] = at_us
 
     def _close(self, path: str) -> None:
-        self._end.check()
+        if self._end.decided is not None:
+            self._end.check()
         mismatch = self._cursor.close(path)
         if mismatch is not None:
             self._end.hold(mismatch)

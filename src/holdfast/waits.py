@@ -95,7 +95,7 @@ class Waits:
         """The oldest signal of this name in the inbox, waited for until then at most; None when none came. It is
         consumed by the entry that says so."""
         while True:
-            newest, signals = await self._recording.guarded(self._port.inbox())
+            newest, signals = await self._recording.end.guarded(self._port.inbox())
             signal = next((signal for signal in signals if signal.name == name), None)
             left_us = None if until_us is None else until_us - self._port.now_us()
             if signal is not None or (left_us is not None and left_us <= 0):

@@ -85,24 +85,24 @@ class Writer:
         `on_unstorable` is called before it ends with NotSerializable or Conflict: the attempt goes on without it.
         """
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        alone = len(self._followed) == 1 and self._goes_on(asyncio.current_task())
-        if alone and self._commit_on_the_spot(change, answer, on_unstorable):
+        if self._idle and self._goes_on() and self._commit_on_the_spot(change, answer, on_unstorable):
             return answer
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
                 f"{MAX_WAITING} changes wait for the store at {self._store.url}; it does not keep up"
             )
         self._waiting.append((change, answer, on_unstorable))
-        self._idle = False
-        self._wake.set()
+        if self._idle:
+            self._idle = False
+            self._wake.set()
         return answer
 
-    def _goes_on(self, task: asyncio.Task[object] | None) -> bool:
+    def _goes_on(self) -> bool:
         """Whether nothing could join the Change of this task, of the only run: it goes from step to step, and the event
         loop had its turn a moment ago."""
-        number = id(task)
-        goes_on, self._last_task = number == self._last_task, number
-        return goes_on and self._idle and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
+        number = id(asyncio.current_task())
+        goes_on, self._last_task = number == self._last_task and len(self._followed) == 1, number
+        return goes_on and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
 
     def _commit_on_the_spot(
         self, change: Change, answer: asyncio.Future[Committed], on_unstorable: Callable[[], None] | None
@@ -115,7 +115,7 @@ class Writer:
             return False
         if answers is None:
             return False
-        self._follow_on(change, answers[0])
+        self._follow_on([change], answers)
         _deliver(answer, answers[0], on_unstorable)
         return True
 
@@ -144,14 +144,17 @@ class Writer:
     async def run(self) -> None:
         """Commit batches until cancelled; what waits then is not recorded and not answered."""
         while True:
-            self._idle = True
+            self._idle = not self._waiting
             self._turned_s = asyncio.get_running_loop().time()
-            await self._wake.wait()
+            if self._idle:
+                await self._wake.wait()
             self._wake.clear()
             while self._waiting:
                 # What may be recorded is looked for by itself: what came behind it is not.
                 most = 1 if self._doubt else MAX_BATCH
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
+                if len(batch) > 1:
+                    self._last_task = 0  # whoever goes on has company
                 answers = await self._commit([change for change, _, _ in batch])
                 for (_, future, on_unstorable), answer in zip(batch, answers, strict=True):
                     _deliver(future, answer, on_unstorable)
@@ -179,7 +182,7 @@ class Writer:
         answers: list[Answer] = []
         for index, change in enumerate(changes):
             if index in recorded:
-                self._follow_on(change, recorded[index])
+                self._follow_on([change], [recorded[index]])
                 answers.append(recorded[index])
             elif len(changes) == 1:
                 answers.append(_not_stored(error))
@@ -192,20 +195,22 @@ class Writer:
         try:
             recorded = await self._recorded(changes) if self._doubt else {}
             left = [change for index, change in enumerate(changes) if index not in recorded]
-            committed = iter(await self._store.commit(left))
+            answers = await self._store.commit(left)
         except Exception:
             self._doubt = True
             raise
         self._doubt = False
-        answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
-        for change, answer in zip(changes, answers, strict=True):
-            self._follow_on(change, answer)
-        return list[Answer](answers)
+        if recorded:
+            committed = iter(answers)
+            answers = [recorded.get(index) or next(committed) for index in range(len(changes))]
+        self._follow_on(changes, answers)
+        return [*answers]
 
-    def _follow_on(self, change: Change, answer: Answer) -> None:
-        followed = self._followed.get(change.run)
-        if isinstance(answer, Committed) and followed is not None and followed.token == change.token:
-            followed.event_no = answer.event_no
+    def _follow_on(self, changes: Sequence[Change], answers: Sequence[Committed | RefusedChange]) -> None:
+        for change, answer in zip(changes, answers, strict=True):
+            followed = self._followed.get(change.run)
+            if isinstance(answer, Committed) and followed is not None and followed.token == change.token:
+                followed.event_no = answer.event_no
 
     async def _has_more(self, followed: _Followed, run: Run) -> bool:
         """Whether the run has events of its attempt that we were not told of."""

@@ -57,9 +57,8 @@ class Shape:
             data = encode_json(value)
         except REFUSALS as error:
             refuse_encoding(value, self.what, error)
-        if len(data) > LIMIT_BYTES or (
-            b"null" in data and not self._compared
-        ):  # comparing finds NaN by itself
+        # Comparing finds NaN by itself, and costs less than to look for a `null`.
+        if len(data) > LIMIT_BYTES or (not self._compared and b"null" in data):
             encode(value, what=self.what)
         try:
             decoded = self._decode(data)

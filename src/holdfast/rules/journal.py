@@ -266,7 +266,7 @@ class Cursor:
 
     def close(self, scope: str) -> Mismatch | None:
         """A scope ends normally: its whole subtree must be answered."""
-        following = self._next(scope)
+        following = self._next(scope) if self.waiting else None
         if following is not None:
             return _mismatch(None, following.entry, f"the scope {scope!r} ends")
         self._forget(scope)
@@ -296,8 +296,10 @@ class Cursor:
     def _forget(self, scope: str) -> None:
         """A scope is over and never opened again: a map of many items must not leave something of each."""
         self._opened.discard(scope)
-        for kept in (self._occurrences, self._keys, self._answers, self._left):
-            kept.pop(scope, None)
+        self._occurrences.pop(scope, None)
+        self._keys.pop(scope, None)
+        self._answers.pop(scope, None)
+        self._left.pop(scope, None)
 
     def _elements(self, scope: str) -> Iterable[Element]:
         return (element for element in self._left.get(scope, ()) if not element.answered)
