@@ -451,8 +451,12 @@ class Worker:
             return
         self._asked_at = self._time()
         known = dict(self._tenures)
-        asks = {ask.run: ask for ask in await self._store.asks(key)}
-        self._doubt = False
+        self._doubt = False  # a doubt that comes up from here on is for the next look
+        try:
+            asks = {ask.run: ask for ask in await self._store.asks(key)}
+        except BaseException:
+            self._doubt = True
+            raise
         for run, tenure in known.items():
             self._heed(tenure, asks.get(run))
         for run, ask in asks.items():
@@ -495,7 +499,7 @@ class Worker:
                         self._tell_to_end(tenure, self._end_of(tenure, self._end))
         for tenure in list(self._tenures.values()):
             if tenure.told_to_end_at is not None:
-                self._tell_to_end(tenure, Lost(cancelled=False))  # again; the first ending stands
+                self._tell_to_end(tenure, tenure.attempt.ending or Lost(cancelled=False))  # again
                 grace_s = 1.0 if self._now else GRACE_S
                 if now - tenure.told_to_end_at >= grace_s and not tenure.attempt.kill():
                     self._give_up(tenure, group)

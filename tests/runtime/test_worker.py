@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import Any
 
 import apsw
 import pytest
 
 from holdfast import Context, Worker, agent
+from holdfast.attempt import Attempt
 from holdfast.idleness import nothing_due, tree_is_over
-from holdfast.model import Reason, RunState
+from holdfast.model import Ask, Reason, RunState
+from holdfast.process.supervisor import ProcessAttempt
+from holdfast.store.protocol import Store
 from tests.faults import Engine
 
 
@@ -139,3 +144,59 @@ async def test_a_worker_that_ends_by_itself_stays_for_a_sleep_however_long(engin
             await engine.store.wait_for_news(1)
     assert not await nothing_due(engine.store, [("sleeps", "0")])
     assert not await tree_is_over(engine.store, "r")
+
+
+@agent
+async def reluctant(ctx: Context, seconds: float) -> None:
+    """Goes on for so long, whoever tells it to end."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_drain_past_its_time_releases_a_run_whose_code_ends_late(engine: Engine) -> None:
+    await engine.client.start(reluctant, 3, id="r")
+    async with Worker(engine.store, [reluctant], drain_timeout=0.1):
+        while (await engine.store.get_run("r")).state is not RunState.RUNNING:
+            await engine.store.wait_for_news(1)
+    run = await engine.store.get_run("r")
+    assert (run.state, run.reason) == (RunState.QUEUED, Reason.DRAINED)
+
+
+class SlowToSay:
+    """A store that takes its time to say what is asked of the runs."""
+
+    def __init__(self, store: Store, asking: asyncio.Event) -> None:
+        self._store = store
+        self._asking = asking
+
+    async def asks(self, worker: int) -> list[Ask]:
+        found = await self._store.asks(worker)
+        self._asking.set()
+        await asyncio.sleep(0.3)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_an_attempt_that_goes_wrong_while_the_store_is_asked_is_given_back_all_the_same(
+    engine: Engine, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = asyncio.Event()
+    kind: Any = Attempt if port == "here" else ProcessAttempt
+    execute, wrong = kind.execute, [True]
+
+    async def goes_wrong(attempt: Any) -> None:
+        if wrong:
+            wrong.clear()
+            await asking.wait()
+            raise RuntimeError("a bug of ours")
+        await execute(attempt)
+
+    monkeypatch.setattr(kind, "execute", goes_wrong)
+    handle = await engine.client.start(sleeps, 0.01, id="r")
+    slow: Any = SlowToSay(engine.store, asking)
+    async with asyncio.timeout(20), Worker(slow, [sleeps]):
+        assert await handle.result() == "awake"
