@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.clock import SystemClock
 from holdfast.process.child import Surroundings, serve
-from holdfast.process.frames import Origin
+from holdfast.process.frames import MAX_FROM_WORKER, PROTOCOL, Begin, Hello, Origin, from_worker
 from holdfast.process.wire import Wire
 from holdfast.worker import Worker
 
@@ -21,7 +21,7 @@ class Served:
 
     def __init__(self, wire: Wire, end: Wire, serving: asyncio.Task[None]) -> None:
         self.wire = wire
-        self._end = end
+        self.end = end
         self._serving = serving
         self._killed = False
 
@@ -32,9 +32,8 @@ class Served:
 
     async def ended(self) -> int:
         await asyncio.wait([self._serving])
-        for wire in (self._end, self.wire):
-            wire.close()
-            await wire.closed()
+        self.end.close()
+        await self.wire.finish()
         if not self._serving.cancelled():
             self._serving.result()
         return -9 if self._killed else 0
@@ -44,26 +43,33 @@ class Here:
     """Begins them, beside the worker."""
 
     def __init__(self, worker: Worker) -> None:
+        self._agents = worker._agents
         self._around = Surroundings(
-            find=lambda begin: worker._agents[begin.claim.run.agent, begin.claim.run.version],
-            on_gone=lambda: None,
-            alone=False,
-            clock=worker._clock,
-            chance=worker._chance,
+            on_gone=lambda: None, alone=False, clock=worker._clock, chance=worker._chance
         )
         self._begun: list[Served] = []
 
     async def take(self) -> Served:
         ours, theirs = socket.socketpair()
-        end = await Wire.over(theirs)
-        serving = asyncio.get_running_loop().create_task(serve(end, self._around), name="process")
+        end = await Wire.over(theirs, max_frame=MAX_FROM_WORKER)
+        serving = asyncio.get_running_loop().create_task(self._serve(end), name="process")
         self._begun.append(Served(await Wire.over(ours), end, serving))
         return self._begun[-1]
+
+    async def _serve(self, end: Wire) -> None:
+        end.send(Hello(PROTOCOL))
+        begin = await end.receive(from_worker)
+        if isinstance(begin, Begin):
+            run = begin.claim.run
+            await serve(end, begin.claim, self._agents[run.agent, run.version], self._around)
 
     async def close(self) -> None:
         for served in self._begun:
             served.kill()
             await served.ended()
+            for wire in (served.end, served.wire):
+                wire.abort()
+                await wire.closed()
 
 
 def through_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

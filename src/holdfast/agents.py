@@ -468,7 +468,7 @@ def place_of(agent: AnyAgent) -> str:
     name = module.__name__
     spec = getattr(module, "__spec__", None)
     if name == "__main__" and spec is not None:
-        name = spec.name.removesuffix(".__main__")  # python -m package.module
+        name = spec.name  # python -m package.module: of a package, that is its `__main__`
     if "." in name or hasattr(module, "__path__"):
         return name
     file = getattr(module, "__file__", None)

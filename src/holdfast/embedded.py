@@ -18,10 +18,11 @@ from holdfast.agents import Agent, AnyAgent, check_not_importing, reachable
 from holdfast.client import Client
 from holdfast.controller import Controller
 from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
-from holdfast.model import Decision, Reason, Run, RunState
+from holdfast.model import HELD_REASONS, Decision, Reason, Run, RunState
 from holdfast.rules import transitions, waits
 from holdfast.settings import find_store
 from holdfast.store import open_store
+from holdfast.tenure import check_served
 from holdfast.worker import Worker
 
 R = TypeVar("R")
@@ -86,9 +87,11 @@ async def _run(
     payload = codec.input_json(agent.fn, args)
     async with open_store(find_store(given).url) as store:
         client = Client(store)
+        served = reachable([agent, *others])
+        check_served(served)  # before there is a run that nobody can execute
         prepared = await prepare(client, agent, payload, run_id)
         if not prepared.state.final:
-            worker = Worker(store, reachable([agent, *others]), only=prepared.id)
+            worker = Worker(store, served, only=prepared.id)
             with Stopping(worker) as stopping:
                 await execute(client, worker)
             ended = await store.get_run(prepared.id)
@@ -220,7 +223,8 @@ async def _waits(client: Client, run: Run) -> str:
     for_what = (
         f"the signal {names}" if run.reason is Reason.SIGNAL else f"someone ({run.reason or run.state})"
     )
-    return f"run {run.id} waits for {for_what}: `holdfast show {run.id}` says how to go on"
+    why = f", for {run.failure.summary()}" if run.reason in HELD_REASONS and run.failure is not None else ""
+    return f"run {run.id} waits for {for_what}{why}: `holdfast show {run.id}` says how to go on"
 
 
 async def _waits_for_child(client: Client, run: Run) -> str:

@@ -65,6 +65,11 @@ def origins_of(
     }
 
 
+def check_served(agents: Sequence[AnyAgent]) -> None:
+    """Raise UsageError for what no worker can serve: see `by_served`, and `place_of` for agents in processes."""
+    origins_of(by_served(agents), None)
+
+
 def by_served(agents: Sequence[AnyAgent]) -> dict[tuple[str, str], Any]:
     """The agents by name and version. Raises UsageError for what is none, or two that are one to a run."""
     found: dict[tuple[str, str], Any] = {}

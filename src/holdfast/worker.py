@@ -490,6 +490,7 @@ class Worker:
             for tenure in self._tenures.values():
                 if tenure.told_to_end_at is None:
                     self._tell_to_end(tenure, Lost(cancelled=False, message="the lease was lost"))
+                tenure.attempt.kill()  # at once, where it can be: somebody else may have begun
         elif self._end is not None:
             for tenure in self._tenures.values():
                 tenure.port.asked = tenure.port.asked or self._end_of(tenure, self._end)

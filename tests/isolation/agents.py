@@ -212,3 +212,60 @@ async def fails(ctx: Context) -> None:
 
 
 ALL = [whereabouts, grandchild, everything, dies, busy, breeds, stuck, floods, counts, fails]
+
+
+@agent(isolation="process")
+async def verbose(ctx: Context, size: int) -> str:
+    """A long answer."""
+    return "x" * size
+
+
+@agent(isolation="task")
+async def hogs(ctx: Context, seconds: float) -> None:
+    """Holds the loop of its worker again and again."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        time.sleep(0.15)
+        await asyncio.sleep(0)
+
+
+def start_somebody(how: str) -> str:
+    """Start a program that says what reaches it."""
+    code = "import signal, sys, time; print(signal.getsignal(signal.SIGINT), flush=True)"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@agent(isolation="process")
+async def starts(ctx: Context) -> str:
+    return await ctx.step(start_somebody, "quietly")
+
+
+@agent(isolation="process")
+async def leaks(ctx: Context, size: int) -> str:
+    """Dies with an answer that it did not take, and with somebody who holds what it inherited."""
+    await ctx.once("large", enlarge, size)
+    os.system("setsid sleep 15 &")
+    ctx.progress(1)
+    asyncio.get_running_loop().call_later(0.5, os._exit, 3)
+    time.sleep(0.1)
+    await ctx.once("large", enlarge, size)
+    await asyncio.sleep(60)
+    return "unreachable"
+
+
+def enlarge(size: int) -> str:
+    return "x" * size
+
+
+@agent(isolation="process")
+async def collects(ctx: Context) -> int:
+    """More in its inbox than passes at once in a frame of its own."""
+    return sum([len(await ctx.wait_for("large", str)) for _ in range(3)])
+
+
+@agent(isolation="process")
+async def says_half(ctx: Context) -> str:
+    return (await ctx.map(double, [1], key=lambda _: chr(0xDCFF)))[0] and "said"
+
+
+ALL += [verbose, hogs, starts, leaks, collects, says_half]

@@ -27,6 +27,7 @@ from holdfast.clock import SystemClock
 from holdfast.embedded import Stopping, execute, prepare
 from holdfast.errors import WorkerStuck
 from holdfast.model import RunState
+from holdfast.tenure import check_served
 from holdfast.worker import Worker
 
 LOOK_S = 0.1
@@ -82,6 +83,8 @@ def run(
 
 
 async def _run(client: Client, order: Order) -> int:
+    served = reachable([order.agent])
+    check_served(served)  # before there is a run that nobody can execute
     prepared = await prepare(client, order.agent, order.payload, order.run_id)
     handle = await client.get(prepared.id)
     if prepared.state.final:
@@ -90,7 +93,6 @@ async def _run(client: Client, order: Order) -> int:
     show = choose_show(
         picture, as_json=order.as_json, stderr=True, now_us=SystemClock().wall_us, quiet_json=True
     )
-    served = reachable([order.agent])
     worker = Worker(client.store, served, only=prepared.id, drain_timeout=order.drain_timeout_s)
     if not sys.stderr.isatty():
         verb = "goes on with" if prepared.attempts else "begins"

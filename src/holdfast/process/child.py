@@ -14,25 +14,40 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 from holdfast import capture
-from holdfast.agents import AnyAgent, agent_at
+from holdfast.agents import Agent, AnyAgent, agent_at
 from holdfast.attempt import Attempt
 from holdfast.channel import ChannelPort
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import Conflict, HoldfastError, LeaseLost, NotSerializable, ProtocolError
+from holdfast.errors import AgentNotFound, Conflict, HoldfastError, LeaseLost, NotSerializable, ProtocolError
 from holdfast.failures import refused
 from holdfast.model import (
     Change,
+    Claim,
     Committed,
     Content,
+    Crashed,
     Entry,
-    Failed,
     NewChild,
+    Outcome,
+    Retry,
     Signal,
     Standing,
     Turn,
 )
 from holdfast.process import frames
-from holdfast.process.frames import Alive, Answer, Asked, Begin, End, Hello, Refusal, Reply, SlowDown, Tell
+from holdfast.process.frames import (
+    LENGTH,
+    Alive,
+    Answer,
+    Asked,
+    Begin,
+    End,
+    Hello,
+    Refusal,
+    Reply,
+    SlowDown,
+    Tell,
+)
 from holdfast.process.wire import Wire
 from holdfast.rules.rate import RateLimit
 
@@ -42,6 +57,8 @@ TICK_S: Final = 0.05
 """How often what waits is written, as a worker does for its own runs."""
 ALIVE_S: Final = 1.0
 """How often the loop says that it turns."""
+NO_CODE_REST_S: Final = 10.0
+"""A version that is not there any more is looked for again then: a deploy restarts the worker meanwhile."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -58,8 +75,13 @@ class SocketChannel:
         self, change: Change, on_unstorable: Callable[[], None] | None = None
     ) -> asyncio.Future[Committed]:
         number, answer = self._next(on_unstorable)
-        if self._gone is None:
+        if self._gone is not None:
+            return answer
+        try:
             self._wire.send(frames.commit(number, change))
+        except NotSerializable as error:
+            self._refused(number, error)
+        else:
             if change.outcome is not None:  # the last word: recorded when this process has gone
                 answer.set_result(Committed(change.position, 0, 0))
         return answer
@@ -79,21 +101,27 @@ class SocketChannel:
     async def _ask(self, what: str, *args: object) -> Any:  # noqa: ANN401 - each question says what it is
         number, answer = self._next()
         if self._gone is None:
-            self._wire.send(frames.ask(number, what, *args))
+            try:
+                self._wire.send(frames.ask(number, what, *args))
+            except NotSerializable as error:
+                self._refused(number, error)
         return frames.answer_of(what, await answer)
 
     def answered(self, frame: Answer | Reply | Refusal) -> None:
         """An answer has come."""
-        future, on_unstorable = self._open.pop(frame.id, (None, None))
-        if future is None:
-            return
         if isinstance(frame, Refusal):
-            error = frames.error_of(frame)
-            if on_unstorable is not None and isinstance(error, NotSerializable | Conflict):
-                on_unstorable()
-            _fail(future, error)
-        elif not future.done():
+            self._refused(frame.id, frames.error_of(frame))
+            return
+        future, _ = self._open.pop(frame.id, (None, None))
+        if future is not None and not future.done():
             future.set_result(frame.committed if isinstance(frame, Answer) else frame.value)
+
+    def _refused(self, number: int, error: HoldfastError) -> None:
+        future, on_unstorable = self._open.pop(number, (None, None))
+        if on_unstorable is not None and isinstance(error, NotSerializable | Conflict):
+            on_unstorable()
+        if future is not None:
+            _fail(future, error)
 
     def gone(self) -> None:
         """The worker has gone: nothing that was not answered is known to be recorded."""
@@ -149,26 +177,18 @@ def _fail(future: asyncio.Future[Any], error: HoldfastError) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the code of a run finds around it: `find` imports its agent, `on_gone` is called when the worker has gone
-    before the end."""
+    """What the code of a run finds around it. `on_gone` is called when the worker has gone before the end."""
 
-    find: Callable[[Begin], AnyAgent]
     on_gone: Callable[[], None]
     alone: bool = True
     clock: Clock = field(default_factory=SystemClock)
     chance: Callable[[], float] = random.random  # noqa: TID251 - jitter
 
 
-async def serve(wire: Wire, around: Surroundings) -> None:
-    """Execute the attempt that the worker sends, to its end."""
-    wire.send(Hello(frames.PROTOCOL))
-    begin = await wire.receive(frames.from_worker)
-    if begin is None:
-        return  # a spare that was not needed
-    if not isinstance(begin, Begin) or begin.protocol != frames.PROTOCOL:
-        raise ProtocolError("the worker speaks another version of the protocol: restart it with this code")
+async def serve(wire: Wire, claim: Claim, found: AnyAgent | Outcome, around: Surroundings) -> None:
+    """Execute the attempt, to its end, with the agent that was found; or say how it ends because none was."""
     try:
-        await _Served(wire, begin, around).execute()
+        await _Served(wire, claim, around).execute(found)
         await wire.sent()
     finally:
         wire.close()
@@ -177,30 +197,42 @@ async def serve(wire: Wire, around: Surroundings) -> None:
 class _Served:
     """The attempt, and what the worker says meanwhile."""
 
-    def __init__(self, wire: Wire, begin: Begin, around: Surroundings) -> None:
+    def __init__(self, wire: Wire, claim: Claim, around: Surroundings) -> None:
         self._wire = wire
-        self._begin = begin
+        self._claim = claim
         self._around = around
         self._channel = SocketChannel(wire)
-        self._port = ChannelPort(begin.claim, self._channel, around.clock, alone=around.alone)
+        self._port = ChannelPort(claim, self._channel, around.clock, alone=around.alone)
         self._attempt: Attempt | None = None
 
-    async def execute(self) -> None:
+    async def execute(self, found: AnyAgent | Outcome) -> None:
         """The whole road."""
         beside = [self._beside(self._hear(), "hear"), self._beside(self._tick(), "tick")]
         try:
-            agent = self._around.find(self._begin)
-        except HoldfastError as error:
-            await self._port.settle(Failed(failure=refused(error)), None)
-        else:
-            self._attempt = Attempt(self._begin.claim, agent, self._port, self._around.chance)
-            await self._attempt.execute()
+            if isinstance(found, Agent):
+                self._attempt = Attempt(self._claim, found, self._port, self._around.chance)
+                await self._attempt.execute()
+            else:
+                await self._port.settle(found, None)
         finally:
             for task in beside:
                 task.cancel()
 
     def _beside(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(work, name=name)
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Whoever does not hear the worker, or cannot speak, goes as if it had gone."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            print(f"holdfast: the process of run {self._claim.run.id} cannot go on: {error}", file=sys.stderr)  # noqa: T201
+            self._leave()
+
+    def _leave(self) -> None:
+        self._channel.gone()
+        self._around.on_gone()
 
     async def _tick(self) -> None:
         ticks = 0
@@ -227,36 +259,72 @@ class _Served:
                     self._port.note(note)
                 case _:
                     raise ProtocolError(f"the worker sent {type(frame).__name__} in the middle of an attempt")
-        self._channel.gone()
-        self._around.on_gone()
+        self._leave()
 
 
 # --- the process ------------------------------------------------------------------------------------------------
 
 
-def main(end: int, worker: int) -> None:
-    """The whole life of the process: `end` is the file descriptor of its end of the socket, `worker` the process at the
-    other end."""
-    _die_with(worker)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides what a Ctrl-C means
+def main(end: int) -> None:
+    """The whole life of the process. `end` is the file descriptor of its end of the socket."""
+    sock = socket.socket(fileno=end)
+    sock.set_inheritable(False)  # what the code starts must not keep it open
+    _die_with_the_worker()
+    for number in (signal.SIGINT, signal.SIGTERM):  # the worker decides what they mean to its runs
+        signal.signal(number, _not_ours)
     capture.install()
     try:
-        asyncio.run(_main(socket.socket(fileno=end)))
+        begin = _begin(sock)
+        if begin is not None:  # else a spare that was not needed
+            asyncio.run(_main(sock, begin.claim, _find(begin)))
     except ProtocolError as error:
         sys.exit(f"holdfast: {error}")
 
 
-async def _main(end: socket.socket) -> None:
-    await serve(await Wire.over(end), Surroundings(find=_find, on_gone=_go_too))
+def _not_ours(signum: int, frame: object) -> None:
+    """A handler, for what is ignored is ignored in all that the code starts, too."""
 
 
-def _find(begin: Begin) -> AnyAgent:
-    """Import the code of the agent, as the worker did."""
+def _begin(sock: socket.socket) -> Begin | None:
+    """Say that we are there, and wait for what to do; without an event loop, so that imports find none."""
+    sock.sendall(frames.pack(Hello(frames.PROTOCOL)))
+    head = _read(sock, LENGTH.size)
+    body = _read(sock, frames.length_of(head, frames.MAX_FROM_WORKER)) if head else b""
+    if not body:
+        return None
+    begin = frames.from_worker(body)
+    if not isinstance(begin, Begin) or begin.protocol != frames.PROTOCOL:
+        raise ProtocolError("the worker speaks another version of the protocol: restart it with this code")
+    return begin
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    """So many bytes; none when the worker goes before."""
+    parts: list[bytes] = []
+    while size and (part := sock.recv(min(size, 1 << 20))):
+        parts.append(part)
+        size -= len(part)
+    return b"" if size else b"".join(parts)
+
+
+async def _main(sock: socket.socket, claim: Claim, found: AnyAgent | Outcome) -> None:
+    wire = await Wire.over(sock, max_frame=frames.MAX_FROM_WORKER)
+    await serve(wire, claim, found, Surroundings(on_gone=_go_too))
+
+
+def _find(begin: Begin) -> AnyAgent | Outcome:
+    """The agent, imported as the worker did. Code that changed on the disk since then fails no run: another version is
+    waited for, and an import that goes wrong is a crash."""
     origin = begin.origin
     if origin is None:
         raise ProtocolError("the worker did not say where the agent is")
     sys.path[:] = origin.path
-    return agent_at(origin.place, origin.agent, origin.version)
+    try:
+        return agent_at(origin.place, origin.agent, origin.version)
+    except AgentNotFound as error:
+        return Retry(failure=refused(error), delay_us=round(NO_CODE_REST_S * 1e6), counted=False)
+    except HoldfastError as error:
+        return Crashed(failure=refused(error))
 
 
 def _go_too() -> None:
@@ -264,9 +332,8 @@ def _go_too() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _die_with(worker: int) -> None:
-    """A worker that is killed takes its runs along, also those whose code holds the loop."""
+def _die_with_the_worker() -> None:
+    """A worker that is killed takes the interpreter along, also when the code holds its loop. One that died before has
+    left a socket without another end."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != worker:  # it died before
-        os._exit(1)

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from holdfast import errors
 from holdfast.ending import Ending, Lost
-from holdfast.errors import HoldfastError, ProtocolError, StoreError
+from holdfast.errors import HoldfastError, NotSerializable, PayloadTooLarge, ProtocolError, StoreError
 from holdfast.model import (
     Beside,
     CancelChild,
@@ -50,7 +50,9 @@ PROTOCOL: Final = 1
 """The version that both sides name first. It rises when a frame changes its meaning."""
 
 MAX_FRAME: Final = 128 * 1024 * 1024
-"""Bytes of a frame: the largest payload (64 MiB) as base64, and room for the rest."""
+"""Bytes of a frame of a process: the largest payload (64 MiB) as base64, and room for the rest."""
+MAX_FROM_WORKER: Final = 1024 * 1024 * 1024
+"""Bytes of a frame of a worker: a journal of large payloads comes at once. Text that is no frame announces more."""
 
 LENGTH: Final = struct.Struct(">I")
 
@@ -175,16 +177,27 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def pack(frame: Frame) -> bytes:
-    """The frame as it is sent."""
-    body = _encode(frame)
+    """The frame as it is sent. Raises PayloadTooLarge, NotSerializable."""
+    try:
+        body = _encode(frame)
+    except UnicodeEncodeError as error:
+        raise NotSerializable(
+            f"text with half a character (a lone surrogate) cannot be recorded: {error}"
+        ) from error
+    most = MAX_FRAME if isinstance(frame, Up) else MAX_FROM_WORKER
+    if len(body) > most:
+        raise PayloadTooLarge(
+            f"{len(body)} bytes do not pass between a worker and the process of a run, over {most}: "
+            "record less at a time, checkpoint more often, or give the agent isolation='task'"
+        )
     return LENGTH.pack(len(body)) + body
 
 
-def length_of(head: bytes) -> int:
-    """How long the frame is that begins so. Raises ProtocolError for one that is too long."""
-    (length,) = LENGTH.unpack(head)
-    if length > MAX_FRAME:
-        raise ProtocolError(f"a frame of {length} bytes was announced, over {MAX_FRAME}: that is no frame")
+def length_of(came: bytes | bytearray, most: int) -> int:
+    """How long the frame is that begins so. Raises ProtocolError for one that is longer than `most`."""
+    (length,) = LENGTH.unpack_from(came)
+    if length > most:
+        raise ProtocolError(f"a frame of {length} bytes was announced, over {most}: that is no frame")
     return int(length)
 
 
@@ -201,7 +214,7 @@ def from_process(body: bytes) -> Up:
 def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"what came is no frame: {error}: {body[:80]!r}") from error
 
 
@@ -237,11 +250,20 @@ def ending_of(tagged: tuple[str, Raw]) -> Ending:
 
 
 def outcome_of(tagged: tuple[str, Raw]) -> Outcome:
-    """How an attempt ends by itself: it cannot say that it crashed, nor that it is lost. Raises ProtocolError."""
+    """How an attempt ends by itself. Raises ProtocolError."""
     ending = ending_of(tagged)
-    if isinstance(ending, Lost | Crashed):
-        raise ProtocolError(f"the process of a run cannot end it as {tagged[0]}")
+    if isinstance(ending, Lost):
+        raise ProtocolError("the process of a run cannot end it as Lost")
+    if isinstance(ending, Succeeded):
+        _check_json(ending.result)
     return ending
+
+
+def _check_json(result: bytes) -> None:
+    try:
+        msgspec.json.decode(result)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"the result is no JSON: {error}") from error
 
 
 def _untagged(kinds: Mapping[str, type[Any]], tagged: tuple[str, Raw]) -> Any:  # noqa: ANN401 - one of the kinds
@@ -250,7 +272,7 @@ def _untagged(kinds: Mapping[str, type[Any]], tagged: tuple[str, Raw]) -> Any:  
         raise ProtocolError(f"there is no {name!r}: there is {', '.join(kinds)}")
     try:
         return msgspec.json.decode(raw, type=kinds[name])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"what came is no {name}: {error}") from error
 
 
@@ -325,7 +347,7 @@ def asked(frame: Ask) -> tuple[Any, ...]:
         return ()
     try:
         args: tuple[Any, ...] = msgspec.json.decode(frame.args, type=question.args)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"the arguments of {frame.what!r}: {error}") from error
     return args
 

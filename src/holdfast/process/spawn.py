@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, Protocol
 
 from holdfast.process.wire import Wire
 
-log = logging.getLogger(__name__)
-
 _BOOT: Final = (
-    "import sys; sys.path.insert(0, sys.argv[3]); from holdfast.process.child import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]))"
+    "import sys\n"
+    "sys.path[:], sys.argv[2:] = sys.argv[2:], []\n"  # where the worker looks, and nowhere else
+    "from holdfast.process.child import main\n"
+    "main(int(sys.argv[1]))"
 )
-_ROOT: Final = str(Path(__file__).resolve().parent.parent.parent)
 
 
 class ProcessLike(Protocol):
@@ -60,42 +58,35 @@ class Process:
     def __init__(self, wire: Wire, started: subprocess.Popen[bytes]) -> None:
         self.wire = wire
         self._started = started
-        loop = asyncio.get_running_loop()
-        self.gone: asyncio.Future[None] = loop.create_future()
-        if sys.platform == "linux":
-            self._pidfd = os.pidfd_open(started.pid)
-            loop.add_reader(self._pidfd, self._over)
-        else:
-            waiting = loop.run_in_executor(None, started.wait)
-            waiting.add_done_callback(lambda _: self._over())
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._started.pid
+        self._loop = asyncio.get_running_loop()
+        self._finishing: asyncio.Task[None] | None = None
+        self.gone: asyncio.Future[None] = self._loop.create_future()  # it has ended
+        self.over: asyncio.Future[None] = self._loop.create_future()  # and its last words have come
+        threading.Thread(target=self._wait, name=f"wait for process {started.pid}", daemon=True).start()
 
     def kill(self) -> None:
         if not self.gone.done():
-            self._kill_session()
+            self._kill_group()
 
     async def ended(self) -> int:
         await asyncio.shield(self.gone)
-        await self.wire.closed()
         return self._started.returncode
 
-    def _over(self) -> None:
-        """It has ended. What it left behind is killed before its number is free for others."""
-        if self.gone.done():
-            return
-        self._kill_session()
-        if sys.platform == "linux":
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            os.close(self._pidfd)
+    def _wait(self) -> None:
+        """In a thread of its own, which costs nothing beside an interpreter, and works wherever Python does."""
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, self._started.pid, os.WEXITED | os.WNOWAIT)
+            self._kill_group()  # what it left behind, before its number is free for others
         self._started.wait()
-        self.wire.close()
-        self.gone.set_result(None)
+        with suppress(RuntimeError):  # the loop may be closed by now
+            self._loop.call_soon_threadsafe(self._over)
 
-    def _kill_session(self) -> None:
+    def _over(self) -> None:
+        self.gone.set_result(None)
+        self._finishing = self._loop.create_task(self.wire.finish(), name="last words of a process")
+        self._finishing.add_done_callback(lambda _: self.over.set_result(None))
+
+    def _kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._started.pid, signal.SIGKILL)
 
@@ -111,11 +102,18 @@ class Spawner:
         """Begin the spare, so that the first run does not wait either."""
         if self._spare is None:
             self._spare = asyncio.get_running_loop().create_task(self._spawn(), name="spare process")
+            self._spare.add_done_callback(_read)
 
     async def take(self) -> ProcessLike:
         spare, self._spare = self._spare, None
         try:
-            return await (self._spawn() if spare is None else spare)
+            process = None if spare is None else await spare
+        except OSError:
+            process = None  # it met its end long ago: look at the machine as it is now
+        try:
+            if process is None or process.gone.done():
+                process = await self._spawn()
+            return process
         finally:
             self.warm()
 
@@ -126,18 +124,19 @@ class Spawner:
         for process in list(self._alive):
             process.kill()
             await process.ended()
+            await process.wire.closed()
 
     async def _spawn(self) -> Process:
         ours, theirs = socket.socketpair()
+        wire = await Wire.over(ours)
         try:
             with theirs:
-                started = _start(theirs)
-        except OSError:
-            ours.close()
+                process = Process(wire, _start(theirs))
+        except BaseException:
+            wire.abort()  # which ends the process, if there is one
             raise
-        process = Process(await Wire.over(ours), started)
         self._alive.add(process)
-        process.gone.add_done_callback(lambda _: self._alive.discard(process))
+        process.over.add_done_callback(lambda _: self._alive.discard(process))
         return process
 
 
@@ -145,8 +144,19 @@ def _start(end: socket.socket) -> subprocess.Popen[bytes]:
     """Our own interpreter once more, with our flags: nothing of this process is in it but its end of the socket."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen(
-        [sys.executable, *flags, "-c", _BOOT, str(end.fileno()), str(os.getpid()), _ROOT],
+        [sys.executable, *flags, "-P", "-c", _BOOT, str(end.fileno()), *import_path()],
         pass_fds=(end.fileno(),),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def _read(spare: asyncio.Task[Process]) -> None:
+    """Why there is none concerns whoever needs one, who tries again."""
+    if not spare.cancelled():
+        spare.exception()
+
+
+def import_path() -> tuple[str, ...]:
+    """Where imports are looked for here. What is no text Python passes over, and so do we."""
+    return tuple(folder for folder in sys.path if isinstance(folder, str))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 from holdfast.agents import AnyAgent, place_of
 from holdfast.channel import Channel
 from holdfast.ending import Ending, Lost
-from holdfast.errors import HoldfastError, LeaseLost, ProtocolError, StoreError
+from holdfast.errors import HoldfastError, LeaseLost, PayloadTooLarge, ProtocolError, StoreError
 from holdfast.model import (
     Change,
     Claim,
@@ -26,6 +25,7 @@ from holdfast.model import (
     FailureKind,
     Note,
     Outcome,
+    Release,
     Retry,
 )
 from holdfast.process import frames
@@ -42,7 +42,7 @@ from holdfast.process.frames import (
     SlowDown,
     Tell,
 )
-from holdfast.process.spawn import ProcessLike, SpawnerLike
+from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
 from holdfast.process.wire import MAX_UNSENT
 from holdfast.threads import ThreadCall
 
@@ -53,10 +53,8 @@ START_S: Final = 60.0
 STALL_S: Final = 300.0
 """How long the loop of a process may stand still, as that of a worker may: longer is no slow step but a hang."""
 LINGER_S: Final = 5.0
-"""How long a process may take to exit after its attempt is over: threads and exit handlers of its code. Its outcome is
-recorded after that."""
-GONE_S: Final = 0.5
-"""A process that closed its socket has this long to be gone: one that stays cannot be heard any more."""
+"""How long a process may take to exit when it has said its last word, or closed its socket: threads and exit handlers
+of its code. Its outcome is recorded after that."""
 REST_S: Final = 5.0
 """A machine that cannot start a process now is asked again then."""
 
@@ -89,7 +87,8 @@ class ProcessAttempt:
         self._asked: Outcome | None = None
         self._slow_down_s = 0.0
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time() + START_S
+        self._heard_at = self._loop.time() + START_S - self._stall_s
+        self._greeted = False
         self._open: set[asyncio.Future[Any]] = set()
         self._last: Change | None = None
         self._why: str | None = None
@@ -105,12 +104,14 @@ class ProcessAttempt:
         """Start the process, do what it says, bury it, settle."""
         try:
             self._process = process = await self._spawner.take()
-        except OSError as error:
-            await self.settle(Retry(failure=_cannot_start(error), delay_us=int(REST_S * 1e6), counted=False))
+        except Exception as error:  # noqa: BLE001 - whatever the machine refuses, the run is not to blame
+            await self.settle(_not_begun(f"no process could be started for the run: {error}"))
             return
-        self._send_all_known()
         try:
+            self._send_all_known()
             await self._serve(process)
+        except PayloadTooLarge as error:
+            self._kill_for(f"could not be told what is recorded: {error}")
         finally:
             code = await self._bury(process)
             self._process = None
@@ -119,7 +120,7 @@ class ProcessAttempt:
         if self._last is not None and not isinstance(self.ending, Lost):
             await self._settle(self._last)
         else:
-            await self.settle(self.ending or Crashed(failure=_died(code, self._why)))
+            await self.settle(self.ending or self._without_a_word(code))
 
     def interrupt(self, ending: Ending) -> None:
         """Ask the code to end now. It may not listen: `kill` is what it cannot refuse."""
@@ -148,12 +149,35 @@ class ProcessAttempt:
         self.settled = True
         try:
             if last is not None:
-                self.ending = last.outcome
-                await self._channel.submit(last)
+                await self._record(last)
         except (LeaseLost, StoreError) as error:
             self.ending = Lost(cancelled=False, message=f"its end could not be recorded: {error}")
         finally:
             self._channel.over()
+
+    async def _record(self, last: Change) -> None:
+        self.ending = last.outcome
+        try:
+            await self._channel.submit(last)
+        except (LeaseLost, StoreError):
+            raise
+        except HoldfastError as error:  # no state leads there, or nothing of the kind can be stored
+            self.ending = Crashed(failure=_lost(f"ended as it cannot end: {error}"))
+            run = self.claim.run
+            change = Change(run=run.key, token=run.token, position=self._position, outcome=self.ending)
+            await self._channel.submit(change)
+
+    def _without_a_word(self, code: int) -> Outcome:
+        """How the attempt ends whose process has gone and did not say how."""
+        if isinstance(self._asked, Release):
+            return self._asked  # it was to end anyhow: a signal to all processes of a service is a drain
+        if self._why is None:
+            self._why = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+            )
+        if not self._greeted:
+            return _not_begun(f"the process of the run {self._why} before it had begun")
+        return Crashed(failure=_lost(self._why))
 
     # --- what the worker asks of a port ---------------------------------------------------------------------
 
@@ -226,21 +250,25 @@ class ProcessAttempt:
             self._kill_for(str(error))
 
     async def _bury(self, process: ProcessLike) -> int:
-        """Wait for the end of the process, and help it along; nothing that it started is alive then."""
+        """Wait for the end of the process, and help it along; nothing of its group is alive then."""
         try:
-            async with asyncio.timeout(GONE_S if self._last is None else LINGER_S):
-                return await process.ended()
+            async with asyncio.timeout(LINGER_S):
+                await process.ended()
         except TimeoutError:
             self._why = self._why or "closed its socket, and went on"
         finally:
             process.kill()
-        return await process.ended()
+        code = await process.ended()
+        process.wire.abort()  # whatever is still there, nobody will receive
+        await process.wire.closed()
+        return code
 
     def _do(self, frame: frames.Up) -> None:
         match frame:
             case Hello(protocol=protocol):
                 if protocol != frames.PROTOCOL:
-                    raise ProtocolError(f"it speaks protocol {protocol}, not {frames.PROTOCOL}")
+                    raise ProtocolError(f"speaks protocol {protocol}, not {frames.PROTOCOL}")
+                self._greeted = True
                 self._heard_at = self._loop.time()
             case Commit():
                 self._commit(frame)
@@ -264,9 +292,7 @@ class ProcessAttempt:
         run = self.claim.run
         change = frames.change_of(frame, run.key, run.token)
         if change.outcome is not None:
-            self._last = (
-                change  # recorded when the process has gone: nothing of an attempt is alive beside the next
-            )
+            self._last = change  # recorded when the process has gone
             return
         try:
             answer = self._channel.submit(change)
@@ -304,16 +330,14 @@ class ProcessAttempt:
 
 def origin_of(agent: AnyAgent) -> Origin:
     """Where a process finds the agent. Raises UsageError for one that no other process can import."""
-    return Origin(place_of(agent), agent.name, agent.version, tuple(sys.path))
+    return Origin(place_of(agent), agent.name, agent.version, import_path())
 
 
-def _cannot_start(error: OSError) -> Failure:
-    message = f"no process could be started for the run: {error}"
-    return Failure(kind=FailureKind.TRANSIENT, type=type(error).__name__, message=message)
+def _not_begun(why: str) -> Retry:
+    """The code of the run was not even reached: it is tried again, and nothing is counted."""
+    failure = Failure(kind=FailureKind.TRANSIENT, type="ProcessLost", message=why)
+    return Retry(failure=failure, delay_us=int(REST_S * 1e6), counted=False)
 
 
-def _died(code: int, why: str | None) -> Failure:
-    """Why the process has gone, as far as can be told from outside."""
-    if why is None:
-        why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+def _lost(why: str) -> Failure:
     return Failure(kind=FailureKind.LOST, type="ProcessLost", message=f"the process of the run {why}")
