@@ -244,13 +244,13 @@ async def starts(ctx: Context) -> str:
 async def leaks(ctx: Context, size: int) -> str:
     """Dies with an answer that it did not take, and with somebody who holds what it inherited."""
     await ctx.once("large", enlarge, size)
-    os.system("setsid sleep 15 &")
-    ctx.progress(1)
-    asyncio.get_running_loop().call_later(0.5, os._exit, 3)
-    time.sleep(0.1)
-    await ctx.once("large", enlarge, size)
-    await asyncio.sleep(60)
-    return "unreachable"
+    os.system("setsid sleep 30 &")
+    asking = asyncio.get_running_loop().create_task(ctx.once("large", enlarge, size))
+    for _ in range(5):
+        await asyncio.sleep(0)  # it has asked by now
+    time.sleep(0.5)
+    os._exit(3)
+    return await asking
 
 
 def enlarge(size: int) -> str:

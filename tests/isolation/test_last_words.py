@@ -74,7 +74,7 @@ async def test_a_signal_to_every_process_of_a_service_is_a_drain_and_counts_noth
 
 async def test_an_attempt_ends_though_somebody_holds_what_its_process_left(engine: Engine) -> None:
     await engine.client.start(agents.leaks, 4 * 2**20, id="r")
-    async with asyncio.timeout(40), serving(engine):
+    async with asyncio.timeout(12), serving(engine):
         await reaches(engine, "r", Reason.CRASHED)
 
 
@@ -217,7 +217,7 @@ except holdfast.errors.UsageError as error:
     print(error)
 
 async def left() -> int:
-    async with holdfast.open_store(".holdfast/holdfast.db") as store:
+    async with holdfast.open_store(".holdfast/store.db") as store:
         return len(await holdfast.Client(store).runs())
 
 print(asyncio.run(left()))

@@ -68,7 +68,7 @@ class Wire:
         await self._outgoing.taken.wait()
 
     async def finish(self) -> None:
-        """The other side has gone: read on what it sent, and close when nothing more comes. It can be received later."""
+        """The other side has gone: read what it sent, and close when no more comes. It can be received later."""
         while not self._incoming.over.done():
             before = self._incoming.count
             await asyncio.wait([self._incoming.over], timeout=QUIET_S)
