@@ -1,7 +1,7 @@
 """The port: the one narrow opening through which a Context reaches the durable world.
 
 Three things pass: what is recorded, "commit this", and what is asked of the attempt. Inside a worker the port leads
-to the group-commit writer; a process of its own will have one that leads to a socket.
+to the group-commit writer, in a process of its own to a socket.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ async def test_a_process_that_does_not_listen_is_killed_and_its_worker_stays(
 
 
 @pytest.mark.parametrize("stays", [False, True])
-async def test_nothing_that_a_run_started_in_its_session_outlives_its_attempt(
+async def test_nothing_in_the_process_group_of_a_run_outlives_its_attempt(
     engine: Engine, tmp_path: Path, stays: bool
 ) -> None:
     handle = await engine.client.start(agents.breeds, str(tmp_path), stays)

@@ -31,12 +31,12 @@ class ProcessLike(Protocol):
         ...
 
     def kill(self) -> None:
-        """Kill it, and everything that it started; asking twice changes nothing."""
+        """Kill it, and what it started in its process group; asking twice changes nothing."""
         ...
 
     async def ended(self) -> int:
-        """Wait for its end: its exit code, or the number of the signal that ended it as a negative one. Nothing that
-        it started is alive then."""
+        """Wait for its end: its exit code, or the number of the signal that ended it as a negative one. Nothing of
+        its group is alive then."""
         ...
 
 
