@@ -20,7 +20,7 @@ from holdfast import Context, RunFailed, Worker, agent
 from holdfast.errors import UsageError
 from holdfast.model import EntryStatus, Reason, RunState
 from holdfast.process import supervisor
-from tests.faults import Engine
+from tests.faults import CrashingStore, Engine
 from tests.isolation import agents
 from tests.processes import harness
 from tests.processes.harness import Scene, lines, stop, wait_until
@@ -162,6 +162,27 @@ async def test_a_process_that_does_not_listen_is_killed_and_its_worker_stays(
         after = await engine.client.start(agents.grandchild, 4)
         assert await after.result() == 8
         await until(lambda: worker.active == 0)
+
+
+async def test_a_worker_that_fails_waits_for_none_of_its_processes(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LINGER_S", 3600.0)
+    await engine.client.start(agents.busy, str(tmp_path))
+    assert not await engine.work(*agents.ALL, through=lambda store: _dies_when_busy(store, tmp_path))
+    (pid,) = map(int, lines(tmp_path, "busy"))
+    await until(lambda: not alive(pid))
+
+
+def _dies_when_busy(store: Any, folder: Path) -> CrashingStore:
+    crashing = CrashingStore(store, None)
+
+    async def die() -> None:
+        await until(lambda: lines(folder, "busy"))
+        crashing.dead = True
+
+    crashing.dying = asyncio.get_running_loop().create_task(die())  # type: ignore[attr-defined] # kept alive
+    return crashing
 
 
 @pytest.mark.parametrize("stays", [False, True])

@@ -112,6 +112,9 @@ class ProcessAttempt:
             await self._serve(process)
         except PayloadTooLarge as error:
             self._kill_for(f"could not be told what is recorded: {error}")
+        except BaseException:  # the worker itself goes: nobody waits for a last word
+            process.kill()
+            raise
         finally:
             code = await self._bury(process)
             self._process = None
