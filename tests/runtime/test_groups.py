@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from holdfast import Context, FatalError, RetryPolicy, RunFailed, StepFailed, agent, recording, standing
+from holdfast.agents import AnyAgent
 from holdfast.model import EntryKind, EntryStatus, FailureKind, Reason, RunState
 from holdfast.store import open_store
 from holdfast.worker import Worker
@@ -355,30 +357,38 @@ async def test_a_race_that_is_won_is_not_unloaded_for_its_losers_while_the_disk_
     assert await handle.result() == "QUICK"
 
 
-async def test_a_loser_that_tidies_up_keeps_no_drain_waiting(engine: Engine) -> None:
-    tidies, drained = asyncio.Event(), asyncio.Event()
+def tidies_up(*losers: Callable[[Context], Awaitable[object]]) -> AnyAgent:
+    """An agent with a race that "quick" wins; the losers wait for a signal, and tidy up so when they are cancelled."""
 
-    @agent(retry=ONCE)
+    @agent(name="tidying", retry=ONCE)
     async def tidying(ctx: Context) -> str:
         async def quick() -> str:
             return await ctx.step(act, "quick")
 
-        async def slow() -> str:
+        async def loses(tidy: Callable[[Context], Awaitable[object]]) -> str:
             try:
                 return await ctx.wait_for("never", str)
             finally:
-                tidies.set()
-                await drained.wait()
-                await ctx.step(act, "tidied")
+                await tidy(ctx)
 
-        async def as_slow() -> str:
-            try:
-                return await ctx.wait_for("never", str)
-            finally:
-                await asyncio.sleep(0.3)  # over while the other one waits for its safe point
+        slow = {f"slow {n}": functools.partial(loses, tidy) for n, tidy in enumerate(losers)}
+        return (await ctx.race({**slow, "quick": quick}))[1]
 
-        return (await ctx.race({"slow": slow, "as slow": as_slow, "quick": quick}))[1]
+    return tidying
 
+
+async def test_a_loser_that_tidies_up_keeps_no_drain_waiting(engine: Engine) -> None:
+    tidies, drained = asyncio.Event(), asyncio.Event()
+
+    async def tidy(ctx: Context) -> None:
+        tidies.set()
+        await drained.wait()
+        await ctx.step(act, "tidied")
+
+    async def soon(ctx: Context) -> None:
+        await asyncio.sleep(0.3)  # over while the other one waits for its safe point
+
+    tidying = tidies_up(tidy, soon)
     handle = await engine.client.start(tidying, id="r")
     worker = Worker(engine.store, [tidying])
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
@@ -396,22 +406,13 @@ async def test_a_loser_that_tidies_up_keeps_no_drain_waiting(engine: Engine) -> 
 async def test_a_run_whose_losers_wait_as_they_tidy_up_is_unloaded(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @agent(retry=ONCE)
-    async def waiting(ctx: Context) -> str:
-        async def quick() -> str:
-            return await ctx.step(act, "quick")
+    async def tidy(ctx: Context) -> None:
+        await ctx.sleep("1h")
 
-        async def slow() -> str:
-            try:
-                return await ctx.wait_for("never", str)
-            finally:
-                await ctx.sleep("1h")
-
-        return (await ctx.race({"slow": slow, "quick": quick}))[1]
-
+    tidying = tidies_up(tidy)
     monkeypatch.setattr(standing, "LOADED_SLEEP_S", 0.01)
-    await engine.client.start(waiting, id="r")
-    worker = Worker(engine.store, [waiting])
+    await engine.client.start(tidying, id="r")
+    worker = Worker(engine.store, [tidying])
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         serving = group.create_task(worker.run())
         await until_waiting(engine)
@@ -424,23 +425,14 @@ async def test_a_step_of_a_loser_that_tidies_up_times_out_as_any_other(engine: E
     """In the first Pythons 3.11 `asyncio.timeout` ends with a CancelledError in a task that was cancelled before."""
     kinds: list[FailureKind] = []
 
-    @agent(retry=ONCE)
-    async def tidying(ctx: Context) -> str:
-        async def quick() -> str:
-            return await ctx.step(act, "quick")
+    async def tidy(ctx: Context) -> None:
+        try:
+            await ctx.step(asyncio.sleep, 60, name="flush", timeout=0.01)
+        except StepFailed as late:
+            kinds.append(late.failure.kind)
+            await ctx.step(act, "given up")
 
-        async def slow() -> str:
-            try:
-                return await ctx.wait_for("never", str)
-            finally:
-                try:
-                    await ctx.step(asyncio.sleep, 60, name="flush", timeout=0.01)
-                except StepFailed as late:
-                    kinds.append(late.failure.kind)
-                    await ctx.step(act, "given up")
-
-        return (await ctx.race({"slow": slow, "quick": quick}))[1]
-
+    tidying = tidies_up(tidy)
     handle = await engine.client.start(tidying, id="r")
     await engine.work(tidying)
     assert await handle.result() == "QUICK"
