@@ -159,3 +159,4 @@ def test_all_names_are_imported_without_what_hardly_anybody_needs() -> None:
     code = "import sys, holdfast; [getattr(holdfast, name) for name in holdfast.__all__]; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"importlib.metadata", "zoneinfo", "rich", "click"} & set(loaded.stdout.split())
+    assert not [name for name in loaded.stdout.split() if name.startswith("holdfast.process.")]

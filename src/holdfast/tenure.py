@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.agents import AnyAgent, Isolation
 from holdfast.attempt import Attempt
@@ -12,8 +12,10 @@ from holdfast.channel import ChannelPort
 from holdfast.ending import Ending, Lost
 from holdfast.errors import UsageError
 from holdfast.model import Crashed, Failed, Hold, Park, Release, Retry, Succeeded
-from holdfast.process.frames import Origin
-from holdfast.process.supervisor import ProcessAttempt, origin_of
+
+if TYPE_CHECKING:
+    from holdfast.process.frames import Origin
+    from holdfast.process.supervisor import ProcessAttempt
 
 
 class Tenure:
@@ -58,11 +60,14 @@ def origins_of(
     agents: dict[tuple[str, str], Any], default: Isolation | None
 ) -> dict[tuple[str, str], Origin]:
     """Where the agents are found whose runs have a process of their own."""
-    return {
-        served: origin_of(agent)
-        for served, agent in agents.items()
-        if (agent.isolation or default) == "process"
+    isolated = {
+        served: agent for served, agent in agents.items() if (agent.isolation or default) == "process"
     }
+    if not isolated:
+        return {}
+    from holdfast.process.supervisor import origin_of  # most workers need none of it
+
+    return {served: origin_of(agent) for served, agent in isolated.items()}
 
 
 def check_served(agents: Sequence[AnyAgent]) -> None:

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -42,13 +42,15 @@ from holdfast.model import (
     Served,
 )
 from holdfast.monitor import Monitor, default_thresholds
-from holdfast.process.spawn import Spawner, SpawnerLike
-from holdfast.process.supervisor import ProcessAttempt
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.store.protocol import Store
 from holdfast.tenure import Tenure, by_served, origins_of, told
 from holdfast.writer import StoreChannel, Writer
+
+if TYPE_CHECKING:
+    from holdfast.process.spawn import SpawnerLike
+    from holdfast.process.supervisor import ProcessAttempt
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +196,7 @@ class Worker:
         replaced, because code of a run does not listen; its runs are released by then."""
         self._loop = asyncio.get_running_loop()
         capture.install()
-        self._spawner = self._new_spawner()
+        self._spawner = self._new_spawner() if self._origins else None
         try:
             while True:
                 self._let_go = False
@@ -205,7 +207,8 @@ class Worker:
                     break
                 log.warning("worker %s lost its lease and begins again", self._name)
         finally:
-            await self._spawner.close()
+            if self._spawner is not None:
+                await self._spawner.close()
         if self._stuck is not None:
             raise WorkerStuck(self._stuck)
 
@@ -273,9 +276,10 @@ class Worker:
             tries += 1
 
     def _new_spawner(self) -> SpawnerLike:
+        from holdfast.process.spawn import Spawner  # most workers need none
+
         spawner = Spawner()
-        if self._origins:
-            spawner.warm()
+        spawner.warm()
         return spawner
 
     def _make_heart(self, key: int) -> HeartLike:
@@ -412,6 +416,8 @@ class Worker:
         served = claim.run.agent, claim.run.version
         origin = self._origins.get(served)
         if origin is not None:
+            from holdfast.process.supervisor import ProcessAttempt
+
             assert self._spawner is not None
             attempt = ProcessAttempt(claim, origin, channel, self._spawner)
             return Tenure(attempt, attempt)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.cli.explain import explain, sides
 from holdfast.client import ApprovalView, ChildView, Detail, EffectView, RunView, WorkerView

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Final, Literal, TypeVar
 
+from msgspec import Struct
+
 from holdfast import codec
 from holdfast.agents import AnyAgent
 from holdfast.client.view import Json, at, at_or_none, decode_json
@@ -140,8 +142,7 @@ def _one_of(kinds: type[Kind], given: str, what: str) -> Kind:
 # --- as it looks from outside -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FireView:
+class FireView(Struct, frozen=True, kw_only=True):
     """One fire. `cause` is `time`, `run`, `backfill` or `person`, `status` `fired`, `queued`, `skipped` or `missed`.
     `run` is the id of its run, which a queued fire is still to start."""
 
@@ -155,8 +156,7 @@ class FireView:
     why: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleView:
+class ScheduleView(Struct, frozen=True, kw_only=True):
     """A schedule and where it stands. `next_at` is the next due time, jitter left out; None: no time makes it due.
     `fires` counts all of its life, `missed` and `skipped` those of them without a run; `last` is the newest."""
 

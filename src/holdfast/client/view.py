@@ -6,11 +6,11 @@ Times are aware datetimes in UTC; as JSON they are RFC 3339 with Z.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec import Struct, field
 
 from holdfast.model import (
     SETUP,
@@ -41,8 +41,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 """What JSON can say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressView:
+class ProgressView(Struct, frozen=True, kw_only=True):
     """How far a run is. `percent` is None while the total is unknown; the ETA is a range in seconds, or None."""
 
     current: float
@@ -55,8 +54,7 @@ class ProgressView:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointView:
+class CheckpointView(Struct, frozen=True, kw_only=True):
     """The newest saved checkpoint."""
 
     n: int
@@ -64,8 +62,7 @@ class CheckpointView:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourcesView:
+class ResourcesView(Struct, frozen=True, kw_only=True):
     """Resources as sampled last. `shared`: they are those of a worker that executes several runs in one process."""
 
     cpu_percent: float
@@ -76,8 +73,7 @@ class ResourcesView:
     shared: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerView:
+class WorkerView(Struct, frozen=True, kw_only=True):
     """The live worker that executes the run."""
 
     name: str
@@ -85,8 +81,7 @@ class WorkerView:
     pid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorView:
+class ErrorView(Struct, frozen=True, kw_only=True):
     """A failure. `error_class` (in JSON: `class`) is what it means for trying again: transient, fatal, lost …"""
 
     type: str
@@ -95,8 +90,7 @@ class ErrorView:
     cause: ErrorView | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildView:
+class ChildView(Struct, frozen=True, kw_only=True):
     """A child in short, and what becomes of it when its parent ends first."""
 
     id: str
@@ -107,8 +101,7 @@ class ChildView:
     on_parent_end: ParentPolicy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
+class RunView(Struct, frozen=True, kw_only=True):
     """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one. `children`
     are the first 100 that it started; lists leave them out.
     """
@@ -141,8 +134,7 @@ class RunView:
 StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded", "intended"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepView:
+class StepView(Struct, frozen=True, kw_only=True):
     """One recorded outcome. `segment` is "setup" above `ctx.restore`; `attempt` is the token of its attempt."""
 
     n: int
@@ -156,8 +148,7 @@ class StepView:
     finished_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCheckpoint:
+class StoredCheckpoint(Struct, frozen=True, kw_only=True):
     """A checkpoint in the store. `good`: its bytes match their hash."""
 
     n: int
@@ -167,8 +158,7 @@ class StoredCheckpoint:
     good: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectView:
+class EffectView(Struct, frozen=True, kw_only=True):
     """A step with `effect="once"`. `n` is its newest intent, which a verdict names. `result` is that of its newest
     outcome, `outcome`, which may be superseded: then the effect is unknown again."""
 
@@ -181,8 +171,7 @@ class EffectView:
     result: Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CursorView:
+class CursorView(Struct, frozen=True, kw_only=True):
     """Where a long step was when it last said so."""
 
     name: str
@@ -192,8 +181,7 @@ class CursorView:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputView:
+class OutputView(Struct, frozen=True, kw_only=True):
     """Text that a step streams. `n` rises, with gaps; `start` is how many characters of the try came before."""
 
     n: int
@@ -205,8 +193,7 @@ class OutputView:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalView:
+class ApprovalView(Struct, frozen=True, kw_only=True):
     """A question of a run. `n` is its number, that of the entry that asked; `hash` names its exact words.
 
     `overdue`: its `escalate=` time has passed. `choice`, `by`, `comment` and `answered_at` are its answer.
@@ -231,8 +218,7 @@ class ApprovalView:
     answered_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
+class Detail(Struct, frozen=True, kw_only=True):
     """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
     the signal waited for, when the run is due, and what it asks people. `closed`: of the run and of the children that
     it waits for, those that no worker begins, and the queue that is limited to 0, "*" for all of them together."""

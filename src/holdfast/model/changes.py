@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from msgspec import Struct
 
 from holdfast.model.events import Note, Progress
@@ -12,8 +10,7 @@ from holdfast.model.journal import Entry, Mismatch, Resolution
 from holdfast.model.runs import Reason, Run, RunState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewCheckpoint:
+class NewCheckpoint(Struct, frozen=True, kw_only=True):
     """A state to save. `segment` is the one it opens; `keep` is how many unnamed ones stay."""
 
     segment: int
@@ -23,22 +20,19 @@ class NewCheckpoint:
     now_us: int = 0  # what `ctx.now()` says at this line, so that it says the same after a resume
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded:
+class Succeeded(Struct, frozen=True, kw_only=True):
     """The agent returned. `result` is JSON."""
 
     result: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(Struct, frozen=True, kw_only=True):
     """The run ends as failed."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True):
     """The attempt failed and another one follows after `delay_us`. `counted=False`: no failure is counted."""
 
     failure: Failure
@@ -47,8 +41,7 @@ class Retry:
     supersede: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Park:
+class Park(Struct, frozen=True, kw_only=True):
     """The run waits and is unloaded.
 
     For `sleep`, `until_us` is the wake time. For `signal`, `child` and `approval`, `wait_name` is the signal and
@@ -62,15 +55,13 @@ class Park:
     inbox_seen: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(Struct, frozen=True, kw_only=True):
     """The attempt ends by no fault of the run (drain, replaced worker): claimable again at once, nothing counted."""
 
     reason: Reason = Reason.DRAINED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(Struct, frozen=True, kw_only=True):
     """The run is held for an operator."""
 
     reason: Reason
@@ -78,8 +69,7 @@ class Hold:
     mismatch: Mismatch | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crashed:
+class Crashed(Struct, frozen=True, kw_only=True):
     """The process of the run died, and nothing else with it. Another attempt follows, unless it went on like that."""
 
     failure: Failure
@@ -124,8 +114,7 @@ class Committed(Struct, frozen=True, gc=False):
     at_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedChange:
+class RefusedChange(Struct, frozen=True, kw_only=True):
     """A Change was fenced out and changed nothing: the run's true `state` and `token` say why.
 
     `conflict`: it was not fenced out. What was to come into being beside its entry cannot, and the attempt goes on.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -103,8 +102,7 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
     args_hash: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(Struct, frozen=True, kw_only=True):
     """An operator's answer to a mismatch or to an unknown effect.
 
     `accept`: the entry at `position` answers `call`, in the place of the entry `before`. `insert`: `call` executes
@@ -128,8 +126,7 @@ class Resolution:
     payload: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mismatch:
+class Mismatch(Struct, frozen=True, kw_only=True):
     """The code and the journal disagree: `call` is what the code does, `entry` what is recorded next.
 
     Either may be None: the code ended (or took a checkpoint) with entries left, or nothing else was recorded.
@@ -140,8 +137,7 @@ class Mismatch:
     entry: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True, kw_only=True):
     """A snapshot of state: `n` counts up within the run; `segment` is the one it opens.
 
     `state` is JSON and None in listings. `good` says whether the stored bytes match their hash.
@@ -157,8 +153,7 @@ class Checkpoint:
     now_us: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signal:
+class Signal(Struct, frozen=True, kw_only=True):
     """A named message from outside to a run, kept until an entry consumes it. `n` counts up within the run."""
 
     n: int
@@ -177,8 +172,7 @@ class StepCursor(Struct, frozen=True, kw_only=True, gc=False):
     at_us: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
+class Journal(Struct, frozen=True, kw_only=True):
     """All that an attempt needs to go on: the newest good checkpoint, the setup, the tail, and what is in the inbox.
 
     `entries` are the live ones (not superseded, of the setup or of `segment >= base`), in order of position, tries

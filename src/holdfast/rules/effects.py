@@ -10,8 +10,10 @@ Laws:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec.structs import replace
 
 from holdfast.errors import Refused
 from holdfast.model import Entry, EntryKind, EntryStatus, Identity, Resolution, ResolutionKind, StepCursor

@@ -12,11 +12,11 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import apsw
 from msgspec import structs
+from msgspec.structs import replace
 
 from holdfast.errors import Conflict, Refused
 from holdfast.model import (
