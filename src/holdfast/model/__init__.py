@@ -52,6 +52,7 @@ from holdfast.model.journal import (
 )
 from holdfast.model.limits import Lane, NewTurn, RateRecord, Terms, Turn
 from holdfast.model.parts import OwnedProgress, OwnedState
+from holdfast.model.resources import HostStall, Mechanism, Metric, Strength, TreeSample, Usage
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
@@ -120,6 +121,7 @@ __all__ = [
     "FireStatus",
     "Fired",
     "HELD_REASONS",
+    "HostStall",
     "Hold",
     "INBOX_REASONS",
     "Identity",
@@ -128,6 +130,8 @@ __all__ = [
     "Kin",
     "Lane",
     "Level",
+    "Mechanism",
+    "Metric",
     "Mismatch",
     "NewApproval",
     "NewArtifact",
@@ -168,10 +172,13 @@ __all__ = [
     "Signal",
     "StepCursor",
     "Standing",
+    "Strength",
     "Succeeded",
     "Terms",
     "Trigger",
     "TOLD_FROM_OUTSIDE",
+    "TreeSample",
     "Turn",
+    "Usage",
     "WorkerRecord",
 ]
