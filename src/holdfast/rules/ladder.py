@@ -132,6 +132,9 @@ class Edge:
     clear_since_us: int | None = None
 
 
+_CLEAR: Final = (Edge(), Edge())
+
+
 @dataclass(frozen=True, slots=True)
 class Stand:
     """Where a run stands: its edges by metric (warning, critical), the highest rung taken, and since when."""
@@ -147,7 +150,7 @@ class Stand:
 
     def level(self, metric: Metric) -> Level:
         """The level of one metric."""
-        warning, critical = self.edges.get(metric, (Edge(), Edge()))
+        warning, critical = self.edges.get(metric, _CLEAR)
         return Level.CRITICAL if critical.held else Level.WARNING if warning.held else Level.OK
 
 
@@ -177,15 +180,18 @@ class Look:
 def climb(ladder: Ladder, stand: Stand, figures: Mapping[Metric, float], now_us: int) -> Look:
     """Judge one sample, taken at `now_us` since boot. A metric without a figure stays as it was."""
     edges = dict(stand.edges)
+    calm = stand.rung == 0
     for metric, bounds in ladder.bounds.items():
+        warning, critical = edges.get(metric, _CLEAR)
         if metric in figures:
-            warning, critical = edges.get(metric, (Edge(), Edge()))
             falling = metric in _FALLING
-            edges[metric] = (
-                _moved(warning, figures[metric], bounds[0], now_us, falling=falling),
-                _moved(critical, figures[metric], bounds[1], now_us, falling=falling),
-            )
-    stand = replace(stand, edges=edges)
+            warning = _moved(warning, figures[metric], bounds[0], now_us, falling=falling)
+            critical = _moved(critical, figures[metric], bounds[1], now_us, falling=falling)
+            edges[metric] = (warning, critical)
+        calm = calm and not (warning.held or critical.held)
+    stand = Stand(edges, stand.rung, stand.since_us)
+    if calm and not ladder.walls:
+        return Look(stand, Level.OK, (), ())  # as nearly always: a hundred runs are judged each second
     levels = {metric: stand.level(metric) for metric in ladder.bounds}
     worst = max(levels.values(), key=RANKS.__getitem__, default=Level.OK)
     guilty = tuple(metric for metric, level in levels.items() if level is worst and worst is not Level.OK)
@@ -195,6 +201,8 @@ def climb(ladder: Ladder, stand: Stand, figures: Mapping[Metric, float], now_us:
 
 def _moved(edge: Edge, value: float, bound: float, now_us: int, *, falling: bool) -> Edge:
     if not edge.held:
+        if not edge.in_a_row and not past(value, bound, falling=falling):
+            return edge
         in_a_row = edge.in_a_row + 1 if past(value, bound, falling=falling) else 0
         return Edge(held=in_a_row >= SAMPLES_TO_ENTER, in_a_row=in_a_row)
     # For what falls, a fifth less than the threshold is a quarter more of the space.

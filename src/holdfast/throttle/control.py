@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -39,13 +39,15 @@ class ControlGroup:
         self._folders = _unique([*([self._v2] if self._v2 else []), *self._v1.values()])
         self._removed = False
         self._duty: DutyCycle | None = None
+        made: list[Path] = []
         with _refused(name):
             try:
                 for one in self._folders:
                     one.mkdir()
+                    made.append(one)
                 self._limit()
             except OSError:
-                for one in self._folders:
+                for one in made:  # those that were there belong to another group
                     with suppress(OSError):
                         one.rmdir()
                 raise
@@ -218,7 +220,7 @@ def _unique(folders: Sequence[Path]) -> list[Path]:
 
 
 @contextmanager
-def _refused(name: str) -> Iterator[None]:
+def _refused(name: str) -> Generator[None]:
     """What the kernel does not let us do, in our words."""
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 from holdfast.model import Usage
 from holdfast.throttle.files import Kept, number_after
 from holdfast.throttle.ground import Ground
+from holdfast.throttle.nodes import TOOLS
 from holdfast.throttle.processes import Process, disk_bytes, shared_bytes
 from holdfast.throttle.signals import Members
 
@@ -18,6 +20,9 @@ SHARES_EVERY_S: Final = 20.0
 
 DISK_EVERY: Final = 10
 """Bytes read and written are asked of each process every so many looks, where no control group counts them."""
+
+STALL_EVERY: Final = 4
+"""An average of ten seconds need not be read every second."""
 
 
 class TreeMemory:
@@ -101,15 +106,21 @@ class GroupCounters:
         self._memory = _kept(memory, usage)
         self._memory_stat = _kept(memory, stat)
         self._kills = _kept(memory, "memory.events" if self._v2_memory else "memory.oom_control")
-        self._hits = None if self._v2_memory else _kept(memory, "memory.failcnt")
+        # Memory and swap are limited together where swap is counted, and that counter is asked first.
+        hits = _kept(v1.get("memory"), "memory.memsw.failcnt") or _kept(v1.get("memory"), "memory.failcnt")
+        self._hits = None if self._v2_memory else hits
         self._stall = _kept(v2, "memory.pressure")
         tasks = v2 if "pids" in ground.v2_controllers else v1.get("pids")
         self._tasks = _kept(tasks, "pids.current")
         self._io = _kept(v2, "io.stat") if "io" in ground.v2_controllers else None
-        self._members = members
+        first = v2 if v2 is not None else next(iter(v1.values()))
+        self._inside = [_Inside(first / "cgroup.procs"), _Inside(first / TOOLS / "cgroup.procs")]
         self._walk = TreeCounters(members)
         self._looks = 0
         self._disk: tuple[int, int] | None = None
+        self._usage = self._inactive = self._working_set = 0
+        self._memory_hits = self._oom_kills = 0
+        self._memory_stall: float | None = None
 
     def cpu_us(self) -> int:
         """CPU time of all that ever was in the group."""
@@ -121,55 +132,59 @@ class GroupCounters:
 
     def usage(self) -> Usage:
         """What the group has used and uses."""
+        self._looks += 1
+        walked: Usage | None = None
         if self._memory is None or self._tasks is None or self._cpu is None:
-            return self._with_a_walk()
-        self._count_disk()
-        events = b"" if self._kills is None else self._kills.read()
+            walked = self._walk.usage()
+        else:
+            self._count_disk()
+        self._count_memory()
+        tasks = None if self._tasks is None else self._tasks.number()
+        read, written = self._disk or (None, None)
         return Usage(
             cpu_us=self.cpu_us(),
-            memory_bytes=self._working_set(self._memory),
-            processes=self._tasks.number() or 0,
-            read_bytes=None if self._disk is None else self._disk[0],
-            written_bytes=None if self._disk is None else self._disk[1],
-            oom_kills=number_after(events, b"oom_kill") or 0,
-            memory_hits=self._memory_hits(events),
-            memory_stall=None if self._stall is None else full_stall(self._stall.read()),
+            memory_bytes=walked.memory_bytes
+            if walked is not None and self._memory is None
+            else self._working_set,
+            processes=walked.processes if walked is not None and tasks is None else tasks or 0,
+            read_bytes=read if walked is None else walked.read_bytes,
+            written_bytes=written if walked is None else walked.written_bytes,
+            oom_kills=self._oom_kills,
+            memory_hits=self._memory_hits,
+            memory_stall=self._memory_stall,
         )
 
-    def _with_a_walk(self) -> Usage:
-        """The same where the kernel counts only a part of it."""
-        walked = self._walk.usage()
-        events = b"" if self._kills is None else self._kills.read()
-        tasks = None if self._tasks is None else self._tasks.number()
-        return Usage(
-            cpu_us=walked.cpu_us if self._cpu is None else self.cpu_us(),
-            memory_bytes=walked.memory_bytes if self._memory is None else self._working_set(self._memory),
-            processes=walked.processes if tasks is None else tasks,
-            read_bytes=walked.read_bytes,
-            written_bytes=walked.written_bytes,
-            oom_kills=number_after(events, b"oom_kill") or 0,
-            memory_hits=self._memory_hits(events),
-            memory_stall=None if self._stall is None else full_stall(self._stall.read()),
-        )
-
-    def _working_set(self, memory: Kept) -> int:
-        """Without the pages of files that nobody used lately: whoever wrote a large file would look like a leak."""
-        inactive = None if self._memory_stat is None else self._memory_stat.after(self._inactive_word)
-        return max(0, (memory.number() or 0) - (inactive or 0))
-
-    def _memory_hits(self, events: bytes) -> int:
-        if self._hits is not None:
-            return self._hits.number() or 0
-        return number_after(events, b"max") or 0
+    def _count_memory(self) -> None:
+        """The working set is without the pages of files that nobody used lately: whoever wrote a large file would look
+        like a leak. What cannot have changed is not read."""
+        if self._stall is not None and self._looks % STALL_EVERY == 1:
+            self._memory_stall = full_stall(self._stall.read())
+        if self._memory is None:
+            return
+        usage = self._memory.number() or 0
+        if usage != self._usage or self._looks % STALL_EVERY == 1:
+            self._usage = usage
+            self._inactive = (
+                0 if self._memory_stat is None else self._memory_stat.after(self._inactive_word) or 0
+            )
+        self._working_set = max(0, usage - self._inactive)
+        if self._v2_memory:
+            events = b"" if self._kills is None else self._kills.read()
+            self._memory_hits = number_after(events, b"max") or 0
+            self._oom_kills = number_after(events, b"oom_kill") or 0
+            return
+        hits = 0 if self._hits is None else self._hits.number() or 0
+        if hits != self._memory_hits:  # before the kernel kills it has tried in vain
+            self._memory_hits = hits
+            self._oom_kills = 0 if self._kills is None else self._kills.after(b"oom_kill") or 0
 
     def _count_disk(self) -> None:
         if self._io is not None:
             self._disk = io_totals(self._io.read())
-        elif self._looks % DISK_EVERY == 0:
-            told = disk_bytes(one.pid for one in self._members())
+        elif self._looks % DISK_EVERY == 1:
+            told = disk_bytes(pid for inside in self._inside for pid in inside.pids())
             if told is not None:
                 self._disk = told if self._disk is None else _most(self._disk, told)
-        self._looks += 1
 
     def close(self) -> None:
         """Let go of the files."""
@@ -178,6 +193,27 @@ class GroupCounters:
         ):  # fmt: skip
             if kept is not None:
                 kept.close()
+        for inside in self._inside:
+            inside.close()
+
+
+class _Inside:
+    """Who is in a folder that may come to be later."""
+
+    def __init__(self, procs: Path) -> None:
+        self._path = str(procs)
+        self._kept: Kept | None = None
+
+    def pids(self) -> list[int]:
+        """Those that are in it now."""
+        if self._kept is None and os.access(self._path, os.R_OK):
+            self._kept = Kept(Path(self._path))
+        return [] if self._kept is None else [int(pid) for pid in self._kept.read().split()]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._kept is not None:
+            self._kept.close()
 
 
 def _kept(folder: Path | None, name: str) -> Kept | None:

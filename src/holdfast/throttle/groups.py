@@ -85,7 +85,7 @@ class Groups:
 
 
 def _left_in_trees(ground: Ground) -> Iterator[Leftover]:
-    bases = dict.fromkeys([*([ground.v2] if ground.v2 is not None else []), *ground.v1.values()])
+    bases = {*([] if ground.v2 is None else [ground.v2]), *ground.v1.values()}
     names: dict[str, list[Path]] = {}
     for base in bases:
         for folder in _folders(base):

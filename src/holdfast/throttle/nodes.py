@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -28,7 +29,8 @@ def pids_in(folder: Path) -> set[int]:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return [one for one in folder.iterdir() if one.is_dir()]
+        with os.scandir(folder) as entries:  # which knows folders without asking for each
+            return [folder / one.name for one in entries if one.is_dir(follow_symlinks=False)]
     except OSError:
         return []
 

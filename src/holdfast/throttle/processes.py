@@ -48,9 +48,8 @@ def look_at(pid: int) -> Process | None:
     return _from_proc(pid) if HAS_PROC else _from_psutil(pid)
 
 
-if HAS_PROC:
-    _TICK_US: Final = 1_000_000 // os.sysconf("SC_CLK_TCK")
-    _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_TICK_US: Final = 1_000_000 // os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def _from_proc(pid: int) -> Process | None:
