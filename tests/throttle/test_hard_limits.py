@@ -84,8 +84,7 @@ def test_ten_gigabytes_end_at_the_limit_to_the_byte_and_are_told_as_oom(kind: st
         assert (
             int(file_of(group, "memory", "memory.max_usage_in_bytes").read_text()) == 60 * MB // PAGE * PAGE
         )
-        usage = group.usage()
-        assert usage.oom_kills == 1 and usage.memory_hits > 0
+        assert group.usage().oom_kills == 1
         assert watch.look().oom
         assert not watch.look().oom, "told twice"
 

@@ -106,9 +106,7 @@ class GroupCounters:
         self._memory = _kept(memory, usage)
         self._memory_stat = _kept(memory, stat)
         self._kills = _kept(memory, "memory.events" if self._v2_memory else "memory.oom_control")
-        # Memory and swap are limited together where swap is counted, and that counter is asked first.
-        hits = _kept(v1.get("memory"), "memory.memsw.failcnt") or _kept(v1.get("memory"), "memory.failcnt")
-        self._hits = None if self._v2_memory else hits
+        self._hits = None if self._v2_memory else _kept(v1.get("memory"), "memory.failcnt")
         self._stall = _kept(v2, "memory.pressure")
         tasks = v2 if "pids" in ground.v2_controllers else v1.get("pids")
         self._tasks = _kept(tasks, "pids.current")
@@ -173,10 +171,9 @@ class GroupCounters:
             self._memory_hits = number_after(events, b"max") or 0
             self._oom_kills = number_after(events, b"oom_kill") or 0
             return
-        hits = 0 if self._hits is None else self._hits.number() or 0
-        if hits != self._memory_hits:  # before the kernel kills it has tried in vain
-            self._memory_hits = hits
-            self._oom_kills = 0 if self._kills is None else self._kills.after(b"oom_kill") or 0
+        self._oom_kills = 0 if self._kills is None else self._kills.after(b"oom_kill") or 0
+        if self._looks % STALL_EVERY == 1:
+            self._memory_hits = 0 if self._hits is None else self._hits.number() or 0
 
     def _count_disk(self) -> None:
         if self._io is not None:
