@@ -42,7 +42,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     uses now (`memory_bytes`: the working set; `processes`). None: nothing here counts it.
 
     `oom_kills` are processes that the kernel killed because the tree was at its memory limit; `memory_hits` how often
-    it was there, as far as the kernel counts that (6.18 with v1 does not). `memory_stall` is the percentage of the last 10 s in which the whole tree waited for memory.
+    it was there, as far as the kernel counts that (6.18 with v1 does not). `memory_stall` is the percentage of the last
+    10 s in which the whole tree waited for memory.
     """
 
     cpu_us: int
