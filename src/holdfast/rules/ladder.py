@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
+import msgspec
+
 from holdfast.model import Level, Metric
 from holdfast.rules.limits import Limits
 from holdfast.rules.pressure import RANKS, Bounds, Thresholds, past
@@ -167,8 +169,7 @@ class Move:
     wall: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True, gc=False):
     """What one sample came to: the new stand, the worst level, whose fault it is, and what to do, in this order."""
 
     stand: Stand
@@ -179,19 +180,18 @@ class Look:
 
 def climb(ladder: Ladder, stand: Stand, figures: Mapping[Metric, float], now_us: int) -> Look:
     """Judge one sample, taken at `now_us` since boot. A metric without a figure stays as it was."""
+    if not stand.edges and not stand.rung and _calm(ladder, figures):
+        return Look(stand, Level.OK, (), ())  # as nearly always, and a hundred runs are judged each second
     edges = dict(stand.edges)
-    calm = stand.rung == 0
     for metric, bounds in ladder.bounds.items():
-        warning, critical = edges.get(metric, _CLEAR)
         if metric in figures:
+            warning, critical = edges.pop(metric, _CLEAR)
             falling = metric in _FALLING
             warning = _moved(warning, figures[metric], bounds[0], now_us, falling=falling)
             critical = _moved(critical, figures[metric], bounds[1], now_us, falling=falling)
-            edges[metric] = (warning, critical)
-        calm = calm and not (warning.held or critical.held)
+            if (warning, critical) != _CLEAR:
+                edges[metric] = (warning, critical)
     stand = Stand(edges, stand.rung, stand.since_us)
-    if calm and not ladder.walls:
-        return Look(stand, Level.OK, (), ())  # as nearly always: a hundred runs are judged each second
     levels = {metric: stand.level(metric) for metric in ladder.bounds}
     worst = max(levels.values(), key=RANKS.__getitem__, default=Level.OK)
     guilty = tuple(metric for metric, level in levels.items() if level is worst and worst is not Level.OK)
@@ -199,10 +199,16 @@ def climb(ladder: Ladder, stand: Stand, figures: Mapping[Metric, float], now_us:
     return Look(stand, worst, guilty, moves)
 
 
+def _calm(ladder: Ladder, figures: Mapping[Metric, float]) -> bool:
+    """Whether nothing is past any threshold or wall."""
+    for metric, bounds in ladder.bounds.items():
+        if metric in figures and past(figures[metric], bounds[0], falling=metric in _FALLING):
+            return False
+    return all(figures.get(metric, 0.0) <= wall for metric, wall in ladder.walls.items())
+
+
 def _moved(edge: Edge, value: float, bound: float, now_us: int, *, falling: bool) -> Edge:
     if not edge.held:
-        if not edge.in_a_row and not past(value, bound, falling=falling):
-            return edge
         in_a_row = edge.in_a_row + 1 if past(value, bound, falling=falling) else 0
         return Edge(held=in_a_row >= SAMPLES_TO_ENTER, in_a_row=in_a_row)
     # For what falls, a fifth less than the threshold is a quarter more of the space.

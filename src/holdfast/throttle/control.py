@@ -129,6 +129,10 @@ class ControlGroup:
         """See `Group`."""
         return self._counters.usage()
 
+    def oom_kills(self) -> int:
+        """See `Group`."""
+        return self._counters.oom_kills()
+
     def freeze(self, spare: Collection[int] = ()) -> None:
         """See `Group`."""
         with _refused(self.name):

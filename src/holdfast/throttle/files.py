@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+_NUMBER: Final = 32
 _ROOM: Final = 16_384
 """The longest of them here is a `memory.stat` of 4 KiB."""
 
@@ -47,8 +48,10 @@ class Kept:
 
     def number(self) -> int | None:
         """What it says, when that is a number."""
-        text = self.read()
-        return int(text) if text.strip().isdigit() else None
+        try:
+            return int(os.pread(self._place, _NUMBER, 0))
+        except (OSError, ValueError):
+            return None
 
     def after(self, word: bytes) -> int | None:
         """The number behind `word` in a file of "word number" lines."""

@@ -57,7 +57,13 @@ class Group(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """What it has used and uses. Callable for as long as the group is not removed, also when all have ended."""
+        """What it has used and uses; counts that hardly change are up to four calls old, bytes up to twenty. Callable
+        until the group is removed, also when all have ended."""
+        ...
+
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel has killed because the group was at its memory limit, as of now: `usage`
+        may tell it some looks later. 0 where nothing counts it."""
         ...
 
     def freeze(self, spare: Collection[int] = ()) -> None:

@@ -58,6 +58,10 @@ class SessionGroup:
         """See `Group`."""
         return self._counters.usage()
 
+    def oom_kills(self) -> int:
+        """See `Group`: who is killed for want of memory here is one of the machine's, not of the group's."""
+        return 0
+
     def freeze(self, spare: Collection[int] = ()) -> None:
         """See `Group`."""
         self._stopper.freeze(spare)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.model import HostStall, Level, Metric, TreeSample, Usage
@@ -100,8 +101,7 @@ def _since(before: int | None, now: int | None) -> int | None:
     return None if now is None else max(0, now - (before or 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """One look of the watch. `moves` are done already where a group can do them (weight, quota, freeze, kill, and their
     being taken back); event, hint and park are the caller's, and after a kill, a new attempt. `oom`: since the last
     look the kernel killed a process for want of memory. `survivors` of a kill, if there are any."""
@@ -182,12 +182,15 @@ def quota_cores(thresholds: Thresholds, limits: Limits) -> float:
 
 def figures(sample: TreeSample) -> dict[Metric, float]:
     """A sample as the ladder reads it: what was not measured is not there."""
-    read = (
-        (Metric.CPU, sample.cpu_percent),
-        (Metric.MEMORY, sample.memory_bytes),
-        (Metric.MEMORY_STALL, sample.memory_stall),
-        (Metric.PROCESSES, sample.processes),
-        (Metric.WORKSPACE, sample.workspace_bytes),
-        (Metric.DISK_FREE, sample.disk_free_bytes),
-    )
-    return {metric: value for metric, value in read if value is not None}
+    read: dict[Metric, float] = {
+        Metric.CPU: sample.cpu_percent,
+        Metric.MEMORY: sample.memory_bytes,
+        Metric.PROCESSES: sample.processes,
+    }
+    if sample.memory_stall is not None:
+        read[Metric.MEMORY_STALL] = sample.memory_stall
+    if sample.workspace_bytes is not None:
+        read[Metric.WORKSPACE] = sample.workspace_bytes
+    if sample.disk_free_bytes is not None:
+        read[Metric.DISK_FREE] = sample.disk_free_bytes
+    return read
