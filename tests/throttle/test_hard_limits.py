@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import Refused
+from holdfast.errors import Refused, UsageError
 from holdfast.model import Metric
 from holdfast.rules.ladder import Rung
 from holdfast.rules.limits import Limits
@@ -40,7 +40,7 @@ for _ in range(10_000_000_000 // 4_000_000):
 AT_ONCE = """
 import sys
 try:
-    everything = bytearray(10_000_000_000)   # never touched: it is refused, or costs nothing
+    everything = bytes(10_000_000_000)   # never touched: it is refused, or costs nothing
 except MemoryError:
     sys.exit(3)
 """
@@ -152,7 +152,7 @@ def cores_of(group: Group, length_s: float) -> float:
     return (group.usage().cpu_us - before_us) / 1e6 / (time.monotonic() - began_s)
 
 
-@pytest.mark.parametrize("kind", ["here", "v2", "v1", "none"])
+@pytest.mark.parametrize("kind", ["here", "v2", "none"])
 def test_a_busy_loop_is_held_to_its_cores_within_ten_percent(kind: str, make: Make):
     """From above: from below it may get less, where the machine is busy with others."""
     group = make(kind, cpu=0.2)
@@ -170,20 +170,20 @@ def test_two_busy_processes_share_one_limit(kind: str, make: Make):
         assert 0.1 < cores_of(group, 3.2) <= 0.22
 
 
-@pytest.mark.parametrize("kind", ["here", "v2", "none"])
+@pytest.mark.parametrize("kind", ["here", "none"])
 def test_a_quota_changes_while_it_runs_and_never_above_the_limit(kind: str, make: Make):
     group = make(kind, cpu=0.4)
     with started(group, python(BUSY)):
         group.set_cpu(0.1)
         time.sleep(0.3)
-        assert cores_of(group, 1.2) <= 0.13
+        assert cores_of(group, 0.9) <= 0.13
         group.set_cpu(4.0)
-        time.sleep(0.3)
-        assert 0.13 < cores_of(group, 1.2) <= 0.46
+        time.sleep(0.2)
+        assert 0.13 < cores_of(group, 0.9) <= 0.46
         group.set_cpu(0.1)
         group.set_cpu(None)
-        time.sleep(0.3)
-        assert 0.13 < cores_of(group, 1.2) <= 0.46
+        time.sleep(0.2)
+        assert 0.13 < cores_of(group, 0.9) <= 0.46
 
 
 # --- disk and files -----------------------------------------------------------------------------------------
@@ -247,6 +247,8 @@ def test_a_limit_that_must_be_exact_and_is_only_watched_is_refused_with_the_reas
     ):
         groups.create("exact", Limits(memory="200MB"), exact=["memory"])
     groups.create("watched", Limits(memory="200MB")).remove()
+    with pytest.raises(UsageError, match="not limited"):
+        groups.create("misspelt", Limits(memory="200MB"), exact=["mem"])
 
 
 def test_nothing_runs_when_it_cannot_be_placed(tmp_path: Path):

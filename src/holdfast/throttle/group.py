@@ -43,7 +43,8 @@ class Group(Protocol):
         """The command that starts `command` inside the group, under its limits.
 
         It replaces itself by it, so that process number, exit code, streams and open files are its own; only where
-        there are no control groups a small process stays between. It ends with LAUNCH_FAILED when it cannot.
+        there are no control groups a small process stays between, which hands signals on and ends as the command does
+        (end it by `kill`: its death alone ends nobody). It ends with LAUNCH_FAILED when it cannot.
         """
         ...
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from holdfast.errors import Refused
+from holdfast.errors import Refused, UsageError
 from holdfast.model import Strength
 from holdfast.rules.limits import Limits
 from holdfast.throttle.abilities import Abilities, abilities
@@ -55,10 +55,16 @@ class Groups:
     def create(self, name: str, limits: Limits | None = None, *, exact: Iterable[str] = ()) -> Group:
         """A group called `name` (of a run; no two at once in one process), under these limits.
 
-        `exact` names limits that must be held by the kernel. Raises Refused when one of them is not, when nothing here
-        acts on a limit at all, or when the system does not let us.
+        `exact` names limits that must be held by the kernel, and not only watched. Raises Refused when one of them is
+        not, when nothing here acts on a limit at all, or when the system does not let us; UsageError when `exact` names
+        one that is not set.
         """
-        limits = limits or Limits()
+        limits, exact = limits or Limits(), frozenset(exact)
+        if not exact <= set(limits.asked):
+            raise UsageError(
+                f"group {name}: exact={sorted(exact)} names what is not limited; "
+                f"{', '.join(limits.asked) or 'nothing'} is"
+            )
         for one in limits.asked:
             mechanism = self.abilities.limits[one]
             if mechanism.strength is Strength.REFUSED or (

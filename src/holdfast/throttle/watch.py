@@ -103,8 +103,9 @@ def _since(before: int | None, now: int | None) -> int | None:
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """One look of the watch. `moves` are done already where a group can do them (weight, quota, freeze, kill, and their
-    being taken back); event, hint and park are the caller's, and after a kill, a new attempt. `oom`: since the last
-    look the kernel killed a process for want of memory. `survivors` of a kill, if there are any."""
+    being taken back); event, hint and park are the caller's, and after a kill, a new attempt. `oom`: the kernel killed
+    a process because the group was at its memory limit, told once and some looks later (`Group.oom_kills` tells at
+    once, for when a process has ended). `survivors` of a kill, if there are any."""
 
     sample: TreeSample
     level: Level
