@@ -186,6 +186,22 @@ def test_a_quota_changes_while_it_runs_and_never_above_the_limit(kind: str, make
         assert 0.13 < cores_of(group, 0.9) <= 0.46
 
 
+def test_no_quota_is_written_above_the_limit(make: Make):
+    """By what is written: a machine that is busy with others would hide it."""
+    if "cpu" not in ground_of("here").v1:
+        pytest.skip("NOT TRIED: no v1 cpu controller here")
+    group = make("here", cpu=0.4)
+    quota = file_of(group, "cpu", "cpu.cfs_quota_us")
+    assert int(quota.read_text()) == 40_000
+    for cores, written in ((0.1, 10_000), (4.0, 40_000), (None, 40_000)):
+        group.set_cpu(cores)
+        assert int(quota.read_text()) == written
+    free = make("here")
+    free.set_cpu(2.0)
+    free.set_cpu(None)
+    assert int(file_of(free, "cpu", "cpu.cfs_quota_us").read_text()) == -1
+
+
 # --- disk and files -----------------------------------------------------------------------------------------
 
 ONE_FILE = """

@@ -44,14 +44,13 @@ def everybodys_python() -> str:
     pytest.skip(f"NOT TRIED: no {version} that user {NOBODY} may execute, with what holdfast needs")
 
 
-def tell(command: list[str], token: str) -> dict[str, Any]:
+def tell(command: list[str], token: str) -> Any:
     environ = {**ENVIRON, "TOKEN": token}
     done = subprocess.run(
         command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_probe_leaves_nothing_behind_and_says_the_same_twice():
@@ -85,13 +84,14 @@ def test_an_ordinary_user_without_groups_of_his_own_is_told_so_and_held_all_the_
 
 
 @contextmanager
-def delegated(kind: str) -> Iterator[Ground]:
-    """Folders in each tree that belong to an ordinary user; who is to use them must be put inside."""
+def delegated(kind: str, *, whole: bool = True) -> Iterator[Ground]:
+    """Folders in each tree that belong to an ordinary user; who is to use them must be put inside. Not `whole`: he may
+    make folders in them, and move nobody."""
     ground = ground_of(kind, f"holdfast-test-{secrets.token_hex(4)}")
     try:
         for folder in folders_of(ground):
             os.chown(folder, NOBODY, NOBODY)
-            for name in ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
+            for name in () if not whole else ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
                 if (folder / name).exists():
                     os.chown(folder / name, NOBODY, NOBODY)
         yield ground
@@ -107,10 +107,9 @@ def delegated(kind: str) -> Iterator[Ground]:
 def test_an_ordinary_user_with_delegated_groups_has_what_the_kernel_can():
     with delegated("here") as ground:
         token = word()
-        place = 'for g in "$@"; do [ "$g" = -- ] && break; echo 0 > $g/cgroup.procs; shift; done; shift; exec "$@"'
         folders = [str(folder) for folder in folders_of(ground)]
         who = [*AS_NOBODY, everybodys_python()]
-        told = tell(["/bin/sh", "-c", place, "sh", *folders, "--", *who, *PROGRAM], token)
+        told = tell(["/bin/sh", "-c", PLACE, "sh", *folders, "--", *who, *PROGRAM], token)
         assert told["uid"] == NOBODY
         assert told["kind"] == Groups(ground=ground).abilities.kind
         assert told["troubles"] == []
@@ -118,6 +117,23 @@ def test_an_ordinary_user_with_delegated_groups_has_what_the_kernel_can():
         assert told["cores"] <= 0.22
         if "memory" in ground.v1:
             assert (told["memory"], told["oom"]) == (-9, Strength.KERNEL)
+
+
+PROBE = (
+    "import json; from holdfast.throttle import probe; p = probe(); print(json.dumps([p.kind, p.troubles]))"
+)
+PLACE = 'for g in "$@"; do [ "$g" = -- ] && break; echo 0 > $g/cgroup.procs; shift; done; shift; exec "$@"'
+
+
+@as_root
+def test_groups_that_can_be_made_but_not_entered_do_not_count():
+    """v2 asks for a right on the folder above, too: a made folder proves nothing."""
+    with delegated("v2", whole=False) as ground:
+        folders = [str(folder) for folder in folders_of(ground)]
+        command = ["/bin/sh", "-c", PLACE, "sh", *folders, "--", *AS_NOBODY, everybodys_python(), "-c", PROBE]
+        kind, troubles = tell(command, "")
+        assert "v2" not in kind
+        assert any("no process can go in (Permission denied)" in one for one in troubles)
 
 
 @as_root

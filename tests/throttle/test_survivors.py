@@ -114,6 +114,16 @@ def test_a_frozen_group_is_killed_all_the_same(groups: Groups):
         assert time.monotonic() - began_s < 4
 
 
+def test_a_kill_at_any_moment_of_the_start_leaves_nobody(groups: Groups):
+    for number in range(10):
+        token = word()
+        group = groups.create(f"early {number}")
+        with started(group, ["/bin/sh", "-c", "sleep $1 & setsid sleep $1 & exec sleep $1", "sh", token]):
+            time.sleep(number * 0.007)
+            assert group.kill() == ()
+            assert with_word(token) == []
+
+
 def test_kill_of_one_group_leaves_the_others(groups: Groups):
     mine, other = word(), word()
     one, two = groups.create("one"), groups.create("two")
