@@ -109,7 +109,7 @@ def test_an_ordinary_user_with_delegated_groups_has_what_the_kernel_can():
         token = word()
         folders = [str(folder) for folder in folders_of(ground)]
         who = [*AS_NOBODY, everybodys_python()]
-        told = tell(["/bin/sh", "-c", PLACE, "sh", *folders, "--", *who, *PROGRAM], token)
+        told = tell(["/bin/sh", "-c", GO_IN, "sh", *folders, "--", *who, *PROGRAM], token)
         assert told["uid"] == NOBODY
         assert told["kind"] == Groups(ground=ground).abilities.kind
         assert told["troubles"] == []
@@ -122,7 +122,7 @@ def test_an_ordinary_user_with_delegated_groups_has_what_the_kernel_can():
 PROBE = (
     "import json; from holdfast.throttle import probe; p = probe(); print(json.dumps([p.kind, p.troubles]))"
 )
-PLACE = 'for g in "$@"; do [ "$g" = -- ] && break; echo 0 > $g/cgroup.procs; shift; done; shift; exec "$@"'
+GO_IN = 'for g in "$@"; do [ "$g" = -- ] && break; echo 0 > $g/cgroup.procs; shift; done; shift; exec "$@"'
 
 
 @as_root
@@ -130,7 +130,7 @@ def test_groups_that_can_be_made_but_not_entered_do_not_count():
     """v2 asks for a right on the folder above, too: a made folder proves nothing."""
     with delegated("v2", whole=False) as ground:
         folders = [str(folder) for folder in folders_of(ground)]
-        command = ["/bin/sh", "-c", PLACE, "sh", *folders, "--", *AS_NOBODY, everybodys_python(), "-c", PROBE]
+        command = ["/bin/sh", "-c", GO_IN, "sh", *folders, "--", *AS_NOBODY, everybodys_python(), "-c", PROBE]
         kind, troubles = tell(command, "")
         assert "v2" not in kind
         assert any("no process can go in (Permission denied)" in one for one in troubles)

@@ -204,6 +204,28 @@ def test_what_is_frozen_stands_still_and_goes_on_when_thawed(groups: Groups, tmp
         until(lambda: grows(ticks, 0.05))
 
 
+FORKING = """
+import os, time
+for _ in range(60):                      # so many, and no more
+    if os.fork() == 0:
+        while True:
+            os.write(1, b".")
+            time.sleep(0.02)
+    time.sleep(0.002)
+time.sleep(20)
+"""
+
+
+def test_who_is_born_while_the_others_are_stopped_stands_still_too(groups: Groups, tmp_path: Path):
+    group = groups.create("forking")
+    out = tmp_path / "out"
+    with out.open("w") as file, started(group, python(FORKING), stdout=file):
+        until(lambda: out.stat().st_size)
+        group.freeze()
+        assert 1 < len(group.pids()) < 61, "frozen too late to prove anything"
+        assert not grows(out)
+
+
 def test_the_spared_go_on_while_their_tools_stand_still(groups: Groups, tmp_path: Path):
     group = groups.create("spared")
     agent, tool = tmp_path / "agent", tmp_path / "tool"
