@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from holdfast.rules.ladder import Rung
 from holdfast.rules.pressure import Thresholds
 from holdfast.throttle import Group, Groups
 from holdfast.throttle.history import History
+from holdfast.throttle.processes import Process, look_at
+from holdfast.throttle.signals import Stopper
 from holdfast.throttle.space import Space, folder_bytes
 from holdfast.throttle.watch import Gauge, Host, Watch
-from tests.throttle.trees import ground_of, python, started, until
+from tests.throttle.trees import ground_of, python, started, state_of, until
 
 Make = Callable[..., Group]
 MB = 1_000_000
@@ -224,6 +227,41 @@ def test_who_is_born_while_the_others_are_stopped_stands_still_too(groups: Group
         group.freeze()
         assert 1 < len(group.pids()) < 61, "frozen too late to prove anything"
         assert not grows(out)
+
+
+def test_whoever_appears_between_two_looks_is_stopped_by_the_next():
+    sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    asked = []
+
+    def members() -> list[Process]:
+        asked.append(1)
+        return [one for one in map(look_at, [each.pid for each in sleepers[: len(asked)]]) if one is not None]
+
+    try:
+        stopper = Stopper(members)
+        stopper.freeze(())
+        until(lambda: [state_of(one.pid) for one in sleepers] == ["T"] * 3, 3)
+        stopper.thaw()
+        until(lambda: [state_of(one.pid) for one in sleepers] == ["S"] * 3)
+    finally:
+        for one in sleepers:
+            one.kill()
+            one.wait()
+
+
+def test_what_somebody_else_had_stopped_stays_so():
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        sleeper.send_signal(signal.SIGSTOP)
+        until(lambda: state_of(sleeper.pid) == "T")
+        stopper = Stopper(lambda: [one for one in [look_at(sleeper.pid)] if one is not None])
+        stopper.freeze(())
+        stopper.thaw()
+        time.sleep(0.05)
+        assert state_of(sleeper.pid) == "T"
+    finally:
+        sleeper.kill()
+        sleeper.wait()
 
 
 def test_the_spared_go_on_while_their_tools_stand_still(groups: Groups, tmp_path: Path):
