@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -243,6 +244,54 @@ def test_a_run_that_fills_the_disk_with_small_files_is_ended(groups: Groups, tmp
             seen.append(watch.look())
         assert seen[-1].moves[-1].metric is Metric.WORKSPACE
         assert sum(file.stat().st_size for file in workspace.iterdir()) < 8 * MB
+
+
+FULL_DISK = """
+import subprocess, sys, time
+from pathlib import Path
+from holdfast.rules.pressure import Thresholds
+from holdfast.throttle import Groups
+from holdfast.throttle.watch import Watch
+from tests.throttle.test_hard_limits import WRITES
+from tests.throttle.test_watch import Steps
+folder = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(folder)], check=True)
+groups = Groups()
+group = groups.create("full disk")
+watch = Watch(group, groups.abilities, Thresholds(disk_mb=(24, 20), processes=None), workspace=folder, clock=Steps())
+root = subprocess.Popen(group.launch([sys.executable, "-c", WRITES, str(folder)]))
+group.attach(root.pid)
+names = []
+while "FREEZE" not in names:
+    names += [move.rung.name for move in watch.look().moves if move.taken]
+    time.sleep(0.02)
+before = watch.gauge._space.free()
+time.sleep(0.3)
+print(root.poll(), *names, before == watch.gauge._space.free(), before > 0)
+group.kill()
+root.wait()
+group.remove()
+"""
+
+WRITES = """
+import pathlib, sys, time
+for number in range(2_000):
+    (pathlib.Path(sys.argv[1]) / str(number)).write_bytes(bytes(50_000))
+    time.sleep(0.005)
+"""
+
+
+def test_a_run_that_fills_the_disk_of_all_is_frozen_before_it_is_full(tmp_path: Path):
+    """On a disk of its own, 32 MB large; it writes until there is no more room."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("NOT TRIED: no mounts of our own here")
+    top = Path(__file__).parents[2]
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        cwd=top, env={**os.environ, "PYTHONPATH": f"{top / 'src'}{os.pathsep}{top}"},
+        capture_output=True, text=True, timeout=50,
+    )  # fmt: skip
+    assert done.stdout == "None EVENT HINT WEIGHT QUOTA FREEZE True True\n", done.stderr
 
 
 def test_open_files_are_limited_in_each_process(groups: Groups):
