@@ -86,7 +86,7 @@ def test_ten_gigabytes_end_at_the_limit_to_the_byte_and_are_told_as_oom(kind: st
             int(file_of(group, "memory", "memory.max_usage_in_bytes").read_text()) == 60 * MB // PAGE * PAGE
         )
         assert group.oom_kills() == 1
-        assert [watch.look().oom for _ in range(8)].count(True) == 1
+        assert [watch.look().oom for _ in range(24)].count(True) == 1
 
 
 def test_without_a_memory_controller_ten_gigabytes_at_once_are_refused(make: Make):

@@ -18,10 +18,10 @@ from holdfast.throttle.signals import Members
 SHARES_EVERY_S: Final = 20.0
 """How often shared memory is counted apart: reading it of 50 processes takes 6 ms, and growth shows between anyway."""
 
-DISK_EVERY: Final = 20
+DISK_EVERY: Final = 30
 """Bytes read and written are asked of each process every so many looks, where no control group counts them."""
 
-SELDOM: Final = 5
+SELDOM: Final = 10
 """An average of ten seconds, and what hardly ever happens, need not be read at every look."""
 
 SMALL_GROWTH: Final = 4_000_000

@@ -58,7 +58,7 @@ class Group(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """What it has used and uses; counts that hardly change are up to five calls old, bytes up to twenty. Callable
+        """What it has used and uses; counts that hardly change are up to ten calls old, bytes up to thirty. Callable
         until the group is removed, also when all have ended."""
         ...
 
