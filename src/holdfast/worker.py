@@ -42,7 +42,7 @@ from holdfast.model import (
     Served,
 )
 from holdfast.monitor import Monitor, default_thresholds
-from holdfast.process.spawn import Spawner, SpawnerLike
+from holdfast.process.spawn import NO_LIMITS, SpawnerLike, open_spawner
 from holdfast.process.supervisor import ProcessAttempt
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
@@ -194,7 +194,8 @@ class Worker:
         replaced, because code of a run does not listen; its runs are released by then."""
         self._loop = asyncio.get_running_loop()
         capture.install()
-        self._spawner = self._new_spawner()
+        if self._origins:
+            self._spawner = await self._new_spawner()
         try:
             while True:
                 self._let_go = False
@@ -205,7 +206,8 @@ class Worker:
                     break
                 log.warning("worker %s lost its lease and begins again", self._name)
         finally:
-            await self._spawner.close()
+            if self._spawner is not None:
+                await self._spawner.close()
         if self._stuck is not None:
             raise WorkerStuck(self._stuck)
 
@@ -272,11 +274,9 @@ class Worker:
             await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * (0.5 + self._chance() / 2))
             tries += 1
 
-    def _new_spawner(self) -> SpawnerLike:
-        spawner = Spawner()
-        if self._origins:
-            spawner.warm()
-        return spawner
+    async def _new_spawner(self) -> SpawnerLike:
+        limits = [self._agents[served].limits or NO_LIMITS for served in self._origins]
+        return await open_spawner(self._store.lock_folder, limits)
 
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
@@ -413,7 +413,8 @@ class Worker:
         origin = self._origins.get(served)
         if origin is not None:
             assert self._spawner is not None
-            attempt = ProcessAttempt(claim, origin, channel, self._spawner)
+            limits = self._agents[served].limits or NO_LIMITS
+            attempt = ProcessAttempt(claim, origin, channel, self._spawner, limits)
             return Tenure(attempt, attempt)
         port = ChannelPort(claim, channel, self._clock)
         return Tenure(Attempt(claim, self._agents[served], port, self._chance), port)
@@ -538,6 +539,7 @@ class Worker:
             self._level = level
             for tenure in self._tenures.values():
                 tenure.port.slow_down_s = pressure.slow_down_s(level)
+                tenure.port.pressure = level
             if sample is not None and level is not Level.OK:
                 warning = warning or f"resources of this worker are at {level}: {sample.why}"
         if warning is not None:

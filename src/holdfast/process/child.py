@@ -32,7 +32,19 @@ from holdfast.model import (
     Turn,
 )
 from holdfast.process import frames
-from holdfast.process.frames import Alive, Answer, Asked, Begin, End, Hello, Refusal, Reply, SlowDown, Tell
+from holdfast.process.frames import (
+    Alive,
+    Answer,
+    Asked,
+    Begin,
+    End,
+    Hello,
+    Pressure,
+    Refusal,
+    Reply,
+    SlowDown,
+    Tell,
+)
 from holdfast.process.wire import Wire
 from holdfast.rules.rate import RateLimit
 
@@ -223,6 +235,8 @@ class _Served:
                         self._attempt.interrupt(frames.ending_of(ending))
                 case SlowDown(pause_s=pause_s):
                     self._port.slow_down_s = pause_s
+                case Pressure(level=level):
+                    self._port.pressure = level
                 case Tell(note=note):
                     self._port.note(note)
                 case _:
@@ -234,10 +248,9 @@ class _Served:
 # --- the process ------------------------------------------------------------------------------------------------
 
 
-def main(end: int, worker: int) -> None:
-    """The whole life of the process: `end` is the file descriptor of its end of the socket, `worker` the process at the
-    other end."""
-    _die_with(worker)
+def main(end: int) -> None:
+    """The whole life of the process. `end` is the file descriptor of its end of the socket."""
+    _die_with_the_worker()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides what a Ctrl-C means
     capture.install()
     try:
@@ -264,9 +277,8 @@ def _go_too() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _die_with(worker: int) -> None:
-    """A worker that is killed takes its runs along, also those whose code holds the loop."""
+def _die_with_the_worker() -> None:
+    """A worker that is killed takes its runs along, also those whose code holds the loop. One that died before leaves a
+    socket without another end."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != worker:  # it died before
-        os._exit(1)

@@ -1,25 +1,40 @@
-"""Fresh interpreters for runs: one is kept warm, so that a run does not wait for it."""
+"""Fresh interpreters for runs, each in a group of its own under the limits of its agent: one is kept warm, so that a
+run does not wait for it, and all are looked after."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from itertools import count
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+from holdfast.errors import Refused
+from holdfast.model import HostStall, Strength
 from holdfast.process.wire import Wire
+from holdfast.rules.limits import Limits
+from holdfast.rules.pressure import Thresholds
+from holdfast.throttle import Group, Groups
+from holdfast.throttle.watch import Host, Seen, Watch
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+LOOK_S: Final = 1.0
+"""How often the processes of a run are looked at: what the ladder's patience is counted in."""
+NO_LIMITS: Final = Limits()
+_UNJUDGED: Final = Thresholds(disk_mb=None, processes=None)
+"""The machine's own figures are judged by its workers; a run is judged by its limits."""
 _BOOT: Final = (
-    "import sys; sys.path.insert(0, sys.argv[3]); from holdfast.process.child import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]))"
+    "import sys; sys.path.insert(0, sys.argv[2])\n"  # where this very holdfast is
+    "from holdfast.process.child import main; main(int(sys.argv[1]))"
 )
 _ROOT: Final = str(Path(__file__).resolve().parent.parent.parent)
 
@@ -30,6 +45,15 @@ class ProcessLike(Protocol):
     @property
     def wire(self) -> Wire:
         """Our end of its socket."""
+        ...
+
+    @property
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel had killed at its memory limit when it ended."""
+        ...
+
+    def watched(self, seen: Callable[[Seen], None]) -> None:
+        """From now on tell what is seen of it, about once a second."""
         ...
 
     def kill(self) -> None:
@@ -45,8 +69,8 @@ class ProcessLike(Protocol):
 class SpawnerLike(Protocol):
     """Where processes come from."""
 
-    async def take(self) -> ProcessLike:
-        """A process that has nothing to do yet. Raises OSError when the machine refuses."""
+    async def take(self, limits: Limits) -> ProcessLike:
+        """A process under these limits that has nothing to do yet. Raises OSError or Refused when it cannot be."""
         ...
 
     async def close(self) -> None:
@@ -55,97 +79,188 @@ class SpawnerLike(Protocol):
 
 
 class Process:
-    """A fresh interpreter in a session of its own."""
+    """A fresh interpreter in a group of its own."""
 
-    def __init__(self, wire: Wire, started: subprocess.Popen[bytes]) -> None:
+    def __init__(self, wire: Wire, started: subprocess.Popen[bytes], group: Group, watch: Watch) -> None:
         self.wire = wire
+        self.oom_kills = 0
         self._started = started
+        self._group = group
+        self._watch = watch
+        self._seen: Callable[[Seen], None] | None = None
+        self._one_at_a_time = threading.Lock()
+        self._burying: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = loop.create_future()
         if sys.platform == "linux":
             self._pidfd = os.pidfd_open(started.pid)
-            loop.add_reader(self._pidfd, self._over)
+            loop.add_reader(self._pidfd, self._bury)
         else:
             waiting = loop.run_in_executor(None, started.wait)
-            waiting.add_done_callback(lambda _: self._over())
+            waiting.add_done_callback(lambda _: self._bury())
 
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._started.pid
+    def watched(self, seen: Callable[[Seen], None]) -> None:
+        self._seen = seen
+
+    def look(self, host: HostStall | None) -> Callable[[], None] | None:
+        """Look at it now, in whatever thread; what is returned tells about it, on the loop."""
+        with self._one_at_a_time:
+            if self._burying is not None or self._seen is None:
+                return None
+            try:
+                seen, told = self._watch.look(host), self._seen
+            except Refused as error:
+                log.warning("the process of a run could not be looked after: %s", error)
+                return None
+        return lambda: told(seen)
 
     def kill(self) -> None:
-        if not self.gone.done():
-            self._kill_session()
+        self._bury()
 
     async def ended(self) -> int:
         await asyncio.shield(self.gone)
         await self.wire.closed()
         return self._started.returncode
 
-    def _over(self) -> None:
-        """It has ended. What it left behind is killed before its number is free for others."""
-        if self.gone.done():
+    def _bury(self) -> None:
+        """It has ended, or has to. Nothing that it started stays."""
+        if self._burying is not None:
             return
-        self._kill_session()
+        loop = asyncio.get_running_loop()
         if sys.platform == "linux":
-            asyncio.get_running_loop().remove_reader(self._pidfd)
+            loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        self._started.wait()
-        self.wire.close()
-        self.gone.set_result(None)
+        self._burying = loop.create_task(self._end(), name=f"end of process {self._started.pid}")
 
-    def _kill_session(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._started.pid, signal.SIGKILL)
+    async def _end(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._end_group)
+        finally:
+            self.wire.close()
+            self.gone.set_result(None)
+
+    def _end_group(self) -> None:
+        with self._one_at_a_time:
+            left = self._group.kill()
+            if left:
+                log.error("processes of a run cannot be ended: %s", ", ".join(map(str, left)))
+            self.oom_kills = self._group.oom_kills()
+            self._started.kill()
+            self._started.wait()
+            self._group.remove()
 
 
 class Spawner:
-    """Starts interpreters. One waits, with holdfast imported, for the next run."""
+    """Starts interpreters. For each kind of limits one waits, with holdfast imported, for the next run.
 
-    def __init__(self) -> None:
-        self._spare: asyncio.Task[Process] | None = None
+    Making one takes some tens of milliseconds, for what works here is found by doing it. `folder` is where groups are
+    written down that nothing in the kernel holds together.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.groups = Groups(folder)
+        self._numbers = count(1)
+        self._spares: dict[Limits, asyncio.Task[Process]] = {}
         self._alive: set[Process] = set()
+        self._looking: asyncio.Task[None] | None = None
 
-    def warm(self) -> None:
+    def clear_leftovers(self) -> None:
+        """End what workers that died have left behind."""
+        for left in self.groups.clear_leftovers():
+            log.warning("ended what a dead worker left: %s, %d processes", left.name, left.ended)
+
+    def warm(self, limits: Limits) -> None:
         """Begin the spare, so that the first run does not wait either."""
-        if self._spare is None:
-            self._spare = asyncio.get_running_loop().create_task(self._spawn(), name="spare process")
+        if limits not in self._spares:
+            self._spares[limits] = self._begin(self._spawn(limits), "spare process")
 
-    async def take(self) -> ProcessLike:
-        spare, self._spare = self._spare, None
+    async def take(self, limits: Limits) -> ProcessLike:
+        spare = self._spares.pop(limits, None)
+        if self._looking is None:
+            self._looking = self._begin(self._look(), "watch over processes")
         try:
-            return await (self._spawn() if spare is None else spare)
+            return await (self._spawn(limits) if spare is None else spare)
         finally:
-            self.warm()
+            self.warm(limits)
 
     async def close(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            await asyncio.wait([spare])
+        if self._looking is not None:
+            self._looking.cancel()
+        spares, self._spares = list(self._spares.values()), {}
+        if spares:
+            await asyncio.wait(spares)
+        for spare in spares:
+            spare.exception()  # nobody needs it any more, nor the reason why it could not be
         for process in list(self._alive):
             process.kill()
             await process.ended()
 
-    async def _spawn(self) -> Process:
+    @staticmethod
+    def _begin(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        return asyncio.get_running_loop().create_task(work, name=name)
+
+    async def _look(self) -> None:
+        """One thread looks at all of them, so that a hundred runs cost one turn."""
+        host = Host()
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                looking = asyncio.get_running_loop().run_in_executor(None, _look_at, list(self._alive), host)
+                for tell in await asyncio.shield(looking):
+                    tell()
+        finally:
+            host.close()
+
+    async def _spawn(self, limits: Limits) -> Process:
+        group = self.groups.create(f"run-{os.getpid()}-{next(self._numbers)}", limits)
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                started = _start(theirs)
-        except OSError:
+                started = _start(theirs, group)
+                group.attach(started.pid)
+        except BaseException:
             ours.close()
+            group.remove()
             raise
-        process = Process(await Wire.over(ours), started)
+        watch = Watch(group, self.groups.abilities, _UNJUDGED, spare=(started.pid,))
+        process = Process(await Wire.over(ours), started, group, watch)
         self._alive.add(process)
         process.gone.add_done_callback(lambda _: self._alive.discard(process))
         return process
 
 
-def _start(end: socket.socket) -> subprocess.Popen[bytes]:
+async def open_spawner(folder: Path | None, wanted: Iterable[Limits]) -> Spawner:
+    """A spawner with a spare for each of these limits, and nothing left of workers that died.
+
+    Raises Refused for a limit that nothing on this machine acts on; one that is only watched is told in the log.
+    """
+    loop = asyncio.get_running_loop()
+    spawner = await loop.run_in_executor(None, Spawner, folder)
+    for limits in set(wanted):
+        for name in limits.asked:
+            held = spawner.groups.abilities.limits[name]
+            if held.strength is Strength.REFUSED:
+                raise Refused(
+                    f"Limits({name}=…) cannot be held here: {held.by} {held.why}; see `holdfast doctor`"
+                )
+            if held.strength is Strength.WATCHED:
+                log.warning("Limits(%s=…) is only watched here: %s", name, held.by)
+    await loop.run_in_executor(None, spawner.clear_leftovers)
+    for limits in set(wanted):
+        spawner.warm(limits)
+    return spawner
+
+
+def _look_at(processes: list[Process], host: Host) -> list[Callable[[], None]]:
+    stall = host.stall()
+    return [tell for process in processes if (tell := process.look(stall)) is not None]
+
+
+def _start(end: socket.socket, group: Group) -> subprocess.Popen[bytes]:
     """Our own interpreter once more, with our flags: nothing of this process is in it but its end of the socket."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen(
-        [sys.executable, *flags, "-c", _BOOT, str(end.fileno()), str(os.getpid()), _ROOT],
+        group.launch([sys.executable, *flags, "-c", _BOOT, str(end.fileno()), _ROOT]),
         pass_fds=(end.fileno(),),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
