@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final, cast
 
 import click
+import msgspec
 
 from holdfast.cli.words import rfc3339
 from holdfast.client import Json, RunView
@@ -23,8 +24,9 @@ def jsonable(value: object) -> Json:
     if isinstance(value, datetime):
         return rfc3339(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {_RENAMED.get(one.name, one.name): jsonable(getattr(value, one.name)) for one in fields}
+        return _object(value, [one.name for one in dataclasses.fields(value)])
+    if isinstance(value, msgspec.Struct):
+        return _object(value, value.__struct_fields__)
     if isinstance(value, Mapping):
         pairs = cast("Mapping[object, object]", value)
         return {str(key): jsonable(one) for key, one in pairs.items()}
@@ -35,6 +37,10 @@ def jsonable(value: object) -> Json:
     if isinstance(value, Iterable):
         return [jsonable(one) for one in cast("Iterable[object]", value)]
     raise TypeError(f"{type(value).__name__} has no JSON form here")
+
+
+def _object(value: object, names: Iterable[str]) -> Json:
+    return {_RENAMED.get(name, name): jsonable(getattr(value, name)) for name in names}
 
 
 def in_trees(tops: Sequence[RunView], below: Sequence[RunView], *, of: str | None = None) -> list[RunView]:
