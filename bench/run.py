@@ -27,6 +27,7 @@ BENCHMARKS = (
     "queue",
     "starts",
     "sleepers",
+    "monitor",
     "imports",
 )
 REPEATS = 5

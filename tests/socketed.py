@@ -13,6 +13,7 @@ from holdfast.clock import SystemClock
 from holdfast.process.child import Surroundings, serve
 from holdfast.process.frames import MAX_FROM_WORKER, PROTOCOL, Begin, Hello, Origin, from_worker
 from holdfast.process.wire import Wire
+from holdfast.rules.limits import Limits
 from holdfast.worker import Worker
 
 
@@ -24,6 +25,10 @@ class Served:
         self.end = end
         self._serving = serving
         self._killed = False
+        self.oom_kills = 0
+
+    def watched(self, seen: object) -> None:
+        """Nobody looks."""
 
     def kill(self) -> None:
         if not self._killed:
@@ -49,7 +54,7 @@ class Here:
         )
         self._begun: list[Served] = []
 
-    async def take(self) -> Served:
+    async def take(self, limits: Limits) -> Served:
         ours, theirs = socket.socketpair()
         end = await Wire.over(theirs, max_frame=MAX_FROM_WORKER)
         serving = asyncio.get_running_loop().create_task(self._serve(end), name="process")
@@ -84,4 +89,8 @@ def through_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
             }
 
     monkeypatch.setattr(Worker, "__init__", through_a_socket)
-    monkeypatch.setattr(Worker, "_new_spawner", lambda worker: Here(worker))
+
+    async def here(worker: Worker) -> Here:
+        return Here(worker)
+
+    monkeypatch.setattr(Worker, "_new_spawner", here)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from holdfast.parts.recovery import RetryPolicy
     from holdfast.parts.state import State
     from holdfast.rules.lanes import Concurrency
+    from holdfast.rules.limits import Limits
     from holdfast.rules.pressure import Thresholds
     from holdfast.rules.rate import RateLimit
     from holdfast.store import open_store
@@ -63,6 +64,7 @@ _HOME = {
     "FatalError": "errors",
     "GivenUp": "verdicts",
     "HoldfastError": "errors",
+    "Limits": "rules.limits",
     "NotDone": "verdicts",
     "Monitor": "monitor",
     "Progress": "parts.progress",
@@ -107,6 +109,7 @@ __all__ = [
     "FatalError",
     "GivenUp",
     "HoldfastError",
+    "Limits",
     "NotDone",
     "Monitor",
     "Progress",

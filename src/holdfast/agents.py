@@ -35,6 +35,7 @@ from typing import (
 from holdfast.duration import Duration, seconds
 from holdfast.errors import AgentNotFound, UsageError
 from holdfast.rules.lanes import Concurrency
+from holdfast.rules.limits import Limits
 from holdfast.rules.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Agent(Generic[*Ts, R]):
 
     `name` and `version` are what runs are stored under; `retry` is the policy of its steps and of errors outside
     them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay; `concurrency` is how
-    many of its runs with one key run at once; `isolation` is where its code runs, None for where the worker says.
+    many of its runs with one key run at once; `isolation` is where its code runs, None for where the worker says;
+    `limits` is what each of its runs may use, which takes a process of its own.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -87,6 +89,7 @@ class Agent(Generic[*Ts, R]):
     queue: str = "default"
     concurrency: Concurrency | None = None
     isolation: Isolation | None = None
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         _check_function(self.fn, self.name)
@@ -95,6 +98,10 @@ class Agent(Generic[*Ts, R]):
         _check_version(self.version, self.name)
         _check_concurrency(self.concurrency, self.name)
         check_isolation(self.isolation, f"agent {self.name!r}")
+        if self.limits is not None and self.isolation != "process":
+            raise UsageError(
+                f"agent {self.name!r}: limits need isolation='process', for a task shares its process with other runs"
+            )
         if type(self.keep) is not int or self.keep < 1:
             raise UsageError(f"agent {self.name!r}: keep is a whole number of 1 or more, not {self.keep!r}")
         if self.deadline is not None and seconds(self.deadline) == 0:
@@ -141,6 +148,7 @@ def agent(
     queue: str = "default",
     concurrency: Concurrency | None = None,
     isolation: Isolation | None = None,
+    limits: Limits | None = None,
 ) -> _Decorator: ...
 
 
@@ -157,6 +165,7 @@ def agent(
     queue: str = "default",
     concurrency: Concurrency | None = None,
     isolation: Isolation | None = None,
+    limits: Limits | None = None,
 ) -> object:
     """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
 
@@ -175,6 +184,7 @@ def agent(
             queue=queue,
             concurrency=concurrency,
             isolation=isolation,
+            limits=limits,
         )
 
     if fn is None:

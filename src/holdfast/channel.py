@@ -24,6 +24,7 @@ from holdfast.model import (
     EntryStatus,
     Identity,
     Journal,
+    Level,
     NewCheckpoint,
     NewCursor,
     NewOutput,
@@ -75,6 +76,7 @@ class ChannelPort:
 
     def __init__(self, claim: Claim, channel: Channel, clock: Clock, *, alone: bool = False) -> None:
         self.alone = alone
+        self.pressure = Level.OK
         self.slow_down_s = 0.0
         self.asked: Outcome | None = None
         self._claim = claim

@@ -488,6 +488,13 @@ class Context:
         if not self._recording.silent:
             self._port.report(report)
 
+    @property
+    def pressure(self) -> str:
+        """How near the run is to its limits, or its worker to those of the machine: "ok", "warning" or "critical". At a
+        warning do less at a time. It is what is seen now, not what was seen the first time: decide nothing by it that
+        a replay has to decide the same."""
+        return self._port.pressure.value
+
     # --- time and chance ------------------------------------------------------------------------------------
 
     def now(self) -> datetime:

@@ -15,6 +15,7 @@ from holdfast.model import (
     Content,
     Entry,
     Journal,
+    Level,
     NewCheckpoint,
     NewChild,
     NewCursor,
@@ -105,6 +106,11 @@ class Port(Questions, Protocol):
     @property
     def slow_down_s(self) -> float:
         """How long to pause at each step boundary, because the machine is under pressure; 0 normally."""
+        ...
+
+    @property
+    def pressure(self) -> Level:
+        """How near the run is to its limits, or its worker to those of the machine."""
         ...
 
     @property

@@ -44,6 +44,7 @@ from holdfast.model import (
 from holdfast.monitor import Monitor, default_thresholds
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
+from holdfast.rules.limits import NO_LIMITS
 from holdfast.store.protocol import Store
 from holdfast.tenure import Tenure, by_served, origins_of, told
 from holdfast.writer import StoreChannel, Writer
@@ -196,7 +197,8 @@ class Worker:
         replaced, because code of a run does not listen; its runs are released by then."""
         self._loop = asyncio.get_running_loop()
         capture.install()
-        self._spawner = self._new_spawner() if self._origins else None
+        if self._origins:
+            self._spawner = await self._new_spawner()
         try:
             while True:
                 self._let_go = False
@@ -275,12 +277,11 @@ class Worker:
             await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * (0.5 + self._chance() / 2))
             tries += 1
 
-    def _new_spawner(self) -> SpawnerLike:
-        from holdfast.process.spawn import Spawner  # most workers need none
+    async def _new_spawner(self) -> SpawnerLike:
+        from holdfast.process.spawn import open_spawner  # most workers need none
 
-        spawner = Spawner()
-        spawner.warm()
-        return spawner
+        limits = [self._agents[served].limits or NO_LIMITS for served in self._origins]
+        return await open_spawner(self._store.lock_folder, limits)
 
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
@@ -419,7 +420,8 @@ class Worker:
             from holdfast.process.supervisor import ProcessAttempt
 
             assert self._spawner is not None
-            attempt = ProcessAttempt(claim, origin, channel, self._spawner)
+            limits = self._agents[served].limits or NO_LIMITS
+            attempt = ProcessAttempt(claim, origin, channel, self._spawner, limits)
             return Tenure(attempt, attempt)
         port = ChannelPort(claim, channel, self._clock)
         return Tenure(Attempt(claim, self._agents[served], port, self._chance), port)
@@ -549,6 +551,7 @@ class Worker:
             self._level = level
             for tenure in self._tenures.values():
                 tenure.port.slow_down_s = pressure.slow_down_s(level)
+                tenure.port.pressure = level
             if sample is not None and level is not Level.OK:
                 warning = warning or f"resources of this worker are at {level}: {sample.why}"
         if warning is not None:

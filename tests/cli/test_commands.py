@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from holdfast.rules.ladder import Rung
 from tests.cli.shell import Shell, finish
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -288,6 +289,16 @@ def test_doctor_finds_a_sound_store_and_says_what_named_it(shell: Shell) -> None
     assert found["integrity"]["verdict"] == "ok"
     assert ".holdfast" in found["store"]["found"]
     assert "ok" in shell("doctor").out
+
+
+def test_doctor_says_for_each_limit_and_each_rung_what_acts_here(shell: Shell) -> None:
+    found = {one["check"]: one for one in shell("doctor", "--json", code=7).json}
+    assert found["control groups"]["found"]
+    for name in ("cpu", "memory", "disk", "processes", "open_files"):
+        strength, _, by = found[f"limit {name}"]["found"].partition(": ")
+        assert strength in {"kernel", "each process", "watched", "refused"} and by
+    for rung in Rung:
+        assert found[f"rung {rung.name.lower()}"]["found"]
 
 
 def test_input_from_a_file_and_from_stdin(shell: Shell) -> None:

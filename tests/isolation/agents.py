@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import Context, FatalError, RateLimit, StepFailed, agent, step_context
+from holdfast import Context, FatalError, Limits, RateLimit, StepFailed, agent, step_context
 
 log = logging.getLogger(__name__)
 
@@ -269,3 +269,103 @@ async def says_half(ctx: Context) -> str:
 
 
 ALL += [verbose, hogs, starts, leaks, collects, says_half]
+# --- limits -----------------------------------------------------------------------------------------------------
+
+
+def hoard(folder: str, mb: int) -> int:
+    """Take memory, a megabyte at a time, and touch it."""
+    say(folder, "hoarding", os.getpid())
+    kept = []
+    for _ in range(mb):
+        kept.append(bytearray(os.urandom(1024) * 1024))
+    return len(kept)
+
+
+@agent(isolation="process", limits=Limits(memory="150MB"))
+async def hoards(ctx: Context, folder: str, mb: int) -> int:
+    return await ctx.step(hoard, folder, mb)
+
+
+@agent(isolation="process", limits=Limits(memory="200MB"))
+async def feels(ctx: Context, folder: str) -> str:
+    """Takes four fifths of what it may, and waits until it is told."""
+    kept = [bytearray(os.urandom(1024) * 1024) for _ in range(135)]
+    for _ in range(300):
+        if ctx.pressure != "ok":
+            return f"{ctx.pressure} {len(kept)}"
+        await asyncio.sleep(0.1)
+    return "never"
+
+
+def multiply(folder: str) -> int:
+    """Fork as long as it is let, at most 60 times; each child lives until it is ended."""
+    for n in range(60):
+        try:
+            child = os.fork()
+        except OSError:
+            return n
+        if child == 0:
+            time.sleep(1000)
+            os._exit(0)
+        say(folder, "forked", child)
+    return 60
+
+
+@agent(isolation="process", limits=Limits(processes=20))
+async def multiplies(ctx: Context, folder: str) -> int:
+    return multiply(folder)
+
+
+@agent(isolation="process", limits=Limits(cpu=0.3))
+async def burns(ctx: Context, folder: str) -> float:
+    """The share of a core that it gets, over three seconds."""
+    began, used = time.monotonic(), time.process_time()
+    while time.monotonic() - began < 3:
+        pass
+    return (time.process_time() - used) / (time.monotonic() - began)
+
+
+@agent(isolation="process", limits=Limits(disk="1MB", open_files=40))
+async def overfills(ctx: Context, folder: str) -> list[str]:
+    found = []
+    try:
+        with (Path(folder) / "large").open("wb") as file:
+            for _ in range(30):
+                file.write(bytes(100_000))
+                file.flush()
+    except OSError as error:
+        found.append(type(error).__name__)
+    opened = []
+    try:
+        for _ in range(60):
+            opened.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError as error:
+        found.append(type(error).__name__)
+    for one in opened:
+        os.close(one)
+    return found
+
+
+ESCAPES = {
+    "child": "exec sleep 1000",
+    "session": "exec setsid sleep 1000",
+    "bare": "exec setsid env -i sleep 1000",
+    "disowned": "(setsid sleep 1000 &) ; exit 0",
+    "daemon": "(setsid sh -c '(env -i sleep 1000 &)' &) ; exit 0",
+}
+
+
+@agent(isolation="process")
+async def escapes(ctx: Context, folder: str, stays: bool) -> str:
+    """Leaves a process behind by each trick; they are known by how long they sleep."""
+    seconds = (Path(folder) / "seconds").read_text()
+    for command in ESCAPES.values():
+        subprocess.Popen(["sh", "-c", command.replace("1000", seconds)], stdin=subprocess.DEVNULL)
+    await asyncio.sleep(0.5)
+    say(folder, "escaped", os.getpid())
+    if stays:
+        await asyncio.sleep(1000)
+    return "left them"
+
+
+ALL += [hoards, feels, multiplies, burns, overfills, escapes]

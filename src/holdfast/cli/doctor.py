@@ -21,6 +21,7 @@ from holdfast.cli.views import print_document
 from holdfast.cli.words import size
 from holdfast.clock import SystemClock
 from holdfast.errors import HoldfastError
+from holdfast.model import Strength
 from holdfast.settings import StorePlace, find_store
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
@@ -81,6 +82,7 @@ def _machine() -> Iterator[Finding]:
     yield _attempted("sqlite", _sqlite)
     yield _attempted("psutil", _psutil)
     yield _clock()
+    yield from _holds()
 
 
 def _attempted(check: str, look: Callable[[], Finding]) -> Finding:
@@ -115,6 +117,20 @@ def _clock() -> Finding:
     year = time.gmtime(SystemClock().wall_us() / 1e6).tm_year
     sane = 2024 <= year < 2100
     return Finding("clock", "ok" if sane else "fail", f"boot {SystemClock().boot_id()[:8]}, year {year}")
+
+
+def _holds() -> Iterator[Finding]:
+    """What could bound a run here, tried by doing it: for each limit, for each rung of the ladder."""
+    from holdfast.throttle import probe
+
+    here = probe()
+    tried = f"; tried in vain: {'; '.join(here.troubles)}" if here.troubles else ""
+    yield Finding("control groups", "warn" if here.troubles else "ok", here.kind + tried)
+    for what, mechanisms in (("limit", here.limits), ("rung", here.rungs), ("measure", here.measures)):
+        for name, one in mechanisms.items():
+            why = f" ({one.why})" if one.why else ""
+            verdict: Verdict = "warn" if one.strength is Strength.REFUSED else "ok"
+            yield Finding(f"{what} {name}", verdict, f"{one.strength}: {one.by}{why}")
 
 
 def _file(path: Path) -> Iterator[Finding]:

@@ -53,6 +53,7 @@ from holdfast.model.journal import (
 )
 from holdfast.model.limits import Lane, NewTurn, RateRecord, Terms, Turn
 from holdfast.model.parts import OwnedProgress, OwnedState
+from holdfast.model.resources import HostStall, Mechanism, Metric, Strength, TreeSample, Usage
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
@@ -122,6 +123,7 @@ __all__ = [
     "FireStatus",
     "Fired",
     "HELD_REASONS",
+    "HostStall",
     "Hold",
     "INBOX_REASONS",
     "Identity",
@@ -130,6 +132,8 @@ __all__ = [
     "Kin",
     "Lane",
     "Level",
+    "Mechanism",
+    "Metric",
     "Mismatch",
     "NewApproval",
     "NewArtifact",
@@ -170,10 +174,13 @@ __all__ = [
     "Signal",
     "StepCursor",
     "Standing",
+    "Strength",
     "Succeeded",
     "Terms",
     "Trigger",
     "TOLD_FROM_OUTSIDE",
+    "TreeSample",
     "Turn",
+    "Usage",
     "WorkerRecord",
 ]

@@ -43,6 +43,7 @@ from holdfast.process.frames import (
     Begin,
     End,
     Hello,
+    Pressure,
     Refusal,
     Reply,
     SlowDown,
@@ -255,6 +256,8 @@ class _Served:
                         self._attempt.interrupt(frames.ending_of(ending))
                 case SlowDown(pause_s=pause_s):
                     self._port.slow_down_s = pause_s
+                case Pressure(level=level):
+                    self._port.pressure = level
                 case Tell(note=note):
                     self._port.note(note)
                 case _:

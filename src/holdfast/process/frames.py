@@ -29,6 +29,7 @@ from holdfast.model import (
     Entry,
     Failed,
     Hold,
+    Level,
     NewApproval,
     NewArtifact,
     NewCheckpoint,
@@ -64,6 +65,12 @@ class Frame(Struct, frozen=True, tag_field="type", tag=str.lower):
 
 
 # --- from the worker --------------------------------------------------------------------------------------------
+
+
+class Pressure(Frame, frozen=True):
+    """How near the processes of the run are to its limits: `ok`, `warning` or `critical`."""
+
+    level: Level
 
 
 class Origin(Struct, frozen=True):
@@ -168,7 +175,7 @@ class Alive(Frame, frozen=True):
     """The event loop of the process turns: sent once a second."""
 
 
-Down = Begin | Answer | Reply | Refusal | Asked | End | SlowDown | Tell
+Down = Begin | Answer | Reply | Refusal | Asked | End | SlowDown | Pressure | Tell
 Up = Hello | Commit | Ask | Alive
 
 _DOWN: Final[msgspec.json.Decoder[Down]] = msgspec.json.Decoder(Down)

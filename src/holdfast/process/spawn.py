@@ -1,19 +1,35 @@
-"""Fresh interpreters for runs: one is kept warm, so that a run does not wait for it."""
+"""Fresh interpreters for runs, each in a group of its own under the limits of its agent: one is kept warm, so that a
+run does not wait for it, and all are looked after."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import count
+from pathlib import Path
 from typing import Final, Protocol
 
+from holdfast.errors import Refused
+from holdfast.model import HostStall, Strength
 from holdfast.process.wire import Wire
+from holdfast.rules.limits import NO_LIMITS, Limits
+from holdfast.rules.pressure import Thresholds
+from holdfast.throttle import Group, Groups
+from holdfast.throttle.watch import Host, Seen, Watch
 
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 1.0
+"""How often the processes of a run are looked at: what the ladder's patience is counted in."""
+_UNJUDGED: Final = Thresholds(disk_mb=None, processes=None)
+"""The machine's own figures are judged by its workers; a run is judged by its limits."""
 _BOOT: Final = (
     "import sys\n"
     "sys.path[:], sys.argv[2:] = sys.argv[2:], []\n"  # where the worker looks, and nowhere else
@@ -30,21 +46,30 @@ class ProcessLike(Protocol):
         """Our end of its socket."""
         ...
 
+    @property
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel had killed at its memory limit when it ended."""
+        ...
+
+    def watched(self, seen: Callable[[Seen], None]) -> None:
+        """From now on tell what is seen of it, about once a second."""
+        ...
+
     def kill(self) -> None:
-        """Kill it, and what it started in its process group; asking twice changes nothing."""
+        """Kill it, and everything that it started; asking twice changes nothing."""
         ...
 
     async def ended(self) -> int:
-        """Wait for its end: its exit code, or the number of the signal that ended it as a negative one. Nothing of
-        its group is alive then."""
+        """Wait for its end: its exit code, or the number of the signal that ended it as a negative one. Nothing that
+        it started is alive then."""
         ...
 
 
 class SpawnerLike(Protocol):
     """Where processes come from."""
 
-    async def take(self) -> ProcessLike:
-        """A process that has nothing to do yet. Raises OSError when the machine refuses."""
+    async def take(self, limits: Limits) -> ProcessLike:
+        """A process under these limits that has nothing to do yet. Raises OSError or Refused when it cannot be."""
         ...
 
     async def close(self) -> None:
@@ -53,19 +78,48 @@ class SpawnerLike(Protocol):
 
 
 class Process:
-    """A fresh interpreter in a session of its own."""
+    """A fresh interpreter in a group of its own."""
 
-    def __init__(self, wire: Wire, started: subprocess.Popen[bytes]) -> None:
+    def __init__(self, wire: Wire, started: subprocess.Popen[bytes], group: Group, watch: Watch) -> None:
         self.wire = wire
+        self.oom_kills = 0
         self._started = started
+        self._group = group
+        self._watch = watch
+        self._seen: Callable[[Seen], None] | None = None
+        self._one_at_a_time = threading.Lock()
+        self._removed = False
+        self._killed = False
         self._loop = asyncio.get_running_loop()
         self._finishing: asyncio.Task[None] | None = None
         self.gone: asyncio.Future[None] = self._loop.create_future()  # it has ended
         self.over: asyncio.Future[None] = self._loop.create_future()  # and its last words have come
         threading.Thread(target=self._wait, name=f"wait for process {started.pid}", daemon=True).start()
 
+    def watched(self, seen: Callable[[Seen], None]) -> None:
+        self._seen = seen
+
+    def look(self, host: HostStall | None) -> Callable[[], None] | None:
+        """Look at it now, in whatever thread; what is returned tells about it, on the loop."""
+        with self._one_at_a_time:
+            if self._removed or self._seen is None:
+                return None
+            try:
+                seen, told = self._watch.look(host), self._seen
+            except (OSError, Refused) as error:
+                log.warning("the process of a run could not be looked after: %s", error)
+                return None
+        return lambda: told(seen)
+
     def kill(self) -> None:
-        if not self.gone.done():
+        if self._killed or self.gone.done():
+            return
+        self._killed = True
+        try:  # a group takes its time to end; the loop has none
+            threading.Thread(
+                target=self._kill_group, name=f"kill process {self._started.pid}", daemon=True
+            ).start()
+        except RuntimeError:  # no thread can be started
             self._kill_group()
 
     async def ended(self) -> int:
@@ -74,81 +128,168 @@ class Process:
 
     def _wait(self) -> None:
         """In a thread of its own, which costs nothing beside an interpreter, and works wherever Python does."""
-        if hasattr(os, "waitid"):
+        if hasattr(os, "waitid"):  # its number is nobody else's until what it left behind has ended
             os.waitid(os.P_PID, self._started.pid, os.WEXITED | os.WNOWAIT)
-            self._kill_group()  # what it left behind, before its number is free for others
-        self._started.wait()
-        with suppress(RuntimeError):  # the loop may be closed by now
-            self._loop.call_soon_threadsafe(self._over)
+        else:
+            self._started.wait()
+        try:
+            self._kill_group()
+            with self._one_at_a_time:
+                self._removed = True
+                self.oom_kills = self._group.oom_kills()
+                self._started.wait()
+                self._group.remove()
+        except (OSError, Refused) as error:
+            log.warning("the group of a run's processes could not be removed: %s", error)
+        finally:
+            self._started.wait()
+            with suppress(RuntimeError):  # the loop may be closed by now
+                self._loop.call_soon_threadsafe(self._over)
+
+    def _kill_group(self) -> None:
+        with self._one_at_a_time:
+            if self._removed:
+                return
+            left = self._group.kill()
+        if left:
+            log.error("processes of a run cannot be ended: %s", ", ".join(map(str, left)))
 
     def _over(self) -> None:
         self.gone.set_result(None)
         self._finishing = self._loop.create_task(self.wire.finish(), name="last words of a process")
         self._finishing.add_done_callback(lambda _: self.over.set_result(None))
 
-    def _kill_group(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._started.pid, signal.SIGKILL)
-
 
 class Spawner:
-    """Starts interpreters. One waits, with holdfast imported, for the next run."""
+    """Starts interpreters. For each kind of limits one waits, with holdfast imported, for the next run.
 
-    def __init__(self) -> None:
-        self._spare: asyncio.Task[Process] | None = None
+    Making one takes some tens of milliseconds, for what works here is found by doing it. `folder` is where groups are
+    written down that nothing in the kernel holds together.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.groups = Groups(folder)
+        self._numbers = count(1)
+        self._spares: dict[Limits, asyncio.Task[Process]] = {}
         self._alive: set[Process] = set()
+        self._looking: asyncio.Task[None] | None = None
 
-    def warm(self) -> None:
+    def clear_leftovers(self) -> None:
+        """End what workers that died have left behind."""
+        for left in self.groups.clear_leftovers():
+            log.warning("ended what a dead worker left: %s, %d processes", left.name, left.ended)
+
+    def warm(self, limits: Limits = NO_LIMITS) -> None:
         """Begin the spare, so that the first run does not wait either."""
-        if self._spare is None:
-            self._spare = asyncio.get_running_loop().create_task(self._spawn(), name="spare process")
-            self._spare.add_done_callback(_read)
+        if limits not in self._spares:
+            spare = asyncio.get_running_loop().create_task(self._spawn(limits), name="spare process")
+            spare.add_done_callback(_read)
+            self._spares[limits] = spare
 
-    async def take(self) -> ProcessLike:
-        spare, self._spare = self._spare, None
+    async def take(self, limits: Limits = NO_LIMITS) -> ProcessLike:
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look(), name="watch over processes")
+        spare = self._spares.pop(limits, None)
         try:
             process = None if spare is None else await spare
-        except OSError:
+        except (OSError, Refused):
             process = None  # it met its end long ago: look at the machine as it is now
         try:
             if process is None or process.gone.done():
-                process = await self._spawn()
+                process = await self._spawn(limits)
             return process
         finally:
-            self.warm()
+            self.warm(limits)
 
     async def close(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            await asyncio.wait([spare])
+        if self._looking is not None:
+            self._looking.cancel()
+        spares, self._spares = list(self._spares.values()), {}
+        if spares:
+            await asyncio.wait(spares)
         for process in list(self._alive):
             process.kill()
+        for process in list(self._alive):
             await process.ended()
             await process.wire.closed()
 
-    async def _spawn(self) -> Process:
+    async def _look(self) -> None:
+        """One thread looks at all of them, so that a hundred runs cost one turn."""
+        host = Host()
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                looking = asyncio.get_running_loop().run_in_executor(None, _look_at, list(self._alive), host)
+                for tell in await asyncio.shield(looking):
+                    tell()
+        finally:
+            host.close()
+
+    async def _spawn(self, limits: Limits) -> Process:
+        group = self.groups.create(f"run-{os.getpid()}-{next(self._numbers)}", limits)
+        started: subprocess.Popen[bytes] | None = None
         ours, theirs = socket.socketpair()
         wire = await Wire.over(ours)
         try:
             with theirs:
-                process = Process(wire, _start(theirs))
+                started = _start(theirs, group)
+            group.attach(started.pid)
+            watch = Watch(group, self.groups.abilities, _UNJUDGED, spare=(started.pid,))
+            process = Process(wire, started, group, watch)
         except BaseException:
-            wire.abort()  # which ends the process, if there is one
+            wire.abort()
+            _give_up(group, started)
             raise
         self._alive.add(process)
         process.over.add_done_callback(lambda _: self._alive.discard(process))
         return process
 
 
-def _start(end: socket.socket) -> subprocess.Popen[bytes]:
+async def open_spawner(folder: Path | None, wanted: Iterable[Limits]) -> Spawner:
+    """A spawner with a spare for each of these limits, and nothing left of workers that died.
+
+    Raises Refused for a limit that nothing on this machine acts on; one that is only watched is told in the log.
+    """
+    loop = asyncio.get_running_loop()
+    spawner = await loop.run_in_executor(None, Spawner, folder)
+    for limits in set(wanted):
+        for name in limits.asked:
+            held = spawner.groups.abilities.limits[name]
+            if held.strength is Strength.REFUSED:
+                raise Refused(
+                    f"Limits({name}=…) cannot be held here: {held.by} {held.why}; see `holdfast doctor`"
+                )
+            if held.strength is Strength.WATCHED:
+                log.warning("Limits(%s=…) is only watched here: %s", name, held.by)
+    await loop.run_in_executor(None, spawner.clear_leftovers)
+    for limits in set(wanted):
+        spawner.warm(limits)
+    return spawner
+
+
+def _look_at(processes: list[Process], host: Host) -> list[Callable[[], None]]:
+    stall = host.stall()
+    return [tell for process in processes if (tell := process.look(stall)) is not None]
+
+
+def _start(end: socket.socket, group: Group) -> subprocess.Popen[bytes]:
     """Our own interpreter once more, with our flags: nothing of this process is in it but its end of the socket."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen(
-        [sys.executable, *flags, "-P", "-c", _BOOT, str(end.fileno()), *import_path()],
+        group.launch([sys.executable, *flags, "-P", "-c", _BOOT, str(end.fileno()), *import_path()]),
         pass_fds=(end.fileno(),),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def _give_up(group: Group, started: subprocess.Popen[bytes] | None) -> None:
+    """It could not be made whole: nothing of it stays."""
+    with suppress(OSError, Refused):
+        group.remove()
+    if started is not None:
+        started.kill()
+        started.wait()
 
 
 def _read(spare: asyncio.Task[Process]) -> None:

@@ -12,6 +12,8 @@ import signal
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from holdfast.agents import AnyAgent, place_of
 from holdfast.channel import Channel
 from holdfast.ending import Ending, Lost
@@ -23,8 +25,12 @@ from holdfast.model import (
     Crashed,
     Failure,
     FailureKind,
+    Level,
+    Metric,
     Note,
     Outcome,
+    Park,
+    Reason,
     Release,
     Retry,
 )
@@ -39,12 +45,17 @@ from holdfast.process.frames import (
     End,
     Hello,
     Origin,
+    Pressure,
     SlowDown,
     Tell,
 )
 from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
 from holdfast.process.wire import MAX_UNSENT
+from holdfast.rules.ladder import Move, Rung
+from holdfast.rules.limits import NO_LIMITS, Limits
+from holdfast.rules.pressure import RANKS
 from holdfast.threads import ThreadCall
+from holdfast.throttle.watch import Seen
 
 MAX_OPEN: Final = 256
 """Frames of one process that wait for the store: more are left in its socket, which stops a flood at its source."""
@@ -72,6 +83,7 @@ class ProcessAttempt:
         origin: Origin,
         channel: Channel,
         spawner: SpawnerLike,
+        limits: Limits = NO_LIMITS,
         *,
         stall_s: float | None = None,
     ) -> None:
@@ -81,11 +93,13 @@ class ProcessAttempt:
         self._origin = origin
         self._channel = channel
         self._spawner = spawner
+        self._limits = limits
         self._stall_s = STALL_S if stall_s is None else stall_s
         self._process: ProcessLike | None = None
         self._position = claim.run.position
         self._asked: Outcome | None = None
         self._slow_down_s = 0.0
+        self._level = self._machine = Level.OK
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time() + START_S - self._stall_s
         self._greeted = False
@@ -103,10 +117,11 @@ class ProcessAttempt:
     async def execute(self) -> None:
         """Start the process, do what it says, bury it, settle."""
         try:
-            self._process = process = await self._spawner.take()
+            self._process = process = await self._spawner.take(self._limits)
         except Exception as error:  # noqa: BLE001 - whatever the machine refuses, the run is not to blame
             await self.settle(_not_begun(f"no process could be started for the run: {error}"))
             return
+        process.watched(self._seen)
         try:
             self._send_all_known()
             await self._serve(process)
@@ -123,7 +138,7 @@ class ProcessAttempt:
         if self._last is not None and not isinstance(self.ending, Lost):
             await self._settle(self._last)
         else:
-            await self.settle(self.ending or self._without_a_word(code))
+            await self.settle(self.ending or self._without_a_word(code, process.oom_kills))
 
     def interrupt(self, ending: Ending) -> None:
         """Ask the code to end now. It may not listen: `kill` is what it cannot refuse."""
@@ -170,17 +185,19 @@ class ProcessAttempt:
             change = Change(run=run.key, token=run.token, position=self._position, outcome=self.ending)
             await self._channel.submit(change)
 
-    def _without_a_word(self, code: int) -> Outcome:
+    def _without_a_word(self, code: int, oom_kills: int) -> Outcome:
         """How the attempt ends whose process has gone and did not say how."""
         if isinstance(self._asked, Release):
             return self._asked  # it was to end anyhow: a signal to all processes of a service is a drain
-        if self._why is None:
-            self._why = (
-                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-            )
+        why, kind = self._why, "ProcessLost"
+        if why is None and code == -signal.SIGKILL and oom_kills:
+            limit = "" if self._limits.memory_bytes is None else f" of {self._limits.memory_bytes:,} bytes"
+            why, kind = f"was killed by the kernel: it was at its memory limit{limit}", "OutOfMemory"
+        elif why is None:
+            why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         if not self._greeted:
-            return _not_begun(f"the process of the run {self._why} before it had begun")
-        return Crashed(failure=_lost(self._why))
+            return _not_begun(f"the process of the run {why} before it had begun")
+        return Crashed(failure=_lost(why, kind))
 
     # --- what the worker asks of a port ---------------------------------------------------------------------
 
@@ -205,6 +222,16 @@ class ProcessAttempt:
             self._slow_down_s = pause_s
             self._send(SlowDown(pause_s))
 
+    @property
+    def pressure(self) -> Level:
+        """How near it is to its limits, or the worker to those of the machine: the worse of the two."""
+        return max(self._level, self._machine, key=RANKS.__getitem__)
+
+    @pressure.setter
+    def pressure(self, level: Level) -> None:
+        self._machine = level
+        self._send(Pressure(self.pressure))
+
     def note(self, note: Note) -> None:
         """Write an event with what the run says next."""
         self._send(Tell(note))
@@ -218,6 +245,30 @@ class ProcessAttempt:
             self._kill_for(f"said nothing for {self._stall_s:g} s: its event loop stands still")
         elif self._process.wire.unsent > MAX_UNSENT:
             self._kill_for("does not read what it is answered")
+
+    # --- its limits -----------------------------------------------------------------------------------------
+
+    def _seen(self, seen: Seen) -> None:
+        """Do what the ladder asks for, where it is not done already."""
+        if seen.level is not self._level:
+            self._level = seen.level
+            self._send(Pressure(self.pressure))
+        if seen.oom:
+            self._warn("oom", "the kernel killed a process of the run at its memory limit")
+        for move in seen.moves:
+            if move.taken:
+                self._climbed(move)
+
+    def _climbed(self, move: Move) -> None:
+        what = told(move, self._limits)
+        self._warn("limits", f"{what}: {_DONE[move.rung]}")
+        if move.rung is Rung.PARK and self._asked is None:
+            self.asked = Park(reason=Reason.PARKED)
+        elif move.rung is Rung.KILL:
+            self._kill_for(f"was ended, for {what}")
+
+    def _warn(self, code: str, message: str) -> None:
+        self._send(Tell(Note("warning", msgspec.json.encode({"code": code, "message": message}))))
 
     # --- the process ----------------------------------------------------------------------------------------
 
@@ -342,5 +393,31 @@ def _not_begun(why: str) -> Retry:
     return Retry(failure=failure, delay_us=int(REST_S * 1e6), counted=False)
 
 
-def _lost(why: str) -> Failure:
-    return Failure(kind=FailureKind.LOST, type="ProcessLost", message=f"the process of the run {why}")
+def _lost(why: str, kind: str = "ProcessLost") -> Failure:
+    return Failure(kind=FailureKind.LOST, type=kind, message=f"the process of the run {why}")
+
+
+_DONE: Final = {
+    Rung.EVENT: "it is told",
+    Rung.HINT: "its code is told, ctx.pressure",
+    Rung.WEIGHT: "it stands back where others want the CPU",
+    Rung.QUOTA: "its CPU is capped, its memory reclaimed early",
+    Rung.FREEZE: "what it started stands still",
+    Rung.PARK: "it is to end at its next safe point, and waits for you then",
+    Rung.KILL: "it is ended, and goes on from its checkpoint",
+}
+_BYTES: Final = frozenset({Metric.MEMORY, Metric.WORKSPACE, Metric.DISK_FREE})
+
+
+def told(move: Move, limits: Limits) -> str:
+    """Why a rung was taken, in words."""
+    if move.metric is None:
+        return "its figures"
+    unit = " bytes" if move.metric in _BYTES else "" if move.metric is Metric.PROCESSES else " %"
+    of = (
+        f", the limit is {limits.memory_bytes:,}"
+        if move.metric is Metric.MEMORY and limits.memory_bytes
+        else ""
+    )
+    crossed = "limit" if move.wall else "threshold"
+    return f"{move.metric.replace('_', ' ')} at {move.value:,.0f}{unit}, past the {crossed} of {move.bound:,.0f}{of}"

@@ -70,38 +70,36 @@ def _check(name: str, bounds: Bounds | None, *, falling: bool) -> None:
 def verdict(previous: Level, sample: Sample, thresholds: Thresholds) -> tuple[Level, str]:
     """The level of the sample, given the one before it: the worst of its measures; and in words which these are."""
     measures = (
-        (f"CPU {sample.cpu_percent:.0f} %", _rising(previous, sample.cpu_percent, thresholds.cpu_percent)),
-        (f"memory {sample.memory_mb:,.0f} MB", _rising(previous, sample.memory_mb, thresholds.memory_mb)),
-        (f"{sample.processes} processes", _rising(previous, sample.processes, thresholds.processes)),
-        (f"{sample.disk_mb:,.0f} MB of disk free", _falling(previous, sample.disk_mb, thresholds.disk_mb)),
+        (f"CPU {sample.cpu_percent:.0f} %", _level(previous, sample.cpu_percent, thresholds.cpu_percent)),
+        (f"memory {sample.memory_mb:,.0f} MB", _level(previous, sample.memory_mb, thresholds.memory_mb)),
+        (f"{sample.processes} processes", _level(previous, sample.processes, thresholds.processes)),
+        (
+            f"{sample.disk_mb:,.0f} MB of disk free",
+            _level(previous, sample.disk_mb, thresholds.disk_mb, falling=True),
+        ),
     )
-    worst = max((level for _, level in measures), key=_RANKS.__getitem__)
+    worst = max((level for _, level in measures), key=RANKS.__getitem__)
     if worst is Level.OK:
         return worst, ""
     return worst, ", ".join(words for words, level in measures if level is worst)
 
 
-_RANKS: Final = {Level.OK: 0, Level.WARNING: 1, Level.CRITICAL: 2}
+RANKS: Final = {Level.OK: 0, Level.WARNING: 1, Level.CRITICAL: 2}
+"""How bad a level is, for comparing."""
 
 
-def _rising(previous: Level, value: float, bounds: Bounds | None) -> Level:
-    """More is worse. A level that holds already is left only below its threshold minus a tenth."""
+def past(value: float, bound: float, *, falling: bool, ease: float = 0.0) -> bool:
+    """Whether `value` is as bad as `bound`; with `ease`, within that share of it. More is worse; `falling`: less is."""
+    return value <= bound * (1 + ease) if falling else value >= bound * (1 - ease)
+
+
+def _level(previous: Level, value: float, bounds: Bounds | None, *, falling: bool = False) -> Level:
+    """A level that holds already is left only below its threshold minus a tenth (`falling`: above it)."""
     if bounds is None:
         return Level.OK
     for level, bound in ((Level.CRITICAL, bounds[1]), (Level.WARNING, bounds[0])):
-        holds = _RANKS[previous] >= _RANKS[level]
-        if value >= (bound * (1 - HYSTERESIS) if holds else bound):
-            return level
-    return Level.OK
-
-
-def _falling(previous: Level, value: float, bounds: Bounds | None) -> Level:
-    """Less is worse: the same rule upside down."""
-    if bounds is None:
-        return Level.OK
-    for level, bound in ((Level.CRITICAL, bounds[1]), (Level.WARNING, bounds[0])):
-        holds = _RANKS[previous] >= _RANKS[level]
-        if value <= (bound * (1 + HYSTERESIS) if holds else bound):
+        holds = RANKS[previous] >= RANKS[level]
+        if past(value, bound, falling=falling, ease=HYSTERESIS if holds else 0.0):
             return level
     return Level.OK
 

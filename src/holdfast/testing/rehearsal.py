@@ -24,6 +24,7 @@ from holdfast.model import (
     Hold,
     Identity,
     Journal,
+    Level,
     NewCheckpoint,
     NewChild,
     NewCursor,
@@ -166,6 +167,10 @@ class _Port:
     def opened(self, step: str | None, started_at_us: int = 0) -> None: ...
 
     def throttled(self, slow: bool) -> None: ...
+
+    @property
+    def pressure(self) -> Level:
+        return Level.OK
 
     @property
     def alone(self) -> bool:

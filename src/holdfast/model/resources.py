@@ -1,0 +1,86 @@
+"""What a tree of processes uses, and what on this machine could bound it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+
+class Metric(StrEnum):
+    """A figure of a tree of processes that can be judged."""
+
+    CPU = "cpu"  # percent of one core
+    MEMORY = "memory"  # bytes, working set
+    MEMORY_STALL = "memory_stall"  # percent of the last 10 s in which nothing moved for want of memory
+    PROCESSES = "processes"
+    WORKSPACE = "workspace"  # bytes in the run's folder
+    DISK_FREE = "disk_free"  # bytes left on its disk: less is worse
+
+
+class Strength(StrEnum):
+    """How far a mechanism may be relied on."""
+
+    KERNEL = "kernel"  # the kernel bounds the whole tree: nothing gets past it, not for an instant
+    EACH = "each process"  # the kernel bounds each process alone: many together may use more
+    WATCHED = "watched"  # measured again and again, and acted on afterwards: it may be exceeded for a moment
+    REFUSED = "refused"  # nothing here acts
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """What acts for one limit, or for one rung of the ladder: `by` in words; `why` it is no better."""
+
+    strength: Strength
+    by: str
+    why: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a tree has used since it began (`cpu_us`, `read_bytes`, `written_bytes`, the counts of kills and hits), and
+    uses now (`memory_bytes`: the working set; `processes`). None: nothing here counts it.
+
+    `oom_kills` are processes that the kernel killed because the tree was at its memory limit; `memory_hits` how often
+    it was there, as far as the kernel counts that (6.18 with v1 does not). `memory_stall` is the percentage of the last
+    10 s in which the whole tree waited for memory.
+    """
+
+    cpu_us: int
+    memory_bytes: int
+    processes: int
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    oom_kills: int = 0
+    memory_hits: int = 0
+    memory_stall: float | None = None
+
+
+class HostStall(msgspec.Struct, frozen=True, gc=False):
+    """Pressure of the whole machine: percent of the last 10 s in which some task waited for the CPU, and in which all
+    of them waited for memory or for a disk."""
+
+    cpu: float
+    memory: float
+    disk: float
+
+
+class TreeSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One look at a tree, or several of them in one (`span_us` is the time it stands for, up to `at_us`, since boot).
+
+    `cpu_percent` is of one core and a mean; memory and processes are the highest in the span; `read_bytes` and
+    `written_bytes` are of the span. Workspace and free space in bytes. None: not measured.
+    """
+
+    at_us: int
+    span_us: int
+    cpu_percent: float
+    memory_bytes: int
+    processes: int
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    workspace_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    memory_stall: float | None = None
+    oom_kills: int = 0
+    host: HostStall | None = None

@@ -1,0 +1,155 @@
+"""Limits of a run with a process of its own: held by what this machine has, told as they are; nobody gets away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from holdfast import Client, Context, Limits, agent, open_store
+from holdfast.errors import Refused, UsageError
+from holdfast.model import Mechanism, Reason, Strength
+from holdfast.process.spawn import Spawner
+from holdfast.throttle import probe
+from tests.faults import Engine
+from tests.isolation import agents
+from tests.isolation.test_isolation import ROOT, alive, reaches, serving, until
+from tests.processes.harness import Scene, lines, stop, wait_until
+
+ABLE = probe()
+
+
+def held(limit: str) -> None:
+    """Only where the kernel holds this limit."""
+    strength = ABLE.limits[limit].strength
+    if strength != "kernel":
+        pytest.skip(f"{limit} is {strength} here: {ABLE.limits[limit].by}")
+
+
+def sleepers(seconds: str) -> list[int]:
+    """Who sleeps so long."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        with suppress(psutil.NoSuchProcess):
+            if process.info["cmdline"] == ["sleep", seconds] and process.info["status"] != "zombie":
+                found.append(process.pid)
+    return found
+
+
+async def test_a_run_at_its_memory_limit_is_ended_as_out_of_memory_and_never_loops(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held("memory")
+    monkeypatch.setattr("holdfast.rules.transitions.CRASH_DELAY_US", 10_000)
+    await engine.client.start(agents.hoards, str(tmp_path), 1000, id="r")
+    async with serving(engine):
+        beside = await engine.client.start(agents.hoards, str(tmp_path / "small"), 20)
+        (tmp_path / "small").mkdir()
+        await reaches(engine, "r", Reason.POISON)
+        assert await beside.result() == 20
+    run = await engine.store.get_run("r")
+    assert run.failure is not None
+    assert run.failure.type == "OutOfMemory"
+    assert "at its memory limit of 150,000,000 bytes" in run.failure.message
+    assert len(lines(tmp_path, "hoarding")) == 3
+
+
+async def test_a_run_near_its_memory_limit_is_told_before_it_is_there(engine: Engine, tmp_path: Path) -> None:
+    handle = await engine.client.start(agents.feels, str(tmp_path), id="r")
+    async with serving(engine):
+        assert await handle.result() in {"warning 135", "critical 135"}
+    payloads = [event.payload for event in await engine.store.read_events("r", 0, 1000)]
+    assert any(b"memory at" in payload and b"past the threshold" in payload for payload in payloads)
+
+
+async def test_a_run_that_forks_without_end_is_stopped_at_its_limit(engine: Engine, tmp_path: Path) -> None:
+    held("processes")
+    handle = await engine.client.start(agents.multiplies, str(tmp_path), id="r")
+    async with serving(engine):
+        assert 5 <= await handle.result() < 20
+    assert not [pid for pid in map(int, lines(tmp_path, "forked")) if alive(pid)]
+
+
+async def test_a_busy_run_gets_the_cores_that_it_may_have(engine: Engine, tmp_path: Path) -> None:
+    handle = await engine.client.start(agents.burns, str(tmp_path))
+    async with serving(engine):
+        assert await handle.result() <= 0.33
+
+
+async def test_files_and_descriptors_are_bounded_in_each_process(engine: Engine, tmp_path: Path) -> None:
+    handle = await engine.client.start(agents.overfills, str(tmp_path))
+    async with serving(engine):
+        assert await handle.result() == ["OSError", "OSError"]
+    assert (tmp_path / "large").stat().st_size <= 1_000_000
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_nobody_gets_away_from_a_run_that_has_ended(
+    engine: Engine, tmp_path: Path, stays: bool
+) -> None:
+    seconds = str(random.randint(10_000, 9_999_999))
+    (tmp_path / "seconds").write_text(seconds)
+    handle = await engine.client.start(agents.escapes, str(tmp_path), stays, id="r")
+    async with serving(engine):
+        if stays:
+            await until(lambda: lines(tmp_path, "escaped"))
+            assert len(sleepers(seconds)) == len(agents.ESCAPES)
+            await handle.cancel()
+            await until(lambda: not sleepers(seconds))
+        else:
+            assert await handle.result() == "left them"
+            assert not sleepers(seconds)  # nobody is alive when the outcome is recorded
+
+
+def test_who_got_away_from_a_killed_worker_is_found_by_the_next(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    seconds = str(random.randint(10_000, 9_999_999))
+    (tmp_path / "seconds").write_text(seconds)
+    scene.start(agents.escapes, str(tmp_path), True)
+    command = [sys.executable, "-m", "tests.isolation.serve", scene.url]
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: lines(tmp_path, "escaped"))
+    assert len(sleepers(seconds)) == len(agents.ESCAPES)
+    stop(first)
+    left = sleepers(seconds)
+    second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: not set(left) & set(sleepers(seconds)))
+    finally:
+        stop(second)
+        third = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        asyncio.run(_cancel(scene))
+        wait_until(lambda: not sleepers(seconds))
+        stop(third)
+
+
+async def _cancel(scene: Scene) -> None:
+    async with open_store(scene.url) as store:
+        await Client(store).handle(agents.escapes, "r").cancel()
+
+
+def test_limits_without_a_process_are_refused() -> None:
+    with pytest.raises(UsageError, match="isolation='process'"):
+
+        @agent(limits=Limits(memory="200MB"))
+        async def shares(ctx: Context) -> None: ...
+
+
+async def test_a_limit_that_nothing_here_acts_on_is_refused_when_the_worker_begins(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Spawner.__init__
+
+    def without(spawner: Spawner, *args: object) -> None:
+        make(spawner, *args)  # type: ignore[arg-type]
+        spawner.groups.abilities.limits["memory"] = Mechanism(Strength.REFUSED, "nothing", "it is a toaster")
+
+    monkeypatch.setattr(Spawner, "__init__", without)
+    with pytest.raises(Refused, match=r"Limits\(memory=…\) cannot be held here: nothing it is a toaster"):
+        await serving(engine).run()

@@ -1,0 +1,1 @@
+"""Real trees of processes, under whatever this machine can do."""

@@ -1,0 +1,397 @@
+"""The watch: what is measured is true, the whole ladder acts on a real run and is taken back, history is bounded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.clock import SystemClock
+from holdfast.model import HostStall, Level, TreeSample
+from holdfast.rules.ladder import Rung
+from holdfast.rules.pressure import Thresholds
+from holdfast.throttle import Group, Groups
+from holdfast.throttle.counters import SHARES_EVERY_S, TreeMemory
+from holdfast.throttle.history import History
+from holdfast.throttle.processes import Process, look_at
+from holdfast.throttle.signals import Stopper
+from holdfast.throttle.space import Space, folder_bytes
+from holdfast.throttle.watch import Gauge, Host, Watch
+from tests.throttle.trees import ground_of, python, started, state_of, until
+
+Make = Callable[..., Group]
+MB = 1_000_000
+
+
+class Steps(SystemClock):
+    """A clock that goes on a second each time it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_us = 0
+
+    def boot_us(self) -> int:
+        self.now_us += 1_000_000
+        return self.now_us
+
+
+# --- what is measured ---------------------------------------------------------------------------------------
+
+SHORT_LIVED = """
+import os, resource, subprocess, sys
+for _ in range(15):
+    subprocess.run([sys.executable, "-I", "-S", "-c", "sum(range(400_000))"])
+own, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["here", "v1", "none"])
+def test_children_too_short_lived_to_be_seen_count(kind: str, make: Make):
+    group = make(kind)
+    gauge = Gauge(group)
+    gauge.sample()
+    with started(group, python(SHORT_LIVED), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as root:
+        assert root.stdout is not None
+        used_s = float(root.stdout.readline())
+        sample = gauge.sample()
+        assert sample.cpu_percent * sample.span_us / 1e8 == pytest.approx(used_s, rel=0.2, abs=0.1)
+
+
+SHARING = """
+import os, sys, time
+common = bytearray(b"x") * 40_000_000
+for _ in range(4):
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+print("forked", flush=True)
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("kind", ["here", "none"])
+def test_memory_that_several_share_counts_once(kind: str, make: Make):
+    group = make(kind)
+    with started(group, python(SHARING), stdout=subprocess.PIPE) as root:
+        assert root.stdout is not None
+        root.stdout.readline()
+        sample = Gauge(group).sample()
+        assert sample.processes == 5
+        assert 40 * MB < sample.memory_bytes < 100 * MB
+
+
+def test_between_two_counts_of_shared_memory_growth_is_seen():
+    now = [0.0]
+    memory = TreeMemory(clock=lambda: now[0])
+    own = look_at(os.getpid())
+    assert own is not None
+    first = memory.of([own])
+    assert 0 < first <= own.memory_bytes
+    grown = replace(own, memory_bytes=own.memory_bytes + 50 * MB)
+    now[0] = SHARES_EVERY_S / 2
+    assert memory.of([grown]) == first + 50 * MB
+    now[0] = SHARES_EVERY_S
+    assert memory.of([grown]) < first + 25 * MB, "counted anew: it was not so"
+
+
+def test_a_large_file_written_is_not_memory_used(make: Make, tmp_path: Path):
+    if "memory" not in ground_of("here").v1:
+        pytest.skip("NOT TRIED: no memory controller here")
+    group = make("here")
+    writes = (
+        "import sys, time\nfile = open(sys.argv[1], 'wb')\nfor _ in range(40): file.write(bytes(1_000_000))\n"
+        "file.flush(); print('done', flush=True); sys.stdin.read()"
+    )
+    with started(
+        group, python(writes, str(tmp_path / "large")), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as root:
+        assert root.stdout is not None
+        root.stdout.readline()
+        assert Gauge(group).sample().memory_bytes < 30 * MB
+
+
+def test_written_bytes_are_told(make: Make, tmp_path: Path):
+    """By what the processes say: not every kernel's groups count them."""
+    for kind in ("here", "none"):
+        group = make(kind)
+        writes = (
+            "import os, sys\nfile = open(sys.argv[1], 'wb')\nfile.write(bytes(3_000_000)); file.flush()\n"
+            "os.fsync(file.fileno()); print('done', flush=True); sys.stdin.read()"
+        )
+        with started(
+            group, python(writes, str(tmp_path / kind)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as root:
+            assert root.stdout is not None
+            root.stdout.readline()
+            written = Gauge(group).sample().written_bytes
+            assert written is not None and written >= 3_000_000
+
+
+def test_the_hosts_pressure_is_told():
+    host = Host()
+    stall = host.stall()
+    if stall is None:
+        pytest.skip("NOT TRIED: no /proc/pressure here")
+    assert 0 <= stall.cpu <= 100 and 0 <= stall.memory <= 100 and 0 <= stall.disk <= 100
+    host.close()
+    assert host.stall() is None
+
+
+def test_a_host_that_does_not_tell_its_pressure_has_none(tmp_path: Path):
+    assert Host(tmp_path).stall() is None
+    (tmp_path / "cpu").write_text("some avg10=1.25 avg60=0 avg300=0 total=9\n")
+    for name in ("memory", "io"):
+        (tmp_path / name).write_text("some avg10=9.00 avg60=0 total=1\nfull avg10=2.50 avg60=0 total=9\n")
+    assert Host(tmp_path).stall() == HostStall(1.25, 2.5, 2.5)
+
+
+def test_a_folder_is_its_allocated_bytes_once(tmp_path: Path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "one").write_bytes(b"x" * 100_000)
+    (tmp_path / "deep" / "er" / "two").write_bytes(b"x" * 50_000)
+    before = folder_bytes(tmp_path)
+    assert before is not None and 150_000 <= before < 200_000
+    (tmp_path / "again").hardlink_to(tmp_path / "one")
+    (tmp_path / "elsewhere").symlink_to("/")
+    after = folder_bytes(tmp_path)
+    assert after is not None and after < before + 20_000
+    assert folder_bytes(tmp_path / "not there") is None
+
+
+def test_a_folder_is_looked_through_when_due_or_feared(tmp_path: Path):
+    now = [0.0]
+    space = Space(tmp_path, clock=lambda: now[0])
+    first = space.size(0, 1_000_000)
+    assert first is not None
+    (tmp_path / "file").write_bytes(b"x" * 600_000)
+    now[0] = 1.0
+    assert space.size(600_000, 1_000_000) == first, "not due, and it cannot be over the limit yet"
+    assert (space.size(1_200_000, 1_000_000) or 0) >= 600_000, "it may be over the limit"
+    (tmp_path / "more").write_bytes(b"x" * 600_000)
+    now[0] = 7.0
+    assert (space.size(1_200_000) or 0) >= 1_200_000, "due"
+
+
+# --- what is done -------------------------------------------------------------------------------------------
+
+TICKS = """
+import sys, time
+while True:
+    print(time.monotonic(), flush=True)
+    time.sleep(0.01)
+"""
+
+AGENT_WITH_TOOL = """
+import subprocess, sys, time
+tool = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=open(sys.argv[2], "w"))
+while True:
+    print("agent", flush=True)
+    time.sleep(0.01)
+"""
+
+
+def grows(file: Path, length_s: float = 0.3) -> bool:
+    before = file.stat().st_size
+    time.sleep(length_s)
+    return file.stat().st_size > before
+
+
+def test_what_is_frozen_stands_still_and_goes_on_when_thawed(groups: Groups, tmp_path: Path):
+    group = groups.create("still")
+    ticks = tmp_path / "ticks"
+    with ticks.open("w") as out, started(group, python(TICKS), stdout=out):
+        until(lambda: ticks.stat().st_size)
+        group.freeze()
+        assert not grows(ticks)
+        group.thaw()
+        until(lambda: grows(ticks, 0.05))
+
+
+FORKING = """
+import os, time
+for _ in range(60):                      # so many, and no more
+    if os.fork() == 0:
+        while True:
+            os.write(1, b".")
+            time.sleep(0.02)
+    time.sleep(0.002)
+time.sleep(20)
+"""
+
+
+def test_who_is_born_while_the_others_are_stopped_stands_still_too(groups: Groups, tmp_path: Path):
+    group = groups.create("forking")
+    out = tmp_path / "out"
+    with out.open("w") as file, started(group, python(FORKING), stdout=file):
+        until(lambda: out.stat().st_size)
+        group.freeze()
+        assert 1 < len(group.pids()) < 61, "frozen too late to prove anything"
+        assert not grows(out)
+
+
+def test_whoever_appears_between_two_looks_is_stopped_by_the_next():
+    sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    asked = []
+
+    def members() -> list[Process]:
+        asked.append(1)
+        return [one for one in map(look_at, [each.pid for each in sleepers[: len(asked)]]) if one is not None]
+
+    try:
+        stopper = Stopper(members)
+        stopper.freeze(())
+        until(lambda: [state_of(one.pid) for one in sleepers] == ["T"] * 3, 3)
+        stopper.thaw()
+        until(lambda: [state_of(one.pid) for one in sleepers] == ["S"] * 3)
+    finally:
+        for one in sleepers:
+            one.kill()
+            one.wait()
+
+
+def test_what_somebody_else_had_stopped_stays_so():
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        sleeper.send_signal(signal.SIGSTOP)
+        until(lambda: state_of(sleeper.pid) == "T")
+        stopper = Stopper(lambda: [one for one in [look_at(sleeper.pid)] if one is not None])
+        stopper.freeze(())
+        stopper.thaw()
+        time.sleep(0.05)
+        assert state_of(sleeper.pid) == "T"
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_the_spared_go_on_while_their_tools_stand_still(groups: Groups, tmp_path: Path):
+    group = groups.create("spared")
+    agent, tool = tmp_path / "agent", tmp_path / "tool"
+    with (
+        agent.open("w") as out,
+        started(group, python(AGENT_WITH_TOOL, TICKS, str(tool)), stdout=out) as root,
+    ):
+        until(lambda: tool.exists() and tool.stat().st_size)
+        first = [pid for pid in group.pids() if pid == root.pid] or [min(group.pids())]
+        group.freeze(spare=first)
+        assert not grows(tool)
+        assert grows(agent)
+        group.thaw()
+        until(lambda: grows(tool, 0.05))
+        group.freeze(spare=first)
+        assert group.kill() == ()
+
+
+def test_the_whole_ladder_acts_on_a_real_run_and_is_taken_back(groups: Groups, tmp_path: Path):
+    """Too little disk is left: told, slowed, frozen, asked to park; then there is room again."""
+    free = [10.0]
+    group = groups.create("ladder")
+    watch = Watch(
+        group,
+        groups.abilities,
+        Thresholds(disk_mb=(100.0, 50.0), processes=None),
+        workspace=tmp_path,
+        clock=Steps(),
+    )
+    assert watch.gauge._space is not None
+    watch.gauge._space.free = lambda: round(free[0] * 1024 * 1024)  # type: ignore[method-assign]
+    ticks = tmp_path / "ticks"
+    with ticks.open("w") as out, started(group, python(TICKS), stdout=out):
+        until(lambda: ticks.stat().st_size)
+        taken: list[Rung] = []
+        while Rung.FREEZE not in taken:
+            seen = watch.look()
+            taken += [move.rung for move in seen.moves if move.taken]
+        assert seen.level is Level.CRITICAL
+        assert taken == [Rung.EVENT, Rung.HINT, Rung.WEIGHT, Rung.QUOTA, Rung.FREEZE]
+        assert not grows(ticks)
+        while Rung.PARK not in taken:
+            taken += [move.rung for move in watch.look().moves if move.taken]
+        until(lambda: grows(ticks, 0.05))  # or it would never come to a safe point
+        free[0] = 1_000.0
+        back = [move.rung for _ in range(12) for move in watch.look().moves if not move.taken]
+        assert back == [Rung.PARK, Rung.FREEZE, Rung.QUOTA, Rung.WEIGHT, Rung.HINT, Rung.EVENT]
+        assert watch.look().level is Level.OK
+        until(lambda: grows(ticks, 0.05))
+
+
+@pytest.mark.parametrize("kind", ["here", "none"])
+def test_a_busy_loop_over_its_threshold_is_throttled_to_it(kind: str, make: Make):
+    group = make(kind)
+    # By a clock that goes on a second at each look. The thresholds are so low that the little which a machine busy with
+    # others leaves to a run of smaller weight is above them, too.
+    watch = Watch(
+        group,
+        Groups(ground=ground_of(kind)).abilities,
+        Thresholds(cpu_percent=(0.005, 0.01), disk_mb=None, processes=None),
+        clock=Steps(),
+    )
+    with started(group, python("while True: pass")):
+        taken: list[Rung] = []
+        for _ in range(150):
+            taken += [move.rung for move in watch.look().moves if move.taken]
+            if Rung.QUOTA in taken:
+                break
+            time.sleep(0.1)
+        assert taken == [Rung.EVENT, Rung.HINT, Rung.WEIGHT, Rung.QUOTA]
+        time.sleep(0.3)
+        before_us, began_s = group.usage().cpu_us, time.monotonic()
+        time.sleep(2)
+        assert (group.usage().cpu_us - before_us) / 1e6 / (time.monotonic() - began_s) <= 0.03
+
+
+# --- history ------------------------------------------------------------------------------------------------
+
+
+def plain(
+    at_us: int, span_us: int, cpu: float = 10.0, memory: int = 5, written: int | None = 1
+) -> TreeSample:
+    return TreeSample(
+        at_us=at_us, span_us=span_us, cpu_percent=cpu, memory_bytes=memory, processes=1, written_bytes=written
+    )
+
+
+@given(
+    st.integers(2, 20),
+    st.lists(
+        st.tuples(st.integers(1, 10**7), st.floats(0, 800), st.integers(0, 10**10), st.integers(0, 10**6)),
+        max_size=300,
+    ),
+)
+def test_a_history_covers_a_whole_life_in_bounded_room(most: int, steps: list[tuple[int, float, int, int]]):
+    history, at_us = History(most), 0
+    for span_us, cpu, memory, written in steps:
+        at_us += span_us
+        history.add(plain(at_us, span_us, cpu, memory, written))
+    samples = history.samples()
+    assert len(samples) <= most
+    assert sum(one.span_us for one in samples) == at_us
+    ends = [one.at_us for one in samples]
+    assert ends == sorted(ends) and (not ends or ends[-1] == at_us)
+    for before, one in zip([0, *ends], samples, strict=False):
+        assert one.at_us - one.span_us == before, "a gap"
+    assert max((one.memory_bytes for one in samples), default=0) == max(
+        (step[2] for step in steps), default=0
+    )
+    assert sum(one.written_bytes or 0 for one in samples) == sum(step[3] for step in steps)
+    busy = sum(one.cpu_percent * one.span_us for one in samples)
+    assert busy == pytest.approx(sum(span * cpu for span, cpu, _, _ in steps), rel=1e-6, abs=1e-3)
+
+
+def test_a_day_at_a_sample_a_second_stays_even():
+    history = History(512)
+    for second in range(1, 86_401):
+        history.add(plain(second * 1_000_000, 1_000_000))
+    samples = history.samples()
+    assert 256 <= len(samples) <= 512
+    assert {round(one.span_us / 1e6) for one in samples[:-1]} == {256}
