@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holdfast.bodies import step_context
     from holdfast.children import ChildHandle
     from holdfast.client import Client, RunHandle, Schedule
+    from holdfast.commands.agent import command
     from holdfast.context import Context
     from holdfast.controller import Controller
     from holdfast.embedded import run
@@ -83,6 +84,7 @@ _HOME = {
     "WaitTimedOut": "errors",
     "Worker": "worker",
     "agent": "agents",
+    "command": "commands.agent",
     "open_store": "store",
     "run": "embedded",
     "step_context": "bodies",
@@ -127,6 +129,7 @@ __all__ = [
     "WaitTimedOut",
     "Worker",
     "agent",
+    "command",
     "open_store",
     "run",
     "step_context",

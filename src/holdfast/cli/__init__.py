@@ -1,4 +1,5 @@
-"""The shell: `holdfast`. Asking for help or the version loads nothing but this file and the list of commands."""
+"""The shell: `holdfast`. Asking for help or the version loads nothing but this file and the list of commands,
+and a step of a program hardly more."""
 
 from __future__ import annotations
 
@@ -21,6 +22,12 @@ def main() -> NoReturn:
 
         sys.stdout.write(f"holdfast {version('holdfast')}\n")
         sys.exit(0)
+    if not completing and arguments[:1] == ["step"]:
+        from holdfast.commands.step import quick
+
+        code = quick(arguments)
+        if code is not None:
+            sys.exit(code)
     from holdfast.cli.app import leave
 
     leave(arguments)
