@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from holdfast.parts.queue import Queue
     from holdfast.parts.recovery import RetryPolicy
     from holdfast.parts.state import State
+    from holdfast.programs import Program
     from holdfast.rules.lanes import Concurrency
     from holdfast.rules.pressure import Thresholds
     from holdfast.rules.rate import RateLimit
@@ -66,6 +67,7 @@ _HOME = {
     "HoldfastError": "errors",
     "NotDone": "verdicts",
     "Monitor": "monitor",
+    "Program": "programs",
     "Progress": "parts.progress",
     "Queue": "parts.queue",
     "ParentPolicy": "model",
@@ -111,6 +113,7 @@ __all__ = [
     "HoldfastError",
     "NotDone",
     "Monitor",
+    "Program",
     "Progress",
     "Queue",
     "ParentPolicy",

@@ -47,9 +47,11 @@ from holdfast.model import (
     Succeeded,
 )
 from holdfast.monitor import Monitor, default_thresholds
+from holdfast.process.foreign import ProgramSpawner
 from holdfast.process.frames import Origin
 from holdfast.process.spawn import Spawner, SpawnerLike
 from holdfast.process.supervisor import ProcessAttempt, origin_of
+from holdfast.programs import Program
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.store.protocol import Store
@@ -427,13 +429,17 @@ class Worker:
 
     def _new_tenure(self, claim: Claim, channel: StoreChannel) -> Tenure:
         served = claim.run.agent, claim.run.version
+        agent = self._agents[served]
+        if isinstance(agent, Program):
+            foreign = ProcessAttempt(claim, None, channel, ProgramSpawner(agent.command))
+            return Tenure(foreign, foreign)
         origin = self._origins.get(served)
         if origin is not None:
             assert self._spawner is not None
             attempt = ProcessAttempt(claim, origin, channel, self._spawner)
             return Tenure(attempt, attempt)
         port = ChannelPort(claim, channel, self._clock)
-        return Tenure(Attempt(claim, self._agents[served], port, self._chance), port)
+        return Tenure(Attempt(claim, agent, port, self._chance), port)
 
     async def _execute(self, tenure: Tenure) -> None:
         try:
@@ -615,7 +621,7 @@ def _origins(agents: dict[tuple[str, str], Any], default: Isolation | None) -> d
     return {
         served: origin_of(agent)
         for served, agent in agents.items()
-        if (agent.isolation or default) == "process"
+        if (agent.isolation or default) == "process" and not isinstance(agent, Program)
     }
 
 
@@ -624,6 +630,8 @@ def _by_served(agents: Sequence[AnyAgent]) -> dict[tuple[str, str], Any]:
     for agent in agents:
         if not hasattr(agent, "fn"):
             raise UsageError(f"a worker serves agents; {agent!r} is none: put @agent on the function")
+        if isinstance(agent, Program):
+            agent.check()
         if found.setdefault((agent.name, agent.version), agent) is not agent:
             raise UsageError(
                 f"two agents are called {agent.name!r} with version {agent.version!r}; rename one"

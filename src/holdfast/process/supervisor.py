@@ -71,7 +71,7 @@ class ProcessAttempt:
     def __init__(
         self,
         claim: Claim,
-        origin: Origin,
+        origin: Origin | None,
         channel: Channel,
         spawner: SpawnerLike,
         *,
