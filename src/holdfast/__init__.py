@@ -6,7 +6,8 @@ Importing holdfast is quick: each name brings its module along when it is first 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # as type checkers know it: to import `typing` would be half of the whole import
 
 if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent

@@ -43,12 +43,12 @@ class Program(Agent[object, object]):
         queue: str = "default",
         concurrency: Concurrency | None = None,
     ) -> None:
-        if isinstance(command, str) or not command or not all(isinstance(word, str) for word in command):
+        if isinstance(command, str) or not command or not all(map(_is_word, command)):
             raise UsageError(
                 f"program {name!r}: command is a list of words, ['perl', 'count.pl'], not {command!r}"
             )
         object.__setattr__(self, "command", tuple(command))
-        Agent.__init__(
+        Agent[object, object].__init__(
             self,
             fn=program,
             name=name,
@@ -65,3 +65,7 @@ class Program(Agent[object, object]):
             raise UsageError(
                 f"program {self.name!r}: there is no {self.command[0]!r} to be executed on the PATH of this worker"
             )
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from functools import partial
@@ -143,6 +145,30 @@ def test_outside_a_run_the_way_in_is_told(shell: Shell, words: tuple[str, ...]) 
 @pytest.mark.parametrize("words", [("a",), ("a", "--"), ("--retry", "x", "a", "--", "true"), ("a", "true")])
 def test_a_step_that_is_typed_wrong_is_a_usage_error(shell: Shell, words: tuple[str, ...]) -> None:
     assert "Usage: holdfast step" in shell("step", *words, code=2).err
+
+
+def test_a_step_loads_hardly_more_than_an_interpreter() -> None:
+    code = """
+import sys
+sys.argv = ["holdfast", "step", "a", "--retry", "1", "--timeout", "3s", "--", "true"]
+from holdfast.cli import main
+try: main()
+except SystemExit: pass
+print(*sorted(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "holdfast.commands.step" in loaded
+    assert not loaded & {
+        "click",
+        "msgspec",
+        "asyncio",
+        "subprocess",
+        "logging",
+        "apsw",
+        "psutil",
+        "holdfast.cli.app",
+    }
 
 
 def test_nobody_else_can_speak_for_a_program(shell: Shell) -> None:

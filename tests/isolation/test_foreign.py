@@ -162,7 +162,10 @@ async def test_an_error_of_a_program_is_the_failure_of_its_run(engine: Engine, t
 
 
 PASSWORDS = '{"type":"ask","id":1,"what":"passwords","args":[]}'
-CRASHED = '{"type":"commit","id":1,"position":0,"outcome":["Crashed",{"failure":{"kind":"lost","type":"","message":""}}]}'
+CRASHED = (
+    '{"type":"commit","id":1,"position":0,"outcome":["Crashed",'
+    '{"failure":{"kind":"lost","type":"","message":""}}]}'
+)
 
 
 @pytest.mark.parametrize(

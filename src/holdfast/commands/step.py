@@ -13,21 +13,24 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import BinaryIO, Final, cast
 
 from holdfast.commands.words import MAX_OUTPUT, SOCKET
 
-TIMED_OUT: Final = 124
-BROKEN: Final = 125
-CANNOT_EXECUTE: Final = 126
-NOT_FOUND: Final = 127
+TYPE_CHECKING = False  # `typing` would cost a third of the start
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TIMED_OUT = 124
+BROKEN = 125
+CANNOT_EXECUTE = 126
+NOT_FOUND = 127
 """Exit codes as timeout(1) and env(1) have them: what is not the command's own doing has a code of its own."""
-GRACE_S: Final = 5.0
-BACKOFF_S: Final = 1.0
-MOST_S: Final = 60.0
+GRACE_S = 5.0
+BACKOFF_S = 1.0
+MOST_S = 60.0
 """From one try to the next: twice as long each time, up to this."""
-_CHUNK: Final = 64 * 1024
+_CHUNK = 64 * 1024
 
 
 class CannotAsk(Exception):
@@ -49,7 +52,7 @@ class Run:
             self._socket.connect(path)
         except OSError as error:
             raise CannotAsk(f"the run does not answer any more ({error}): its attempt has ended") from None
-        self._file = cast("BinaryIO", self._socket.makefile("rwb"))
+        self._file = self._socket.makefile("rwb")
 
     def ask(self, what: Mapping[str, object], output: bytes = b"") -> dict[str, object]:
         """Say this, and return the answer."""
@@ -230,12 +233,31 @@ def _complain(text: str) -> None:
 
 
 def quick(arguments: Sequence[str]) -> int | None:
-    """`step NAME [--retry N] -- COMMAND…`, read without the machinery of the shell; None for anything else."""
-    if len(arguments) < 4 or arguments[0] != "step" or arguments[1].startswith("-"):
+    """`step NAME [--retry N] [--timeout T] -- COMMAND…`, read without the machinery of the shell, which takes ten times
+    as long as all of this; None for anything that is written otherwise, or wrong."""
+    if "--" not in arguments or len(arguments) < 4 or arguments[0] != "step":
         return None
-    options, retries = arguments[2:], 0
-    if options[0] == "--retry" and options[1].isdecimal():
-        retries, options = int(options[1]), options[2:]
-    if len(options) < 2 or options[0] != "--":
+    at = arguments.index("--")
+    name, options, argv = arguments[1], list(arguments[2:at]), arguments[at + 1 :]
+    retries, timeout_s = 0, None
+    while len(options) >= 2:
+        option, value = options.pop(0), options.pop(0)
+        if option == "--retry" and value.isdecimal() and len(value) <= 3:
+            retries = int(value)
+        elif option == "--timeout" and (timeout_s := _seconds(value)) is not None:
+            pass
+        else:
+            return None
+    if options or not argv or name.startswith("-"):
         return None
-    return step(arguments[1], options[1:], retries, None)
+    return step(name, argv, retries, timeout_s)
+
+
+def _seconds(text: str) -> float | None:
+    from holdfast.duration import seconds
+    from holdfast.errors import UsageError
+
+    try:
+        return seconds(text)
+    except UsageError:
+        return None
