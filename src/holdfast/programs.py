@@ -48,7 +48,8 @@ class Program(Agent[object, object]):
                 f"program {name!r}: command is a list of words, ['perl', 'count.pl'], not {command!r}"
             )
         object.__setattr__(self, "command", tuple(command))
-        Agent[object, object].__init__(
+        base: type[Agent[object, object]] = Agent
+        base.__init__(
             self,
             fn=program,
             name=name,
