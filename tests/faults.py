@@ -127,6 +127,7 @@ class Engine:
     """One SQLite store in a folder, and workers over it that end when nothing is left to do."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.url = f"sqlite:///{folder / 'holdfast.db'}"
         self.store: Store = open_store(self.url)
         self.client = Client(self.store)

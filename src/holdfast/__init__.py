@@ -6,7 +6,8 @@ Importing holdfast is quick: each name brings its module along when it is first 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # as type checkers know it: to import `typing` would be half of the whole import
 
 if TYPE_CHECKING:
     from holdfast.agents import Agent, Every, agent
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from holdfast.bodies import step_context
     from holdfast.children import ChildHandle
     from holdfast.client import Client, RunHandle, Schedule
+    from holdfast.commands.agent import command
     from holdfast.context import Context
     from holdfast.controller import Controller
     from holdfast.embedded import run
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from holdfast.parts.queue import Queue
     from holdfast.parts.recovery import RetryPolicy
     from holdfast.parts.state import State
+    from holdfast.programs import Program
     from holdfast.rules.lanes import Concurrency
     from holdfast.rules.limits import Limits
     from holdfast.rules.pressure import Thresholds
@@ -67,6 +70,7 @@ _HOME = {
     "Limits": "rules.limits",
     "NotDone": "verdicts",
     "Monitor": "monitor",
+    "Program": "programs",
     "Progress": "parts.progress",
     "Queue": "parts.queue",
     "ParentPolicy": "model",
@@ -85,6 +89,7 @@ _HOME = {
     "WaitTimedOut": "errors",
     "Worker": "worker",
     "agent": "agents",
+    "command": "commands.agent",
     "open_store": "store",
     "run": "embedded",
     "step_context": "bodies",
@@ -112,6 +117,7 @@ __all__ = [
     "Limits",
     "NotDone",
     "Monitor",
+    "Program",
     "Progress",
     "Queue",
     "ParentPolicy",
@@ -130,6 +136,7 @@ __all__ = [
     "WaitTimedOut",
     "Worker",
     "agent",
+    "command",
     "open_store",
     "run",
     "step_context",

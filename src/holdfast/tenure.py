@@ -12,6 +12,7 @@ from holdfast.channel import ChannelPort
 from holdfast.ending import Ending, Lost
 from holdfast.errors import UsageError
 from holdfast.model import Crashed, Failed, Hold, Park, Release, Retry, Succeeded
+from holdfast.programs import Program
 
 if TYPE_CHECKING:
     from holdfast.process.frames import Origin
@@ -61,7 +62,9 @@ def origins_of(
 ) -> dict[tuple[str, str], Origin]:
     """Where the agents are found whose runs have a process of their own."""
     isolated = {
-        served: agent for served, agent in agents.items() if (agent.isolation or default) == "process"
+        served: agent
+        for served, agent in agents.items()
+        if (agent.isolation or default) == "process" and not isinstance(agent, Program)
     }
     if not isolated:
         return {}
@@ -81,6 +84,8 @@ def by_served(agents: Sequence[AnyAgent]) -> dict[tuple[str, str], Any]:
     for agent in agents:
         if not hasattr(agent, "fn"):
             raise UsageError(f"a worker serves agents; {agent!r} is none: put @agent on the function")
+        if isinstance(agent, Program):
+            agent.check()
         if found.setdefault((agent.name, agent.version), agent) is not agent:
             raise UsageError(
                 f"two agents are called {agent.name!r} with version {agent.version!r}; rename one"

@@ -42,6 +42,7 @@ from holdfast.model import (
     Served,
 )
 from holdfast.monitor import Monitor, default_thresholds
+from holdfast.programs import Program
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.rules.limits import NO_LIMITS
@@ -415,6 +416,13 @@ class Worker:
 
     def _new_tenure(self, claim: Claim, channel: StoreChannel) -> Tenure:
         served = claim.run.agent, claim.run.version
+        agent = self._agents[served]
+        if isinstance(agent, Program):
+            from holdfast.process.foreign import ProgramSpawner
+            from holdfast.process.supervisor import ProcessAttempt
+
+            foreign = ProcessAttempt(claim, None, channel, ProgramSpawner(agent.command))
+            return Tenure(foreign, foreign)
         origin = self._origins.get(served)
         if origin is not None:
             from holdfast.process.supervisor import ProcessAttempt
@@ -424,7 +432,7 @@ class Worker:
             attempt = ProcessAttempt(claim, origin, channel, self._spawner, limits)
             return Tenure(attempt, attempt)
         port = ChannelPort(claim, channel, self._clock)
-        return Tenure(Attempt(claim, self._agents[served], port, self._chance), port)
+        return Tenure(Attempt(claim, agent, port, self._chance), port)
 
     async def _execute(self, tenure: Tenure) -> None:
         try:

@@ -42,7 +42,9 @@ class Page:
     def run(self, block: Block) -> None:
         if block.directive.startswith("skip"):
             return
-        if block.language == "python":
+        if block.file and block.language != "python":
+            (self.folder / block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
             self.python(block)
         elif is_shell(block):
             self.shell(block)

@@ -1,7 +1,7 @@
 """The blocks of a page: what it shows as code, and what stands in the comment above it for the one who runs it.
 
 A fence may be preceded by `<!-- test: … -->`: `skip` (not run), `exit N`, `kill after TEXT`, `ctrl-c after TEXT`
-or `handle = agent(args)`. A Python block after a line that names a file ("`research.py`:") is that file.
+or `handle = agent(args)`. A block after a line that names a file ("`research.py`:", "`index.sh`:") is that file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DIRECTIVE = re.compile(r"<!-- test: (.*?) -->\s*$")
-_FILE = re.compile(r"`([\w.-]+\.py)`[^`\n]*:\s*$")
+_FILE = re.compile(r"`([\w.-]+\.(?:py|sh|pl))`[^`\n]*:\s*$")
+_FILES = {"python": ".py", "sh": ".sh", "perl": ".pl"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def blocks(page: Path) -> Iterator[Block]:
             line=text.count("\n", 0, found.start()) + 1,
             language=found[1],
             text=found[2],
-            file=file[1] if file and found[1] == "python" else None,
+            file=file[1] if file and file[1].endswith(_FILES.get(found[1], "/")) else None,
             directive=directive[1] if directive else "",
         )
 

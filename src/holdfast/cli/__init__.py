@@ -1,10 +1,15 @@
-"""The shell: `holdfast`. Asking for help or the version loads nothing but this file and the list of commands."""
+"""The shell: `holdfast`. Asking for help or the version loads nothing but this file and the list of commands,
+and a step of a program hardly more."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
@@ -21,6 +26,12 @@ def main() -> NoReturn:
 
         sys.stdout.write(f"holdfast {version('holdfast')}\n")
         sys.exit(0)
+    if not completing and arguments[:1] == ["step"]:
+        from holdfast.commands.step import quick
+
+        code = quick(arguments)
+        if code is not None:
+            sys.exit(code)
     from holdfast.cli.app import leave
 
     leave(arguments)

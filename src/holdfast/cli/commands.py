@@ -14,7 +14,7 @@ class Command(NamedTuple):
 
 GROUPS: Final[dict[str, dict[str, Command]]] = {
     "Do": {
-        "run": Command("run", "Execute an agent here, to the end, with live progress"),
+        "run": Command("run", "Execute an agent or a program here, to the end, with progress"),
         "start": Command("start", "Queue a run for a worker, and print its id"),
         "worker": Command("worker", "Serve the agents of files: claim their runs and execute them"),
         "schedule": Command("schedule", "Start runs by themselves: cron, intervals, after other runs"),
@@ -40,6 +40,10 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "tag": Command("steer", "Set and remove tags of a run"),
         "delete": Command("steer", "Delete finished runs and all that belongs to them"),
     },
+    "In a program that a run executes": {
+        "step": Command("step", "Execute a command once in the life of the run"),
+        "progress": Command("step", "Tell how far the program is"),
+    },
     "Keep": {
         "new": Command("new", "Make a project: an agent, its test, a README"),
         "queue": Command("queue", "Queues and what is in them; how many of one's runs at once"),
@@ -51,6 +55,9 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
 }
 """Commands by what people come for, in the order of the help."""
+
+IN_PROGRAMS: Final = ("step", "progress")
+"""Commands that ask the run whose program calls them, and know no store."""
 
 COMMANDS: Final[dict[str, Command]] = {name: one for group in GROUPS.values() for name, one in group.items()}
 
@@ -69,7 +76,8 @@ def overview() -> str:
     lines += [
         "",
         "Agents are named FILE.py:NAME or package.module:NAME. Every command takes --help,",
-        "--json (data on stdout, talk on stderr) and --store URL|PATH (else HOLDFAST_STORE,",
-        "[tool.holdfast] in pyproject.toml, the nearest .holdfast/ upward).",
+        "and, but for step and progress, --json (data on stdout, talk on stderr) and --store",
+        "URL|PATH (else HOLDFAST_STORE, [tool.holdfast] in pyproject.toml, the nearest",
+        ".holdfast/ upward).",
     ]
     return "\n".join(lines) + "\n"

@@ -1,12 +1,14 @@
-"""`run`: execute an agent in this process, to its end, with live progress."""
+"""`run`: execute an agent, or a program, from this process, to its end, with live progress."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import signal
 import sys
-from contextlib import redirect_stdout, suppress
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 
 import click
@@ -20,10 +22,12 @@ from holdfast.cli.follow import BATCH, glances, picture_of
 from holdfast.cli.live import Show, choose_show
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.process import leave_now, replace_process
+from holdfast.cli.programs import Program, ProgramShow, WithProgram, takes_program
 from holdfast.cli.views import jsonable, print_document
 from holdfast.client import Client, RunHandle, RunView
 from holdfast.client.view import at
 from holdfast.clock import SystemClock
+from holdfast.commands.program import shown
 from holdfast.embedded import Stopping, execute, prepare
 from holdfast.errors import WorkerStuck
 from holdfast.model import RunState
@@ -37,7 +41,8 @@ LOOK_S = 0.1
 class Order:
     """What was typed."""
 
-    reference: str
+    reference: str | None
+    program: Program | None
     agent: AnyAgent
     payload: bytes | None
     run_id: str | None
@@ -45,14 +50,18 @@ class Order:
     drain_timeout_s: float
     as_json: bool
 
-    def again(self, run_id: str) -> list[str]:
+    def again(self, run_id: str, *more: str) -> list[str]:
         """The arguments that go on with the run."""
         store = ["--store", self.store] if self.store else []
-        return ["run", self.reference, "--id", run_id, *store]
+        if self.program is not None:
+            options = [*self.program.options(), "--id", run_id, *store, *more]
+            return ["run", *options, "--", *self.program.argv]
+        assert self.reference is not None
+        return ["run", self.reference, "--id", run_id, *store, *more]
 
 
-@click.command()
-@click.argument("agent", metavar="FILE.py:NAME")
+@click.command(cls=WithProgram)
+@click.argument("agent", metavar="FILE.py:NAME", required=False)
 @click.option(
     "--input", "given", metavar="JSON|@FILE", help="An object: its keys are the parameters. [default: {}]"
 )
@@ -60,26 +69,48 @@ class Order:
 @click.option(
     "--drain-timeout",
     type=DURATION,
-    default=30.0,
-    help="How long an interrupted run may take to its next safe point. [default: 30s]",
+    help="How long an interrupted run may take to its next safe point. [default: 30s, of a program 0]",
 )
+@takes_program
 @common
 def run(
-    agent: str, given: str | None, run_id: str | None, drain_timeout: float, store: str | None, as_json: bool
+    program: Program | None,
+    agent: str | None,
+    given: str | None,
+    run_id: str | None,
+    drain_timeout: float | None,
+    store: str | None,
+    as_json: bool,
 ) -> int:
-    """Execute an agent here, to the end, with live progress; its result is printed as JSON.
+    """Execute an agent here, to the end, with live progress; its result is printed as JSON. Or a program, after `--`:
+    what it writes is shown, and kept as logs of the run.
 
     With the --id of an unfinished run: go on with it, with the code at hand. Ctrl-C parks the run and says how to go
     on. A run that waits for a person or a signal is left with code 4 and the command that continues it.
     """
-    loaded = load_agent(agent)
-    payload = None if given is None else codec.normalise_input(loaded.fn, json_text(given, "--input"))
-    order = Order(agent, loaded, payload, run_id, store, drain_timeout, as_json)
+    loaded, payload = _wanted(agent, program, given)
+    timeout_s = drain_timeout if drain_timeout is not None else 30.0 if program is None else 0.0
+    order = Order(agent, program, loaded, payload, run_id, store, timeout_s, as_json)
 
     async def whole(client: Client) -> int:
         return await _run(client, order)
 
     return on_store(store, whole, make=True)
+
+
+def _wanted(
+    reference: str | None, program: Program | None, given: str | None
+) -> tuple[AnyAgent, bytes | None]:
+    """The agent, and the input if one was given."""
+    if program is not None:
+        if given is not None:
+            raise click.UsageError(
+                "--input is for an agent: what stands after `--` is the input of a program"
+            )
+        return program.agent, program.payload()
+    assert reference is not None
+    loaded = load_agent(reference)
+    return loaded, None if given is None else codec.normalise_input(loaded.fn, json_text(given, "--input"))
 
 
 async def _run(client: Client, order: Order) -> int:
@@ -89,21 +120,20 @@ async def _run(client: Client, order: Order) -> int:
     handle = await client.get(prepared.id)
     if prepared.state.final:
         return await _ended(client, handle, order)
-    picture = await picture_of(client, prepared.id)
-    show = choose_show(
-        picture, as_json=order.as_json, stderr=True, now_us=SystemClock().wall_us, quiet_json=True
-    )
+    show = await _show(client, prepared.id, order)
     worker = Worker(client.store, served, only=prepared.id, drain_timeout=order.drain_timeout_s)
     if not sys.stderr.isatty():
         verb = "goes on with" if prepared.attempts else "begins"
         show.say(f"{verb} run {prepared.id}")
 
+    timed = order.drain_timeout_s > 0
+
     def told(number: int, count: int) -> None:
-        show.say(_stopping_text(number, count))
+        show.say(_stopping_text(number, count, program=order.program is not None and not timed))
 
     stuck: WorkerStuck | None = None
     # What agents print is talk: stdout is for the result alone.
-    with show.shown(), redirect_stdout(sys.stderr), Stopping(worker, told) as stopping:
+    with show.shown(), _streams(order), Stopping(worker, told) as stopping:
         try:
             await _followed(client, worker, prepared.id, prepared.event_no, show)
         except WorkerStuck as error:
@@ -114,12 +144,47 @@ async def _run(client: Client, order: Order) -> int:
     interrupted = stopping.signal is not None and not ended.state.final
     if stuck is not None and not interrupted:
         await client.store.close()
-        replace_process([*order.again(prepared.id), *(["--json"] if order.as_json else [])])
+        replace_process(order.again(prepared.id, *(["--json"] if order.as_json else [])))
     code = await (_interrupted(handle, order, stopping) if interrupted else _ended(client, handle, order))
     if stuck is not None:
         await client.store.close()
         leave_now(code)
     return code
+
+
+async def _show(client: Client, run_id: str, order: Order) -> Show:
+    if order.program is not None and not order.as_json:
+        return ProgramShow()
+    picture = await picture_of(client, run_id)
+    now_us = SystemClock().wall_us
+    return choose_show(picture, as_json=order.as_json, stderr=True, now_us=now_us, quiet_json=True)
+
+
+@contextmanager
+def _streams(order: Order) -> Generator[None]:
+    """What agents print is talk: stdout is for the result alone. What a program writes is shown where it wrote it, but
+    for `--json`, whose stdout is a document."""
+    if order.program is None:
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+
+    async def show(stream: int, data: bytes) -> None:
+        await asyncio.to_thread(_write, 2 if order.as_json else stream, data)
+
+    token = shown.set(show)
+    try:
+        yield
+    finally:
+        shown.reset(token)
+
+
+def _write(stream: int, data: bytes) -> None:
+    """Write it, as long as anybody reads: a program goes on without its spectators."""
+    left = memoryview(data)
+    with suppress(BrokenPipeError):
+        while left:
+            left = left[os.write(stream, left) :]
 
 
 async def _followed(client: Client, worker: Worker, run_id: str, after: int, show: Show) -> None:
@@ -171,7 +236,7 @@ def _succeeded(view: RunView, order: Order) -> None:
         ("✓ ", "green"), (view.id, "bold"), f" succeeded in {took(view, end)}: {recorded(view)}"
     )
     console(stderr=True).print(line)
-    if not order.as_json:
+    if not order.as_json and order.program is None:
         import json
 
         click.echo(json.dumps(jsonable(view.result), indent=2, ensure_ascii=False))
@@ -202,8 +267,10 @@ async def _interrupted(handle: RunHandle[object], order: Order, stopping: Stoppi
     return Exit.INTERRUPTED if stopping.signal == signal.SIGINT else Exit.TERMINATED
 
 
-def _stopping_text(number: int, count: int) -> str:
+def _stopping_text(number: int, count: int, *, program: bool) -> str:
     if count == 2:
         return "stopping now"
     again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
+    if program:
+        return f"asking the program to end ({again} kills it now)"
     return f"ending at the next safe point ({again} stops now)"

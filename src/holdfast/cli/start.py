@@ -7,20 +7,21 @@ import json
 import click
 
 from holdfast import codec
-from holdfast.agents import load_agent
+from holdfast.agents import AnyAgent, load_agent
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.programs import Program, WithProgram, takes_program
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.client.client import new_signal
 from holdfast.rules.tags import parsed
 
 
-@click.command()
-@click.argument("agent", metavar="FILE.py:NAME")
+@click.command(cls=WithProgram)
+@click.argument("agent", metavar="FILE.py:NAME", required=False)
 @click.option(
-    "--input", "given", metavar="JSON|@FILE", default="{}", help="An object: its keys are the parameters."
+    "--input", "given", metavar="JSON|@FILE", help="An object: its keys are the parameters. [default: {}]"
 )
 @click.option(
     "--id", "run_id", metavar="ID", help="The run's id; the same id and input again is the same run."
@@ -36,10 +37,12 @@ from holdfast.rules.tags import parsed
 )
 @click.option("--data", metavar="JSON|@FILE", default="null", help="What the signal carries. [default: null]")
 @click.option("--dedup", metavar="KEY", help="Sent again with the same key, the signal counts once.")
+@takes_program
 @common
 def start(
-    agent: str,
-    given: str,
+    program: Program | None,
+    agent: str | None,
+    given: str | None,
     run_id: str | None,
     priority: int,
     queue: str | None,
@@ -51,9 +54,9 @@ def start(
     store: str | None,
     as_json: bool,
 ) -> int:
-    """Queue a run of an agent for any worker that serves it, and print its id."""
-    loaded = load_agent(agent)
-    payload = codec.normalise_input(loaded.fn, json_text(given, "--input"))
+    """Queue a run of an agent for any worker that serves it, and print its id. Or of a program, after `--`, for a
+    worker with --commands."""
+    loaded, payload = _wanted(agent, program, given)
     signal = (
         None if signal_name is None else new_signal(signal_name, json.loads(json_text(data, "--data")), dedup)
     )
@@ -79,3 +82,15 @@ def start(
         return Exit.SUCCEEDED
 
     return on_store(store, create, make=True)
+
+
+def _wanted(reference: str | None, program: Program | None, given: str | None) -> tuple[AnyAgent, bytes]:
+    if program is not None:
+        if given is not None:
+            raise click.UsageError(
+                "--input is for an agent: what stands after `--` is the input of a program"
+            )
+        return program.agent, program.payload()
+    assert reference is not None
+    loaded = load_agent(reference)
+    return loaded, codec.normalise_input(loaded.fn, json_text(given or "{}", "--input"))

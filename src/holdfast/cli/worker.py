@@ -18,13 +18,14 @@ from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.views import print_line
 from holdfast.client import Client
+from holdfast.commands.agent import command
 from holdfast.embedded import Stopping, execute
 from holdfast.errors import WorkerStuck
 from holdfast.worker import Worker
 
 
 @click.command()
-@click.argument("files", metavar="FILE.py...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE.py...", nargs=-1)
 @click.option(
     "--capacity", type=click.IntRange(1, 100_000), default=10, show_default=True, help="Runs at a time."
 )
@@ -41,6 +42,11 @@ from holdfast.worker import Worker
     help="Where the code of runs is, for agents that do not say it. [default: task]",
 )
 @click.option("--name", metavar="NAME", help="Shown to people. [default: host and pid]")
+@click.option(
+    "--commands",
+    is_flag=True,
+    help="Serve `command`, too: execute whatever programs are queued, with the rights of this worker.",
+)
 @common
 def worker(
     files: tuple[str, ...],
@@ -49,6 +55,7 @@ def worker(
     drain_timeout: float,
     name: str | None,
     isolation: Isolation | None,
+    commands: bool,
     store: str | None,
     as_json: bool,
 ) -> int:
@@ -57,7 +64,11 @@ def worker(
     SIGTERM or Ctrl-C: claim nothing more, let runs end at their next safe point, release what is left after
     --drain-timeout; no retry is counted. A second signal stops now.
     """
-    agents = _agents(files)
+    if not files and not commands:
+        raise click.UsageError(
+            "Missing argument: name files with agents, FILE.py, or serve programs with --commands"
+        )
+    agents = [*_agents(files), *([command] if commands else [])]
     log_to_stderr()
 
     async def serve(client: Client) -> int:

@@ -80,7 +80,7 @@ class ProcessAttempt:
     def __init__(
         self,
         claim: Claim,
-        origin: Origin,
+        origin: Origin | None,
         channel: Channel,
         spawner: SpawnerLike,
         limits: Limits = NO_LIMITS,

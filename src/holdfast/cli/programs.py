@@ -1,0 +1,208 @@
+"""`-- PROGRAM ARGUMENTS…`, for `run` and `start`: any program as a run of the built-in agent `command`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import click
+
+from holdfast import codec
+from holdfast.agents import AnyAgent
+from holdfast.cli.live import PlainShow, worth_a_line
+from holdfast.cli.options import DURATION
+from holdfast.commands.agent import command
+from holdfast.commands.lines import Gauge
+from holdfast.errors import UsageError
+from holdfast.model import Event
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PROGRAM: Final = "holdfast.program"
+"""The key of what stands after `--`, in the context of a command."""
+
+
+class WithProgram(click.Command):
+    """A command that takes a program after `--`: nothing of that is an option of ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[PROGRAM] = tuple(args[at + 1 :])
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "| -- PROGRAM ARGUMENTS..."]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What was typed: the program, and the options that are about it."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    env: tuple[str, ...]
+    progress: str | None
+    timeout_s: float | None
+    retries: int
+    ok_codes: tuple[int, ...]
+
+    @property
+    def agent(self) -> AnyAgent:
+        """What executes it."""
+        return command
+
+    def payload(self) -> bytes:
+        """The input of its run. Raises UsageError for what could never run."""
+        if self.progress is not None:
+            Gauge(self.progress)
+        folder = Path(self.cwd)
+        found = shutil.which(self.argv[0], path=self._variables().get("PATH"))
+        if found is None and not (folder / self.argv[0]).exists():
+            raise UsageError(
+                f"there is no program {self.argv[0]!r} on the PATH: after `--` stands a program and its "
+                "arguments, as one types them (for a line of shell: `-- sh -c '…'`)"
+            )
+        return codec.input_json(
+            command.fn,
+            (
+                list(self.argv),
+                self.cwd,
+                self._variables() or None,
+                self.progress,
+                self.timeout_s,
+                self.retries,
+                sorted(set(self.ok_codes)) or None,
+            ),
+        )
+
+    def _variables(self) -> dict[str, str]:
+        pairs = [one.partition("=") for one in self.env]
+        wrong = [name for name, equals, _ in pairs if not (name and equals)]
+        if wrong:
+            raise UsageError(f"--env {wrong[0]}: write NAME=VALUE")
+        return {name: value for name, _, value in pairs}
+
+    def options(self) -> list[str]:
+        """The options, so that the same run is named from any folder."""
+        told = ["--cwd", self.cwd]
+        for pair in self.env:
+            told += ["--env", pair]
+        if self.progress is not None:
+            told += ["--progress", self.progress]
+        if self.timeout_s is not None:
+            told += ["--timeout", f"{self.timeout_s:g}"]
+        if self.retries:
+            told += ["--retry", str(self.retries)]
+        for code in self.ok_codes:
+            told += ["--ok-codes", str(code)]
+        return told
+
+
+class CodesType(click.ParamType[tuple[int, ...]]):
+    """Exit codes: `0,3`."""
+
+    name = "codes"
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        codes = value.split(",")
+        if not all(code.strip().isdecimal() and int(code) <= 255 for code in codes):
+            self.fail(f"{value!r} is no list of exit codes: write them with commas, 0,3", param, ctx)
+        return tuple(int(code) for code in codes)
+
+
+_OPTIONS: Final = (
+    click.option("--cwd", metavar="FOLDER", help="The program's folder. [default: this one]"),
+    click.option(
+        "--env", metavar="NAME=VALUE", multiple=True, help="Add to the program's environment; repeatable."
+    ),
+    click.option(
+        "--progress",
+        metavar="REGEX",
+        help="Read progress from the program's lines: groups current, total, percent.",
+    ),
+    click.option("--timeout", type=DURATION, help="End a try of the program after so long."),
+    click.option(
+        "--retry",
+        "retries",
+        type=click.IntRange(0, 999),
+        default=0,
+        help="Tries after the first. [default: 0]",
+    ),
+    click.option(
+        "--ok-codes", type=CodesType(), default="0", help="Exit codes that are success. [default: 0]"
+    ),
+)
+_NAMES: Final = ("cwd", "env", "progress", "timeout", "retries", "ok_codes")
+
+
+def takes_program(function: Callable[Concatenate[Program | None, P], T]) -> Callable[P, T]:
+    """The options of a program; the function gets the Program as its first argument, None without a `--`."""
+
+    @functools.wraps(function)
+    def gathered(*args: P.args, **kwargs: P.kwargs) -> T:
+        ctx = click.get_current_context()
+        typed = {name: kwargs.pop(name) for name in _NAMES}
+        return function(_program(ctx, kwargs.get("agent"), typed), *args, **kwargs)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
+
+
+def _program(ctx: click.Context, agent: object, typed: dict[str, object]) -> Program | None:
+    argv: Sequence[str] | None = ctx.meta.get(PROGRAM)
+    if argv is None:
+        if agent is None:
+            raise click.UsageError(
+                "Missing argument: name an agent, FILE.py:NAME, or a program after `--`", ctx
+            )
+        given = [name for name in _NAMES if ctx.get_parameter_source(name) is not _DEFAULT]
+        if given:
+            option = "--retry" if given[0] == "retries" else f"--{given[0].replace('_', '-')}"
+            raise click.UsageError(f"{option} is for a program after `--`, not for an agent", ctx)
+        return None
+    if agent is not None:
+        raise click.UsageError(
+            f"{agent!r} before `--` and {' '.join(argv)!r} after it: name an agent or a program", ctx
+        )
+    if not argv or not argv[0]:
+        raise click.UsageError("after `--` stands a program and its arguments", ctx)
+    codes = typed["ok_codes"]
+    cwd = Path(str(typed["cwd"] or ".")).absolute()
+    if not cwd.is_dir():
+        raise click.UsageError(f"--cwd: there is no folder {str(cwd)!r}", ctx)
+    return Program(
+        tuple(argv),
+        os.path.normpath(cwd),
+        typed["env"],  # type: ignore[arg-type]  # click has converted it
+        typed["progress"],  # type: ignore[arg-type]
+        typed["timeout"],  # type: ignore[arg-type]
+        typed["retries"],  # type: ignore[arg-type]
+        () if codes == (0,) else codes,  # type: ignore[arg-type]
+    )
+
+
+_DEFAULT: Final = click.core.ParameterSource.DEFAULT
+
+
+class ProgramShow(PlainShow):
+    """For a program whose own lines are on the terminal: of the events what it does not say itself."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def event(self, event: Event) -> None:
+        if worth_a_line(event) and event.type not in ("run.succeeded", "run.failed"):
+            super().event(event)
