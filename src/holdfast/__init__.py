@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from holdfast.parts.queue import Queue
     from holdfast.parts.recovery import RetryPolicy
     from holdfast.parts.state import State
+    from holdfast.rules.budget import Budget
     from holdfast.rules.lanes import Concurrency
     from holdfast.rules.pressure import Thresholds
+    from holdfast.rules.prices import Cost, Price, Prices
     from holdfast.rules.rate import RateLimit
     from holdfast.store import open_store
     from holdfast.verdicts import Done, GivenUp, NotDone
@@ -49,6 +51,7 @@ _HOME = {
     "Approval": "approvals",
     "ApprovalExpired": "errors",
     "Artifact": "model",
+    "Budget": "rules.budget",
     "CheckpointError": "errors",
     "Checkpoints": "parts.checkpoints",
     "ChildFailed": "errors",
@@ -57,6 +60,7 @@ _HOME = {
     "Concurrency": "rules.lanes",
     "Context": "context",
     "Controller": "controller",
+    "Cost": "rules.prices",
     "Done": "verdicts",
     "Every": "agents",
     "FailureKind": "model",
@@ -65,6 +69,8 @@ _HOME = {
     "HoldfastError": "errors",
     "NotDone": "verdicts",
     "Monitor": "monitor",
+    "Price": "rules.prices",
+    "Prices": "rules.prices",
     "Progress": "parts.progress",
     "Queue": "parts.queue",
     "ParentPolicy": "model",
@@ -93,6 +99,7 @@ __all__ = [
     "Approval",
     "ApprovalExpired",
     "Artifact",
+    "Budget",
     "CheckpointError",
     "Checkpoints",
     "ChildFailed",
@@ -101,6 +108,7 @@ __all__ = [
     "Concurrency",
     "Context",
     "Controller",
+    "Cost",
     "Done",
     "Every",
     "FailureKind",
@@ -109,6 +117,8 @@ __all__ = [
     "HoldfastError",
     "NotDone",
     "Monitor",
+    "Price",
+    "Prices",
     "Progress",
     "Queue",
     "ParentPolicy",

@@ -32,7 +32,9 @@ from typing import (
 
 from holdfast.duration import Duration, seconds
 from holdfast.errors import AgentNotFound, UsageError
+from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.lanes import Concurrency
+from holdfast.rules.prices import Prices
 from holdfast.rules.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class Agent(Generic[*Ts, R]):
 
     `name` and `version` are what runs are stored under; `retry` is the policy of its steps and of errors outside
     them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay; `concurrency` is how
-    many of its runs with one key run at once.
+    many of its runs with one key run at once; `budget` is what each run may use up, `prices` what tokens cost.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -81,6 +83,8 @@ class Agent(Generic[*Ts, R]):
     keep: int = 5
     queue: str = "default"
     concurrency: Concurrency | None = None
+    budget: Budget | None = None
+    prices: Prices | None = None
 
     def __post_init__(self) -> None:
         _check_function(self.fn, self.name)
@@ -88,6 +92,8 @@ class Agent(Generic[*Ts, R]):
         _check_name("queue", self.queue)
         _check_version(self.version, self.name)
         _check_concurrency(self.concurrency, self.name)
+        check_budget(self.budget, f"agent {self.name!r}")
+        _check_prices(self.prices, self.name)
         if type(self.keep) is not int or self.keep < 1:
             raise UsageError(f"agent {self.name!r}: keep is a whole number of 1 or more, not {self.keep!r}")
         if self.deadline is not None and seconds(self.deadline) == 0:
@@ -133,6 +139,8 @@ def agent(
     keep: int = 5,
     queue: str = "default",
     concurrency: Concurrency | None = None,
+    budget: Budget | None = None,
+    prices: Prices | None = None,
 ) -> _Decorator: ...
 
 
@@ -148,6 +156,8 @@ def agent(
     keep: int = 5,
     queue: str = "default",
     concurrency: Concurrency | None = None,
+    budget: Budget | None = None,
+    prices: Prices | None = None,
 ) -> object:
     """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
 
@@ -165,6 +175,8 @@ def agent(
             keep=keep,
             queue=queue,
             concurrency=concurrency,
+            budget=budget,
+            prices=prices,
         )
 
     if fn is None:
@@ -206,6 +218,13 @@ def _check_concurrency(concurrency: object, name: str) -> None:
         raise UsageError(
             f"agent {name!r}: concurrency is Concurrency(key, limit=1), not {concurrency!r}: "
             "did you mean concurrency=Concurrency(…)?"
+        )
+
+
+def _check_prices(prices: object, name: str) -> None:
+    if prices is not None and not isinstance(prices, Prices):
+        raise UsageError(
+            f"agent {name!r}: prices is Prices({{'model': Price(tokens_in=3, tokens_out=15)}}), not {prices!r}"
         )
 
 

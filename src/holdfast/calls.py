@@ -17,6 +17,7 @@ from holdfast.bodies import Scene, current_scene
 from holdfast.codec import Shape
 from holdfast.errors import UsageError
 from holdfast.model import Beside
+from holdfast.rules.prices import Cost
 from holdfast.rules.rate import RateLimit
 
 STUCK_GRACE_S: Final = 30.0
@@ -38,8 +39,8 @@ class BodyStuck(Exception):
 
 class Body(msgspec.Struct, frozen=True):
     """What a step executes: `fn(*args)`, and into which shape its result is recorded. `once`: never twice blindly;
-    then `verify` finds out what became of it. `beside` says what comes into being with the
-    entry of a result."""
+    then `verify` finds out what became of it. `beside` says what comes into being with the entry of a result. `tool`
+    says that it is a call of a tool, `watched` is the hash of its arguments when loops of it are looked for."""
 
     fn: Callable[..., object]
     args: tuple[object, ...]
@@ -51,6 +52,9 @@ class Body(msgspec.Struct, frozen=True):
     verify: Callable[..., object] | None = None
     beside: Callable[[object], tuple[Beside, ...]] | None = None
     rate: RateLimit | None = None
+    cost: Cost | None = None
+    tool: bool = False
+    watched: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

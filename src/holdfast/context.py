@@ -9,29 +9,30 @@ Laws:
 
 from __future__ import annotations
 
-import difflib
 import os
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from holdfast import codec
 from holdfast.agents import Agent, AnyAgent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.artifacts import Artifacts, source_of
-from holdfast.calls import Body, check_step, spec_of
+from holdfast.calls import Body, spec_of
 from holdfast.children import ChildHandle, ChildOptions, Children
 from holdfast.duration import Duration, micros, seconds
 from holdfast.errors import CheckpointError, NotSerializable, StepFailed, UsageError
 from holdfast.execution import Execution
 from holdfast.groups import DEFAULT_LIMIT, Groups, keys_of
 from holdfast.model import Artifact, EntryKind
+from holdfast.options import StepOptions, check_options, checked, named, watched
 from holdfast.port import Port
 from holdfast.recording import Recording, current_scope
 from holdfast.rules.artifacts import check_name
+from holdfast.rules.prices import Cost
 from holdfast.rules.progress import reported
 from holdfast.rules.rate import RateLimit
 from holdfast.rules.retry import RetryPolicy
@@ -42,26 +43,6 @@ from holdfast.waits import Waits
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class StepOptions(TypedDict, total=False):
-    """The options that `ctx.step` and `ctx.map` share.
-
-    `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
-    and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
-    `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
-    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for.
-    """
-
-    name: str | None
-    timeout: Duration | None
-    retry: RetryPolicy | None
-    effect: Literal["repeatable", "once"]
-    verify: Verify | None
-    silence: Duration | None
-    version: str | None
-    check: bool
-    rate: RateLimit | None
 
 
 class Context:
@@ -142,6 +123,9 @@ class Context:
         version: str | None = None,
         check: bool = True,
         rate: RateLimit | None = None,
+        cost: Cost | None = None,
+        tool: bool = False,
+        poll: bool = False,
     ) -> Coroutine[Any, Any, Any]:
         """Execute `fn(*args)` once and record its outcome; a resumed run gets the recorded one back at once.
 
@@ -149,22 +133,38 @@ class Context:
         `fn` (none: JSON types), when it is durable. `name` is the function's name unless given; `key` tells calls
         of one name apart and replaces their number; `timeout` is per try; `retry` replaces the agent's policy;
         `version` and the arguments are checked on replay unless `check=False`; each try waits for its turn under
-        `rate`, which all workers share (a run that waits long is unloaded).
+        `rate`, which all workers share (a run that waits long is unloaded). Under a budget, `cost` is what each try
+        may use up at most, reserved before it begins and settled by `step_context.used` or the usage that the result
+        carries. A `tool` is counted as one and watched for loops (`ctx.nudge`), unless it is a `poll`.
 
         The body may run again after a crash, so it must be repeatable; with `effect="once"` it never does blindly:
         when nobody knows whether it happened, `verify(*args)` says so (Done, NotDone, GivenUp), else a person is
         asked, and it is tried again only after a TransientError, which says that nothing was done. Raises StepFailed,
         live and replayed alike; NotSerializable shows as a fatal StepFailed; UsageError when the call breaks a rule.
         """
-        if effect != "repeatable" or verify is not None or rate is not None:
-            check_step(effect, verify, rate)
+        if effect != "repeatable" or verify is not None or rate is not None or cost is not None:
+            rate = checked(effect, verify, rate, cost)
         spec = spec_of(fn)
         fingerprint = codec.fingerprint(args, version) if check else b""
-        call = self._recording.begin(EntryKind.STEP, _named(name or spec.name), key, fingerprint)
+        hashed = watched(args, fingerprint, tool=tool, poll=poll) if tool or poll else None
+        call = self._recording.begin(EntryKind.STEP, named(name or spec.name), key, fingerprint)
         timeout_s = None if timeout is None else seconds(timeout)
         silence_s = None if silence is None else seconds(silence)
+        once = effect == "once"
         body = Body(
-            fn, args, spec.shape, spec.is_async, timeout_s, silence_s, effect == "once", verify, rate=rate
+            fn,
+            args,
+            spec.shape,
+            spec.is_async,
+            timeout_s,
+            silence_s,
+            once,
+            verify,
+            None,
+            rate,
+            cost,
+            tool,
+            hashed,
         )
         return call.start(self._execution.step(call, body, retry or self._agent.retry))
 
@@ -184,6 +184,12 @@ class Context:
         spec = spec_of(fn)
         body = Body(fn, args, spec.shape, spec.is_async, None)
         return self._execution.once(key, body, self._agent.retry)
+
+    @property
+    def nudge(self) -> str | None:
+        """What to tell the model when its newest tool calls go round in a loop (or it says the same again and again);
+        None while they do not. The same on every replay; a loop that goes on parks the run, for the reason `loop`."""
+        return self._execution.loops.nudge
 
     # --- concurrency ----------------------------------------------------------------------------------------
 
@@ -278,7 +284,7 @@ class Context:
         if limit < 1:
             raise UsageError(f"the limit of ctx.map must be 1 or more, not {limit}")
         things = list(items)
-        _check_options(options)
+        check_options(options)
         child: AnyAgent | None = None
         if isinstance(fn, Agent):
             child = cast("AnyAgent", fn)  # type: ignore[redundant-cast]  # of pyright the parameters are unknown
@@ -286,10 +292,10 @@ class Context:
                 raise UsageError(
                     f"ctx.map of agent {fn.name!r} takes no options of steps: {', '.join(options)}"
                 )
-            named = fn.name
+            called = fn.name
         else:
-            named = options["name"] = _named(options.get("name") or spec_of(fn).name)
-        call = self._groups.open(f"map {named}", None)
+            called = options["name"] = named(options.get("name") or spec_of(fn).name)
+        call = self._groups.open(f"map {called}", None)
 
         def body(number: int) -> Coroutine[Any, Any, Any]:
             if child is not None:
@@ -545,29 +551,6 @@ class Context:
     def uuid(self) -> uuid.UUID:
         """A random UUID, the same on every replay."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
-
-
-def _named(chosen: str | None) -> str:
-    if chosen is None:
-        raise UsageError(
-            "a lambda or a callable object has no name that lasts: give one, ctx.step(…, name='fetch')"
-        )
-    if len(chosen) > 200:
-        raise UsageError(
-            f"the step name {chosen[:40]!r}… is longer than 200 characters; put what varies into key="
-        )
-    return chosen
-
-
-def _check_options(options: StepOptions) -> None:
-    for name in options.keys() - StepOptions.__annotations__.keys():
-        known = difflib.get_close_matches(name, StepOptions.__annotations__, n=1)
-        hint = (
-            f": did you mean {known[0]!r}?"
-            if known
-            else f"; there are {', '.join(StepOptions.__annotations__)}"
-        )
-        raise TypeError(f"ctx.map has no option {name!r}{hint}")
 
 
 def _state(data: bytes, n: int, kind: type[T]) -> T:

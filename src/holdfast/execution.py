@@ -21,13 +21,16 @@ from holdfast.failures import (
     stuck,
     timed_out,
 )
+from holdfast.looping import Loops, watches
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
 from holdfast.opened import OpenCall
 from holdfast.pace import Pace
 from holdfast.port import Port
 from holdfast.recording import ONCE_SCOPE, Recording, check_words, current_scope, scope_of_call
 from holdfast.rules import retry as retry_rules
+from holdfast.rules.prices import Prices
 from holdfast.rules.retry import RetryPolicy
+from holdfast.spending import Spending
 from holdfast.threads import ThreadCall
 
 UNLOADED_BACKOFF_S: Final = 5.0
@@ -39,7 +42,13 @@ MAX_ONCE: Final = 10_000
 class Execution:
     """Runs the bodies of one attempt and has their outcomes recorded."""
 
-    def __init__(self, port: Port, recording: Recording, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        port: Port,
+        recording: Recording,
+        chance: Callable[[], float],
+        prices: Prices | None = None,
+    ) -> None:
         self.stray: list[ThreadCall] = []
         self._port = port
         self._recording = recording
@@ -47,6 +56,9 @@ class Execution:
         self._branches = recording.branches
         self._effects = Effects(port, recording, chance, self.stray)
         self._pace = Pace(port, recording)
+        self._spending = Spending(port, recording, prices)
+        self._limited = bool(self._spending.limited)
+        self.loops = Loops(port, recording)
         self._once: dict[str, asyncio.Task[Entry]] = {}
 
     @property
@@ -80,9 +92,32 @@ class Execution:
     def _concluded(self, call: OpenCall, body: Body, entry: Entry) -> object:
         """Deliver a recorded outcome: return it, or raise StepFailed."""
         self._recording.deliver(call)
+        if (body.tool or body.cost is not None) and watches(body):
+            self.loops.observe(call, body, entry)
+        return self._outcome(call, body, entry)
+
+    @staticmethod
+    def _outcome(call: OpenCall, body: Body, entry: Entry) -> object:
         if entry.status is EntryStatus.FAILED:
             raise _step_failed(call, entry)
         return body.shape.decode(entry.payload)
+
+    async def _ended(self, call: OpenCall, body: Body, entry: Entry) -> object:
+        """Deliver an outcome that is new: return it, or raise StepFailed."""
+        self._recording.deliver(call)
+        if body.tool or body.cost is not None:
+            await self._meet(call, body, entry)
+        return self._outcome(call, body, entry)
+
+    async def _meet(self, call: OpenCall, body: Body, entry: Entry) -> None:
+        """A new outcome of a tool or a model: a loop that it goes on with may park the run, with nothing in flight."""
+        if not watches(body):
+            return
+        self._branches.in_flight -= 1
+        try:
+            await self.loops.meet(call, body, entry)
+        finally:
+            self._branches.in_flight += 1
 
     async def _try_until_over(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
         self._branches.in_flight += 1
@@ -94,15 +129,23 @@ class Execution:
                     return self._concluded(call, body, found)
                 if body.rate is not None:
                     await self._pace.turn(call, body.rate)
+                if self._limited or body.cost is not None:
+                    found = await self._spending.begin(call, body, scene)
+                    if found is not None:
+                        return self._concluded(call, body, found)
                 if body.once:
                     await self._recording.intend(call)
                 self._port.opened(call.identity.name, call.started_at_us)
                 try:
                     result = await execute(body, scene, self._port.stuck, self.stray)
+                    scene.result = result
                     payload, value = body.shape.recode(result)
                 except (KeyboardInterrupt, GeneratorExit, Unwind):
                     raise
                 except BaseException as error:
+                    scene.error = error
+                    if scene.usages is not None:
+                        self._spending.late(call, body, scene)
                     if isinstance(error, asyncio.CancelledError) and cancelling():
                         self._recording.end.check()
                         self._recording.abandon(call)
@@ -110,12 +153,16 @@ class Execution:
                     call.tries += 1
                     found = await self._try_failed(call, body, error, policy, scene)
                 else:
+                    if scene.usages is not None:
+                        self._spending.late(call, body, scene)
                     beside = () if body.beside is None else body.beside(value)
-                    await self._recording.record(call, EntryStatus.OK, payload, beside=beside)
+                    entry = await self._recording.record(call, EntryStatus.OK, payload, beside=beside)
                     self._recording.deliver(call)
+                    if body.tool or body.cost is not None:
+                        await self._meet(call, body, entry)
                     return value
                 if found is not None:
-                    return self._concluded(call, body, found)
+                    return await self._ended(call, body, found)
                 scene = scene.again(call.tries)
         finally:
             self._branches.in_flight -= 1

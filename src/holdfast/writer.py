@@ -26,6 +26,7 @@ from holdfast.errors import (
 )
 from holdfast.model import (
     TOLD_FROM_OUTSIDE,
+    Amounts,
     Beside,
     Change,
     Claim,
@@ -40,12 +41,14 @@ from holdfast.model import (
     NewChild,
     NewCursor,
     NewOutput,
+    NewReservation,
     NewTurn,
     Note,
     Outcome,
     Progress,
     Reason,
     RefusedChange,
+    Reserved,
     Run,
     RunState,
     Signal,
@@ -101,7 +104,8 @@ class Writer:
         self._doubt = False
         self._last_task = 0
         self._turned_s = 0.0
-        self.booking = Booking(store)
+        self.booking = Booking(store.take_turns)
+        self.reserving = Booking(store.reserve)
 
     def submit(
         self, change: Change, on_unstorable: Callable[[], None] | None = None
@@ -437,6 +441,11 @@ class WriterPort:
             rate=limit.name, terms=limit.terms, cost=limit.units, run=run.key, token=run.token, call=call
         )
         return await self._writer.patiently(lambda: self._writer.booking.take(new))
+
+    async def reserve(self, call: str, asked: Amounts) -> Reserved:
+        run = self._claim.run
+        new = NewReservation(run=run.key, token=run.token, call=call, asked=asked)
+        return await self._writer.patiently(lambda: self._writer.reserving.take(new))
 
     async def hold_back(self, limit: RateLimit, for_us: int) -> None:
         await self._writer.patiently(lambda: self._store.hold_back(limit.name, limit.terms, for_us))

@@ -77,6 +77,7 @@ ACTIONS: dict[str, Callable[[Run], Decision]] = {
     "pause_asked": lambda run: transitions.pause(run, NOW_US),
     "resumed": resuming,
     "signalled": lambda run: transitions.signal(run, "go", 4, NOW_US),
+    "funded": lambda run: transitions.fund(run, NOW_US),
     "cancelled": lambda run: transitions.cancel(run, NOW_US),
     "expired": lambda run: transitions.expire(structs.replace(run, deadline_at_us=NOW_US), NOW_US),
     "retried": lambda run: transitions.retry(run, NOW_US),

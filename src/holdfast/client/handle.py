@@ -58,6 +58,11 @@ from holdfast.verdicts import GivenUp, NotDone, Verdict
 
 R = TypeVar("R", covariant=True)
 
+_STOPS: Final[Mapping[Reason | None, str]] = {
+    Reason.BUDGET: "budget.reached",
+    Reason.LOOP: "loop.parked",
+}
+"""The events that tell why a run was stopped."""
 CHILDREN_SHOWN: Final = 100
 """Of a run with more children `status` has the first ones; `Client.tree` has all."""
 
@@ -91,6 +96,7 @@ class RunHandle(Generic[R]):
             tags=(await self._store.get_tags([run.key])).get(run.key),
             parent=(await self._store.parents_of([run.key])).get(run.key),
             children=await self._store.list_children([self.id], CHILDREN_SHOWN),
+            budget=await self._store.get_budget(f"run:{self.id}"),
         )
 
     async def detail(self) -> Detail:
@@ -108,6 +114,7 @@ class RunHandle(Generic[R]):
             effects=tuple(await self.effects()) if unknown else (),
             cursors=() if run.state.final else tuple(await self.cursors()),
             questions=tuple(one for one in await self.approvals() if one.status is ApprovalStatus.OPEN),
+            stopped_by=await feed.last_of(self._store, run, _STOPS.get(run.reason)),
         )
 
     async def effects(self) -> list[EffectView]:

@@ -21,6 +21,7 @@ class NewCheckpoint:
     state: bytes
     keep: int
     now_us: int = 0  # what `ctx.now()` says at this line, so that it says the same after a resume
+    turns: bytes = b""  # what is known of loops at this line, for the same reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +55,14 @@ class Park:
     For `sleep`, `until_us` is the wake time. For `signal`, `child` and `approval`, `wait_name` is the signal and
     `inbox_seen` the highest inbox number that the attempt knows: when a newer signal is there, the run is claimable at
     once, so that no wake is lost; `until_us` then is the time-out, if any. `paused` and `parked` wait for a person.
+    `unfunded`: some of it waits for a budget, so a run whose budget was raised meanwhile is claimable at once.
     """
 
     reason: Reason
     until_us: int | None = None
     wait_name: str | None = None
     inbox_seen: int = 0
+    unfunded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

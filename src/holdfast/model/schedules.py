@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from holdfast.model.budgets import NewBudget
 from holdfast.model.limits import Lane
 
 
@@ -81,6 +82,7 @@ class NewSchedule:
     priority: int = 0
     deadline_us: int | None = None
     lane: Lane | None = None  # of every run of it; written, not read back
+    budget: NewBudget | None = None  # the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,13 +55,14 @@ EVENTS: Final[Mapping[str, str]] = {
     "succeeded": "the agent returned",
     "failed": "the agent failed for good: a fatal error, or no tries are left",
     "retried_later": "the attempt failed; another follows after the backoff",
-    "parked": "it sleeps, waits for a signal, an answer or a child, or its `holdfast run` was interrupted",
+    "parked": "it sleeps, waits for a signal, an answer, a child or its budget, or its `holdfast run` was interrupted",
     "released": "its worker shuts down: claimable at once, nothing counted",
     "held": "code and journal disagree, no good checkpoint is left, or an effect may have happened",
     "paused": "an operator paused it (a running one at its next safe point)",
     "pause_asked": "an operator asks it to pause",
     "resumed": "an operator resumes it, or takes a pause back",
     "signalled": "a signal arrives: a run that waits for it becomes claimable at once",
+    "funded": "a budget that it waits for was raised: claimable at once",
     "cancelled": "an operator or its parent's end cancels it: nothing is recorded after that",
     "expired": "its deadline passed",
     "retried": "an operator retries it, every counter at zero",
@@ -101,6 +102,7 @@ TABLE: Final[Mapping[tuple[RunState, str], frozenset[RunState]]] = {
     (WAITING, "paused"): frozenset({WAITING}),
     (WAITING, "resumed"): frozenset({QUEUED}),
     (WAITING, "signalled"): frozenset({WAITING}),
+    (WAITING, "funded"): frozenset({WAITING}),
     (WAITING, "cancelled"): frozenset({CANCELLED}),
     (WAITING, "expired"): frozenset({FAILED}),
     (WAITING, "retried"): frozenset({QUEUED}),
@@ -120,8 +122,9 @@ MAX_CRASHES_ALONE: Final = 3
 MAX_CRASHES: Final = 10
 """Beside others the blame is shared, so more is needed; without a bound a guilty run would go round for ever."""
 
-_PARKS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.RATE, Reason.PAUSED, Reason.PARKED}
-_RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
+_WAITS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.RATE, Reason.BUDGET}
+_PARKS: Final = _WAITS | {Reason.LOOP, Reason.PAUSED, Reason.PARKED}
+_RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED, Reason.BUDGET, Reason.LOOP})
 _RETRIABLE_WAITS: Final = HELD_REASONS | {Reason.NEEDS_CODE}
 
 
@@ -412,6 +415,12 @@ def signal(run: Run, name: str, n: int, now_us: int) -> Decision:
     return Decision(run=run)
 
 
+def fund(run: Run, now_us: int) -> Decision:
+    """A budget that the run waits for was raised: it is claimable at once. Another wait of it is looked at again."""
+    _check(run, "funded")
+    return Decision(run=replace(run, available_at_us=now_us) if run.reason in _WAITS else run)
+
+
 # --- what the Controller finds ------------------------------------------------------------------------------
 
 
@@ -552,8 +561,10 @@ def _way_out(run: Run) -> str:
 
 def _way_out_of_wait(run: Run) -> str:
     match run.reason:
-        case Reason.PAUSED | Reason.PARKED:
+        case Reason.PAUSED | Reason.PARKED | Reason.LOOP:
             return f"to go on: holdfast resume {run.id}"
+        case Reason.BUDGET:
+            return f"it does not fit in its budget: holdfast show {run.id} says which, holdfast budget raise raises it"
         case Reason.SIGNAL:
             return "it waits for a signal: " + " or ".join(
                 f"holdfast signal {run.id} {name}" for name in waits.names(run.wait_name)
