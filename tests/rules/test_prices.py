@@ -82,6 +82,7 @@ def test_a_run_of_pydantic_ai_counts_its_requests_and_knows_its_cost() -> None:
     expected = Usage(40, 7, 60, 30, requests=3)
     assert usage_of(SimpleNamespace(usage=pydantic_ai())) == expected, "version 2: a property"
     assert usage_of(SimpleNamespace(usage=lambda: pydantic_ai())) == expected, "version 1: a method"
+    assert usage_of(SimpleNamespace(usage=lambda: None)) is None
     assert usage_of(pydantic_ai(cost=Decimal("0.25"))) == expected._replace(usd=250_000_000)
     assert usage_of(pydantic_ai(requests=0, cache_write_tokens=500)) == Usage(40, 7, 60, 40, requests=1)
 

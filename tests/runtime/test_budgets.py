@@ -21,6 +21,8 @@ from holdfast import (
     RateLimit,
     RetryPolicy,
     RunState,
+    Schedule,
+    StepFailed,
     TransientError,
     Worker,
     agent,
@@ -244,6 +246,30 @@ async def test_the_usage_that_a_result_carries_is_charged(engine: Engine, costs:
         100,
         1,
     ]
+
+
+class Hostile:
+    @property
+    def usage(self) -> object:
+        raise ValueError("not today")
+
+
+async def hostile() -> Any:
+    return Hostile()
+
+
+@agent(budget=Budget(usd=1), prices=CENT)
+async def unlucky(ctx: Context) -> str:
+    try:
+        await ctx.step(hostile, cost=tokens(50))
+    except StepFailed as error:  # it cannot be recorded
+        return error.failure.type
+    return "recorded"
+
+
+async def test_an_object_that_raises_when_it_is_asked_fails_no_paid_call(engine: Engine) -> None:
+    assert await engine.finish(unlucky) == "NotSerializable"
+    assert (await spent(engine))["requests"] == (None, 1, 0)
 
 
 @pytest.mark.parametrize("count", [-7, "seven", 1.5, True, 10**18])
@@ -499,9 +525,13 @@ async def all_stand(handles: list[Any]) -> bool:
 async def test_two_workers_charging_one_project_stay_within_it(engine: Engine) -> None:
     await engine.client.budgets.set("project:reef", Budget(usd=1))
     handles = [await engine.client.start(asking, 4, id=f"r{n}", tags={"project": "reef"}) for n in range(6)]
-    async with open_store(engine.url) as other:
-        async with Worker(engine.store, [asking]), Worker(other, [asking], name="other"), asyncio.timeout(50):
-            await until(lambda: all_stand(handles), 0.1)
+    async with (
+        open_store(engine.url) as other,
+        Worker(engine.store, [asking]),
+        Worker(other, [asking], name="other"),
+        asyncio.timeout(50),
+    ):
+        await until(lambda: all_stand(handles), 0.1)
     limit, used, reserved = (await spent(engine, "project:reef"))["usd"]
     assert (limit, reserved) == (1, 0)
     assert used == pytest.approx(sum(executed.values()) * 0.1)
@@ -545,6 +575,16 @@ async def test_a_tree_is_charged_to_its_parked_root_and_a_raise_there_goes_on(en
 @agent(prices=CENT)
 async def handing(ctx: Context) -> list[str]:
     return await ctx.call(leaf, budget=Budget(usd=0.25))
+
+
+async def test_the_runs_of_a_schedule_have_the_budget_of_its_agent(engine: Engine) -> None:
+    await engine.client.schedules.add(Schedule("hourly", asking, (1,), every="1h"))
+    fire = await engine.store.run_schedule_now("hourly")
+    assert fire.run is not None
+    assert (await spent(engine, fire.run))["usd"] == (1, 0, 0)
+    await engine.client.schedules.add(Schedule("hourly", leaf, (), every="1h"))
+    fire = await engine.store.run_schedule_now("hourly")
+    assert await engine.client.budgets.get(str(fire.run)) is None
 
 
 async def test_a_child_may_have_a_budget_of_its_own(engine: Engine) -> None:

@@ -35,14 +35,16 @@ class Usage(NamedTuple):
 
 
 def usage_of(value: object) -> Usage | None:
-    """The usage that an object is or carries as `usage`; None when it has none. Raises UsageError for garbage."""
+    """The usage that an object is or carries as `usage`; None when it has none. Raises UsageError for garbage, and
+    what the object raises."""
     found = _read(value)
     if found is not None:
         return found._replace(model=_model(value) or found.model)
     inner = _get(value, "usage")
-    if callable(inner):
-        inner = inner()  # pydantic-ai before 2: a method
     found = None if inner is None else _read(inner)
+    if found is None and callable(inner):
+        inner = inner()  # pydantic-ai before 2: a method
+        found = _read(inner)
     return None if found is None else found._replace(model=_model(value) or _model(inner))
 
 

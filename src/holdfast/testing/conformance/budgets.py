@@ -10,6 +10,7 @@ from msgspec import structs
 
 from holdfast.errors import NotFound, Refused, RunNotFound
 from holdfast.model import (
+    AdjustRate,
     Amounts,
     Beside,
     BudgetChange,
@@ -20,6 +21,7 @@ from holdfast.model import (
     NewBudget,
     NewChild,
     NewReservation,
+    NewTurn,
     ParentPolicy,
     Park,
     Reason,
@@ -31,6 +33,7 @@ from holdfast.model import (
     Verdict,
 )
 from holdfast.rules.budget import DAY_US, RECHECK_US
+from holdfast.rules.rate import terms_of
 from holdfast.rules.transitions import cancel, resume
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
@@ -42,6 +45,7 @@ from holdfast.testing.conformance.place import (
     event_types,
     new_run,
     register,
+    save,
     start,
     step,
     take,
@@ -261,6 +265,25 @@ class BudgetPromises(Promises):
         parked = await attempt.settle(Park(reason=Reason.BUDGET, unfunded=True))
         assert parked.available_at_us == await store.now()
 
+    async def test_a_run_whose_branches_wait_for_two_budgets_wakes_by_either(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.change_budget("agent:refactor", BudgetChange(set={Unit.USD: 1}))
+        attempt = await begin(store, hard=10)
+        await reserve(store, asks(attempt, "a", {Unit.USD: 1, OUT: 10}))
+        await settle(attempt, {Unit.USD: 1, OUT: 10}, "a")
+        for scope, more in (("run:r", {OUT: 1}), ("agent:refactor", {Unit.USD: 1})):
+            found = await store.reserve([asks(attempt, "b", {OUT: 1}), asks(attempt, "c", {Unit.USD: 1})])
+            assert [one.scope for one in found] == ["run:r", "agent:refactor"]
+            parked = await attempt.settle(Park(reason=Reason.BUDGET, unfunded=True))
+            assert parked.available_at_us is None
+            await store.change_budget(scope, BudgetChange(add=more))
+            assert (await store.get_run("r")).available_at_us == await store.now()
+            attempt = await take(store, await register(store, scope))
+            if scope == "run:r":
+                await reserve(store, asks(attempt, "b", {OUT: 1}))
+                await settle(attempt, {OUT: 1}, "b")
+
     async def test_a_raise_while_it_runs_counts_at_once(self, store: Store, place: Place) -> None:
         attempt = await begin(store, hard=60)
         await reserve(store, asks(attempt))
@@ -388,10 +411,40 @@ class BudgetPromises(Promises):
         assert again.claim.journal.limited == ()
         assert await reserve(store, asks(again, "d", {Unit.STEPS: 1})) == [Verdict.GRANTED]
 
-    async def test_a_deleted_run_takes_its_budget_along(self, store: Store, place: Place) -> None:
+    async def test_what_a_call_used_beyond_its_turn_moves_the_rate_with_its_entry(
+        self, store: Store, place: Place
+    ) -> None:
         attempt = await begin(store)
+        terms = terms_of("60/m", burst=60)  # a token is a second
+        run = attempt.run
+        turn = NewTurn(rate="tpm", terms=terms, cost=50, run=run.key, token=run.token, call="c")
+        assert [one.wait_us for one in await store.take_turns([turn])] == [0]
+        await commit_one(store, with_beside(attempt, step(), AdjustRate(rate="tpm", units=-40)))
+        attempt.position += 1
+        assert [one.wait_us for one in await store.take_turns([turn])] == [0], "10 and 50 are 60"
+        change = with_beside(attempt, step(occurrence=1), AdjustRate(rate="tpm", units=5))
+        await commit_one(store, change)
+        assert isinstance(await commit_one(store, change), RefusedChange), "a Change adjusts once"
+        assert [one.wait_us for one in await store.take_turns([replace(turn, cost=1)])] == [6 * SECOND_US]
+        await store.forget_rate("tpm")
+        attempt.position += 1
+        gone = with_beside(attempt, step(occurrence=2), AdjustRate(rate="tpm", units=5))
+        assert isinstance(await commit_one(store, gone), Committed)
+
+    async def test_what_is_known_of_loops_goes_with_its_checkpoint(self, store: Store, place: Place) -> None:
+        attempt = await begin(store)
+        for segment, turns in ((1, b"one"), (2, b"two"), (3, b"")):
+            saved = replace(save(segment), turns=turns)
+            await attempt.commit(step(segment=segment - 1), checkpoint=saved)
+        await place.damage_checkpoint(attempt.run.key, 3)
+        await store.retire_worker(attempt.run.worker or 0)
+        again = await take(store, await register(store, "next"))
+        found = again.claim.journal.checkpoint
+        assert found is not None
+        assert (found.segment, found.turns) == (2, b"two")
+
+    async def test_a_deleted_run_takes_its_budget_along(self, store: Store, place: Place) -> None:
+        await begin(store)
         await store.update_run("r", cancel)
         await store.delete_run("r")
         assert await store.get_budget("run:r") is None
-        place.clock.advance(SECOND_US)
-        assert attempt.run.id == "r"

@@ -5,7 +5,7 @@
 --   budget_units     what a scope limits (hard) or only counts, in grains (model.GRAINS).
 --   reserved         what calls in flight have reserved, by run and call: one row for each scope and unit. One whose
 --                    attempt is over is settled by a sweep, or when the call asks again.
---   budget_waits     the scope that a run waits for. Raising it deletes the row and wakes the run.
+--   budget_waits     the scopes that a run waits for. Raising one deletes the rows of the run and wakes it.
 --   schedule_budgets the budget that the runs of a schedule get.
 --   checkpoint_turns what was known of loops where a checkpoint was saved (rules.loops.Turns), when that is anything.
 
@@ -42,9 +42,10 @@ CREATE TABLE reserved (
 CREATE INDEX reserved_of_budget ON reserved (budget);
 
 CREATE TABLE budget_waits (
-    run    INTEGER PRIMARY KEY REFERENCES runs (key) ON DELETE CASCADE,
-    budget INTEGER NOT NULL REFERENCES budgets (key) ON DELETE CASCADE
-) STRICT;
+    run    INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
+    budget INTEGER NOT NULL REFERENCES budgets (key) ON DELETE CASCADE,
+    PRIMARY KEY (run, budget)
+) STRICT, WITHOUT ROWID;
 
 CREATE INDEX budget_waits_of ON budget_waits (budget);
 

@@ -78,7 +78,7 @@ SELECT DISTINCT run, call FROM reserved
 WHERE NOT EXISTS (SELECT 1 FROM live WHERE live.run = reserved.run AND live.token = reserved.token) LIMIT ?;
 
 -- name: wait
-INSERT INTO budget_waits (run, budget) VALUES (?1, ?2) ON CONFLICT (run) DO UPDATE SET budget = ?2;
+INSERT INTO budget_waits (run, budget) VALUES (?, ?) ON CONFLICT DO NOTHING;
 
 -- name: wait_no_more
 DELETE FROM budget_waits WHERE run = ?;
