@@ -58,7 +58,7 @@ class Spending:
         self._branches = recording.branches
         self._given = prices
         self._working = 0
-        self._since_s = 0.0
+        self._since_s = self._worked_s = 0.0
         self._warned: set[str] = set()
 
     async def begin(self, call: OpenCall, body: Body, scene: Scene) -> Entry | None:
@@ -196,17 +196,19 @@ class Spending:
 
     # --- working time ---------------------------------------------------------------------------------------
 
-    def _work(self, more: int) -> int:
-        """A body begins, or ends: the working time since this was told last, in microseconds."""
+    def _work(self, more: int) -> None:
+        """A body begins, or ends."""
         now_s = asyncio.get_running_loop().time()
-        worked_s = now_s - self._since_s if self._working else 0.0
+        if self._working:
+            self._worked_s += now_s - self._since_s
         self._working += more
         self._since_s = now_s
-        return round(worked_s * 1e6)
 
-    def worked(self) -> int:
+    def worked_us(self) -> int:
         """A body ended: the working time that is not charged yet."""
-        return self._work(-1)
+        self._work(-1)
+        worked_s, self._worked_s = self._worked_s, 0.0
+        return round(worked_s * 1e6)
 
 
 class _Meter:
@@ -236,7 +238,7 @@ class _Meter:
 
     def settle(self, status: EntryStatus) -> tuple[Beside, ...]:
         """What stands beside the entry that ends the try."""
-        spent: Amounts = {Unit.WORKING_S: self._spending.worked()}
+        spent: Amounts = {Unit.WORKING_S: self._spending.worked_us()}
         if status is not EntryStatus.RETRIED:
             spent[Unit.STEPS] = 1
             if self._body.tool:

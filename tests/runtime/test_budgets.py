@@ -172,6 +172,12 @@ async def work(seconds: float) -> float:
     return seconds
 
 
+async def staggered(ctx: Context, start: float) -> None:
+    async with ctx.branch(str(start)):
+        await ctx.sleep(start)
+        await ctx.step(work, 4)
+
+
 @agent(budget=Budget(working_s=30))
 async def working(ctx: Context) -> str:
     await ctx.step(work, 10)
@@ -180,6 +186,9 @@ async def working(ctx: Context) -> str:
     for _ in range(3):
         await ctx.step(work, 1, rate=PACED)
     await ctx.map(work, [4, 4, 4, 4])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(staggered(ctx, 0))
+        group.create_task(staggered(ctx, 1))
     await ctx.sleep("10m")
     return "done"
 
@@ -194,7 +203,7 @@ def test_working_time_is_that_of_bodies_alone_and_counts_once_side_by_side() -> 
             found.extend(one.used for one in budget.units if one.unit == "working_s")
 
     assert simulate(working, outside=outside).result == "done"
-    assert found[-1] == pytest.approx(17, abs=0.5)
+    assert found[-1] == pytest.approx(22, abs=0.5)
 
 
 @agent(budget=Budget(working_s=5))
