@@ -18,6 +18,7 @@ FILE_LINES = 600
 PUBLIC_METHODS = 20
 _OPENING = "the one opening between an attempt and the world: a short method for each thing that passes"
 FACADES = {
+    "Context": "one short method, or property, for each thing that agent code may say or ask",
     "Port": _OPENING,
     "ChannelPort": _OPENING,
     "_Port": _OPENING,

@@ -31,6 +31,8 @@ REASONS = f"""## Reasons
 | queued | `limit` | its turn: the runs of its concurrency key are at their limit | by itself, in the order of claims |
 | waiting | `sleep` | a time | by itself |
 | waiting | `rate` | its turn under a shared rate | by itself |
+| waiting | `budget` | a budget that its next step fits in | `holdfast budget raise SCOPE --usd 5`; a window's end |
+| waiting | `loop` | you: it did the same again and again | `holdfast resume ID` |
 | waiting | `signal` | a signal, or its time-out | `holdfast signal ID NAME` |
 | waiting | `approval` | a person's answer, or its end | `holdfast approve ID` |
 | waiting | `child` | the end of a child | look at the child: `holdfast show ID` names it |

@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from holdfast.parts.recovery import RetryPolicy
     from holdfast.parts.state import State
     from holdfast.programs import Program
+    from holdfast.rules.budget import Budget
     from holdfast.rules.lanes import Concurrency
     from holdfast.rules.limits import Limits
     from holdfast.rules.pressure import Thresholds
+    from holdfast.rules.prices import Cost, Price, Prices
     from holdfast.rules.rate import RateLimit
     from holdfast.store import open_store
     from holdfast.verdicts import Done, GivenUp, NotDone
@@ -53,6 +55,7 @@ _HOME = {
     "Approval": "approvals",
     "ApprovalExpired": "errors",
     "Artifact": "model",
+    "Budget": "rules.budget",
     "CheckpointError": "errors",
     "Checkpoints": "parts.checkpoints",
     "ChildFailed": "errors",
@@ -61,6 +64,7 @@ _HOME = {
     "Concurrency": "rules.lanes",
     "Context": "context",
     "Controller": "controller",
+    "Cost": "rules.prices",
     "Done": "verdicts",
     "Every": "agents",
     "FailureKind": "model",
@@ -71,6 +75,8 @@ _HOME = {
     "NotDone": "verdicts",
     "Monitor": "monitor",
     "Program": "programs",
+    "Price": "rules.prices",
+    "Prices": "rules.prices",
     "Progress": "parts.progress",
     "Queue": "parts.queue",
     "ParentPolicy": "model",
@@ -100,6 +106,7 @@ __all__ = [
     "Approval",
     "ApprovalExpired",
     "Artifact",
+    "Budget",
     "CheckpointError",
     "Checkpoints",
     "ChildFailed",
@@ -108,6 +115,7 @@ __all__ = [
     "Concurrency",
     "Context",
     "Controller",
+    "Cost",
     "Done",
     "Every",
     "FailureKind",
@@ -118,6 +126,8 @@ __all__ = [
     "NotDone",
     "Monitor",
     "Program",
+    "Price",
+    "Prices",
     "Progress",
     "Queue",
     "ParentPolicy",

@@ -34,8 +34,10 @@ from typing import (
 
 from holdfast.duration import Duration, seconds
 from holdfast.errors import AgentNotFound, UsageError
+from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.lanes import Concurrency
 from holdfast.rules.limits import Limits
+from holdfast.rules.prices import Prices
 from holdfast.rules.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -76,7 +78,8 @@ class Agent(Generic[*Ts, R]):
     `name` and `version` are what runs are stored under; `retry` is the policy of its steps and of errors outside
     them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay; `concurrency` is how
     many of its runs with one key run at once; `isolation` is where its code runs, None for where the worker says;
-    `limits` is what each of its runs may use, which takes a process of its own.
+    `limits` is what each of its runs may use, which takes a process of its own; `budget` is what each may use up,
+    `prices` what tokens cost.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -90,6 +93,8 @@ class Agent(Generic[*Ts, R]):
     concurrency: Concurrency | None = None
     isolation: Isolation | None = None
     limits: Limits | None = None
+    budget: Budget | None = None
+    prices: Prices | None = None
 
     def __post_init__(self) -> None:
         _check_function(self.fn, self.name)
@@ -102,6 +107,8 @@ class Agent(Generic[*Ts, R]):
             raise UsageError(
                 f"agent {self.name!r}: limits need isolation='process', for a task shares its process with other runs"
             )
+        check_budget(self.budget, f"agent {self.name!r}")
+        _check_prices(self.prices, self.name)
         if type(self.keep) is not int or self.keep < 1:
             raise UsageError(f"agent {self.name!r}: keep is a whole number of 1 or more, not {self.keep!r}")
         if self.deadline is not None and seconds(self.deadline) == 0:
@@ -149,6 +156,8 @@ def agent(
     concurrency: Concurrency | None = None,
     isolation: Isolation | None = None,
     limits: Limits | None = None,
+    budget: Budget | None = None,
+    prices: Prices | None = None,
 ) -> _Decorator: ...
 
 
@@ -166,6 +175,8 @@ def agent(
     concurrency: Concurrency | None = None,
     isolation: Isolation | None = None,
     limits: Limits | None = None,
+    budget: Budget | None = None,
+    prices: Prices | None = None,
 ) -> object:
     """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
 
@@ -185,6 +196,8 @@ def agent(
             concurrency=concurrency,
             isolation=isolation,
             limits=limits,
+            budget=budget,
+            prices=prices,
         )
 
     if fn is None:
@@ -234,6 +247,13 @@ def check_isolation(isolation: object, whose: str) -> None:
     if isolation not in (None, *get_args(Isolation)):
         raise UsageError(
             f"{whose}: isolation is one of {', '.join(map(repr, get_args(Isolation)))}, or None, not {isolation!r}"
+        )
+
+
+def _check_prices(prices: object, name: str) -> None:
+    if prices is not None and not isinstance(prices, Prices):
+        raise UsageError(
+            f"agent {name!r}: prices is Prices({{'model': Price(tokens_in=3, tokens_out=15)}}), not {prices!r}"
         )
 
 

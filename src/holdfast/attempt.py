@@ -76,7 +76,7 @@ class Attempt:
         self._port = port
         self._chance = chance
         self._recording = recording or Recording(port, Cursor(claim.journal))
-        self._execution = Execution(port, self._recording, chance)
+        self._execution = Execution(port, self._recording, chance, agent.prices)
         self._task: asyncio.Task[object] | None = None
 
     @property

@@ -20,6 +20,7 @@ from holdfast.errors import PayloadTooLarge, UsageError
 from holdfast.model import NewCursor, NewOutput
 from holdfast.opened import OpenCall
 from holdfast.port import Port
+from holdfast.rules.usage import Usage, stated, usage_of
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ OVER: Final = "its outcome is known"
 class Scene(msgspec.Struct, eq=False):
     """One try of one call: what `step_context` stands for while its body runs.
 
-    `cursor` is the newest place, recorded by an earlier try or by this one; `key_of` names a call to others.
+    `cursor` is the newest place, recorded by an earlier try or by this one; `key_of` names a call to others;
+    `usages` is what the body said it used, `result` and `error` how it ended, for as long as it is not settled.
     """
 
     ports: Port
@@ -47,6 +49,9 @@ class Scene(msgspec.Struct, eq=False):
     start: int = 0
     sign_s: float = 0.0
     loop: asyncio.AbstractEventLoop | None = None
+    usages: list[Usage] | None = None
+    result: object = None
+    error: BaseException | None = None
 
     def again(self, tries: int) -> Scene:
         """The same call for another try, or for what finds out what became of it."""
@@ -80,6 +85,14 @@ class Scene(msgspec.Struct, eq=False):
         self.cursor = data
         self._sign()
         port.mark(NewCursor(identity=self.call.identity, args_hash=self.call.args_hash, cursor=data))
+
+    def used(self, usage: Usage) -> None:
+        """A request to a model is over."""
+        _ = self.port
+        if self.usages is None:
+            self.usages = []
+        self.usages.append(usage)
+        self._sign()
 
     def emit(self, text: str) -> None:
         """More text."""
@@ -143,6 +156,31 @@ class StepContext:
         return (
             default if data is None else cast("T", codec.decode(data, kind, what="the cursor of this step"))
         )
+
+    def used(
+        self,
+        usage: object = None,
+        *,
+        model: str | None = None,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        tokens_cached: int = 0,
+        usd: float | None = None,
+    ) -> None:
+        """Say what a request to a model used: its usage object, or what carries one as `usage` (of the anthropic,
+        openai and pydantic-ai SDKs), or the counts. Several add up; charged with the outcome of this try, instead of
+        its `cost` and of what is found in its result. Raises UsageError for counts that are negative, NaN or no
+        numbers, and for what is no usage."""
+        found = stated(tokens_in, tokens_out, tokens_cached, usd, model)
+        if usage is not None:
+            read = usage_of(usage)
+            if read is None:
+                raise UsageError(
+                    f"{type(usage).__name__} is no usage object, nor has it one: say "
+                    "step_context.used(model='…', tokens_in=900, tokens_out=120)"
+                )
+            found = read._replace(model=model or read.model, usd=read.usd if found.usd is None else found.usd)
+        _scene().used(found)
 
     def emit(self, text: str) -> None:
         """Stream text to whoever watches (`handle.output()`, `holdfast watch --output`). It is not journaled: a

@@ -108,14 +108,16 @@ def together(parks: Iterable[Park]) -> Park:
         return waits[0]
     times = [park.until_us for park in waits if park.until_us is not None]
     signals = [park for park in waits if park.reason in INBOX_REASONS]
+    unfunded = any(park.unfunded for park in waits)
     if not signals:
         first = min(waits, key=lambda park: park.until_us or 0)
-        return Park(reason=first.reason, until_us=first.until_us)
+        return Park(reason=first.reason, until_us=min(times, default=None), unfunded=unfunded)
     return Park(
         reason=min((park.reason for park in signals), key=_TOLD_FIRST.index),
         until_us=min(times, default=None),
         wait_name=any_of(park.wait_name or "" for park in signals),
         inbox_seen=min(park.inbox_seen for park in signals),
+        unfunded=unfunded,
     )
 
 

@@ -20,6 +20,7 @@ from holdfast.duration import Duration, seconds
 from holdfast.errors import UsageError
 from holdfast.model import Beside
 from holdfast.port import Port
+from holdfast.rules.prices import Cost, check_cost
 from holdfast.rules.rate import RateLimit
 from holdfast.rules.retry import RetryPolicy
 from holdfast.timelimit import TimeLimit
@@ -48,7 +49,7 @@ class BodyStuck(Exception):
 class Body(msgspec.Struct, frozen=True):
     """What a step executes, given its arguments, and into which shape its result is recorded. `once`: never twice
     blindly; then `verify` finds out what became of it. `beside` says what comes into being with the entry of a result.
-    """
+    `tool` says that it is a call of a tool, `watched` that loops of it are looked for."""
 
     fn: Callable[..., Any]
     shape: Shape
@@ -59,6 +60,9 @@ class Body(msgspec.Struct, frozen=True):
     verify: Callable[..., object] | None = None
     beside: Callable[[object], tuple[Beside, ...]] | None = None
     rate: RateLimit | None = None
+    cost: Cost | None = None
+    tool: bool = False
+    watched: bool = False
     plain: bool = False  # nothing is asked for but to await `fn(*args)`
 
 
@@ -68,7 +72,8 @@ class StepOptions(TypedDict, total=False):
     `name` is the function's name unless given; `timeout` is per try; `retry` replaces the agent's policy; `version`
     and the arguments are checked on replay unless `check=False`; `effect` says what a crash in the middle means, and
     `verify` finds out what became of an effect that is to happen once; `silence` is how long a body may go on without
-    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for.
+    a sign of life (`step_context.record` or `emit`); `rate` is a rate shared by all workers that each try waits for;
+    `cost` is what each try may use up at most; a `tool` is counted as one and watched for loops, unless `poll`.
     """
 
     name: str | None
@@ -80,6 +85,9 @@ class StepOptions(TypedDict, total=False):
     version: str | None
     check: bool
     rate: RateLimit | None
+    cost: Cost | None
+    tool: bool
+    poll: bool
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -105,17 +113,49 @@ def step_of(
     version: str | None = None,
     check: bool = True,
     rate: RateLimit | None = None,
+    cost: Cost | None = None,
+    tool: bool = False,
+    poll: bool = False,
 ) -> Step:
     """The step that these options of `ctx.step` ask for. Raises UsageError when they make no sense."""
-    if effect != "repeatable" or verify is not None or rate is not None:
+    if effect != "repeatable" or verify is not None or rate is not None or cost is not None:
         check_step(effect, verify, rate)
+        check_cost(cost)
+        rate = _taken(rate, cost)
+    if poll and not tool:
+        raise UsageError("poll=True says that a tool asks again on purpose: add tool=True")
     spec = spec_of(fn)
     timeout_s = None if timeout is None else seconds(timeout)
     silence_s = None if silence is None else seconds(silence)
     once = effect == "once"
-    plain = spec.is_async and timeout_s is None and silence_s is None and not once and rate is None
-    body = Body(fn, spec.shape, spec.is_async, timeout_s, silence_s, once, verify, rate=rate, plain=plain)
+    asked = (timeout_s, silence_s, rate, cost)
+    body = Body(
+        fn,
+        spec.shape,
+        spec.is_async,
+        timeout_s,
+        silence_s,
+        once,
+        verify,
+        rate=rate,
+        cost=cost,
+        tool=tool,
+        watched=tool and not poll,
+        plain=spec.is_async and not once and not tool and asked == (None, None, None, None),
+    )
     return Step(_named(name or spec.name), body, retry, version, check)
+
+
+def _taken(rate: RateLimit | None, cost: Cost | None) -> RateLimit | None:
+    """The rate as this call takes it: one that counts tokens takes those of the estimate. Raises UsageError."""
+    if rate is None or rate.counts == "calls":
+        return rate
+    if cost is None:
+        raise UsageError(
+            f"rate {rate.name!r} counts {rate.counts}, so the step needs an estimate of them: "
+            "cost=Cost(model='…', tokens_in=900, max_tokens_out=4096)"
+        )
+    return rate.cost(max(1, rate.counted(cost.usage)))
 
 
 def check_options(call: str, options: StepOptions) -> None:

@@ -104,6 +104,7 @@ class ChannelPort:
             channel.hold_back,
             channel.held_back,
         )
+        self.reserve = channel.reserve
         self.inbox = channel.inbox
         self.begin_content, self.add_chunk = channel.begin_content, channel.add_chunk
         self.seal_content = channel.seal_content

@@ -37,6 +37,7 @@ from holdfast.model import (
 from holdfast.opened import OpenCall, Withdrawal
 from holdfast.port import Port
 from holdfast.recording import Recording
+from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.ids import checked_id, child_id
 from holdfast.rules.journal import CALLED
 from holdfast.rules.schedule import check_priority
@@ -53,7 +54,8 @@ class ChildOptions(TypedDict, total=False):
     """The options that `ctx.call` and `ctx.start` share.
 
     `id` names the child; without it the id follows from the parent's and the call. `priority` is the parent's unless
-    given, `queue` that of the agent. `on_parent_end` says what becomes of it when the parent ends first.
+    given, `queue` that of the agent. `on_parent_end` says what becomes of it when the parent ends first. `budget` is
+    its own, instead of its agent's; what it uses is charged to its parent's, too.
     """
 
     id: str | None
@@ -61,6 +63,7 @@ class ChildOptions(TypedDict, total=False):
     queue: str | None
     delay: Duration
     on_parent_end: ParentPolicy | Literal["cancel", "leave"]
+    budget: Budget | None
 
 
 class ChildHandle(Generic[R]):
@@ -242,6 +245,8 @@ class _Order:
         policy = options.get("on_parent_end", ParentPolicy.CANCEL)
         if policy not in tuple(ParentPolicy):
             raise UsageError(f"on_parent_end={policy!r} is no policy: there are {_POLICIES}")
+        budget = options.get("budget") or agent.budget
+        check_budget(budget, f"the child of {agent.name!r}")
         payload = codec.input_json(agent.fn, args)
         self.fingerprint = codec.fingerprint((agent.name, payload, named), None)
         self._policy = ParentPolicy(policy)
@@ -255,6 +260,7 @@ class _Order:
             delay_us=delay_us,
             deadline_us=agent.deadline_us,
             lane=lane_of(agent, payload),
+            budget=None if budget is None else budget.terms,
         )
 
     def child(self, identity: Identity) -> NewChild:

@@ -117,7 +117,9 @@ class Context:
         `fn` (none: JSON types), when it is durable. `name` is the function's name unless given; `key` tells calls
         of one name apart and replaces their number; `timeout` is per try; `retry` replaces the agent's policy;
         `version` and the arguments are checked on replay unless `check=False`; each try waits for its turn under
-        `rate`, which all workers share (a run that waits long is unloaded).
+        `rate`, which all workers share (a run that waits long is unloaded). Under a budget, `cost` is what each try
+        may use up at most, reserved before it begins and settled by `step_context.used` or the usage that the result
+        carries. A `tool` is counted as one and watched for loops (`ctx.nudge`), unless it is a `poll`.
 
         The body may run again after a crash, so it must be repeatable; with `effect="once"` it never does blindly:
         when nobody knows whether it happened, `verify(*args)` says so (Done, NotDone, GivenUp), else a person is
@@ -150,6 +152,12 @@ class Context:
         """
         spec = spec_of(fn)
         return self._execution.once(key, Body(fn, spec.shape, spec.is_async), args, self._agent.retry)
+
+    @property
+    def nudge(self) -> str | None:
+        """What to tell the model when its newest tool calls go round in a loop (or it says the same again and again);
+        None while they do not. The same on every replay; a loop that goes on parks the run, for the reason `loop`."""
+        return self._execution.loops.nudge
 
     # --- concurrency ----------------------------------------------------------------------------------------
 

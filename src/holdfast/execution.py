@@ -21,13 +21,16 @@ from holdfast.failures import (
     stuck,
     timed_out,
 )
+from holdfast.looping import Loops, watches
 from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
 from holdfast.opened import OpenCall
 from holdfast.pace import Pace
 from holdfast.port import Port
 from holdfast.recording import ONCE_SCOPE, Recording, check_words, current_scope, scope_of_call
 from holdfast.rules import retry as retry_rules
+from holdfast.rules.prices import Prices
 from holdfast.rules.retry import RetryPolicy
+from holdfast.spending import Spending
 from holdfast.threads import ThreadCall
 
 UNLOADED_BACKOFF_S: Final = 5.0
@@ -39,7 +42,13 @@ MAX_ONCE: Final = 10_000
 class Execution:
     """Runs the bodies of one attempt and has their outcomes recorded."""
 
-    def __init__(self, port: Port, recording: Recording, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        port: Port,
+        recording: Recording,
+        chance: Callable[[], float],
+        prices: Prices | None = None,
+    ) -> None:
         self.stray: list[ThreadCall] = []
         self._port = port
         self._recording = recording
@@ -47,6 +56,9 @@ class Execution:
         self._branches = recording.branches
         self._effects = Effects(port, recording, chance, self.stray)
         self._pace = Pace(port, recording)
+        self._spending = Spending(port, recording, prices)
+        self._limited = bool(self._spending.limited)
+        self.loops = Loops(port, recording)
         self._once: dict[str, asyncio.Task[Entry]] = {}
 
     @property
@@ -70,14 +82,15 @@ class Execution:
             self._branches.in_flight += 1
             place = recording.doubts.place_of(call.identity, call.args_hash)
             scene = Scene(port, call, call.tries, place, recording.doubts.idempotency_key)
+            plain = body.plain and not self._limited
             try:
                 while True:
-                    found = None if body.plain else await self._before(call, body, policy, scene)
+                    found = None if plain else await self._before(call, body, policy, scene)
                     if found is not None:
                         return self._concluded(call, body, found)
                     port.opened(call.identity.name, call.started_at_us)
                     try:
-                        if body.plain:  # what `execute` does then
+                        if plain:  # what `execute` does then
                             token = current_scene.set(scene)
                             try:
                                 result = await body.fn(*call.args)
@@ -85,18 +98,15 @@ class Execution:
                                 current_scene.reset(token)
                                 scene.over = OVER
                         else:
-                            result = await execute(body, call.args, scene, port, self.stray)
+                            result = scene.result = await execute(body, call.args, scene, port, self.stray)
                         payload, value = body.shape.recode(result)
                     except (KeyboardInterrupt, GeneratorExit, Unwind):
                         raise
-                    except BaseException as error:
-                        if isinstance(error, asyncio.CancelledError) and cancelling():
-                            recording.end.check()
-                            recording.abandon(call)
-                            raise
-                        call.tries += 1
-                        found = await self._try_failed(call, body, error, policy, scene)
+                    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome of the body
+                        found = await self._raised(call, body, error, policy, scene)
                     else:
+                        if scene.usages is not None:
+                            self._spending.late(call, body, scene)
                         beside = () if body.beside is None else body.beside(value)
                         answer = recording.submit(call, EntryStatus.OK, payload, None, beside)
                         try:
@@ -108,9 +118,11 @@ class Execution:
                         except (LeaseLost, StoreError) as error:
                             raise recording.end.lost(error) from error
                         recording.deliver(call)
+                        if not plain and watches(body):
+                            await self._meet(call, body)
                         return value
                     if found is not None:
-                        return self._concluded(call, body, found)
+                        return await self._ended(call, body, found)
                     scene = scene.again(call.tries)
             finally:
                 self._branches.in_flight -= 1
@@ -120,22 +132,62 @@ class Execution:
     def _concluded(self, call: OpenCall, body: Body, entry: Entry) -> object:
         """Deliver a recorded outcome: return it, or raise StepFailed."""
         self._recording.deliver(call)
+        if watches(body):
+            self.loops.observe(call, body, entry)
+        return self._outcome(call, body, entry)
+
+    @staticmethod
+    def _outcome(call: OpenCall, body: Body, entry: Entry) -> object:
         if entry.status is EntryStatus.FAILED:
             raise _step_failed(call, entry)
         return body.shape.decode(entry.payload)
 
     async def _before(self, call: OpenCall, body: Body, policy: RetryPolicy, scene: Scene) -> Entry | None:
         """What is to be done before the body of the call may begin; the outcome, when it is found out that there is
-        one already."""
+        one already, or that it can never fit in a budget."""
         if body.once:
             found = await self._effects.before(call, body, policy, scene)
             if found is not None:
                 return found
         if body.rate is not None:
             await self._pace.turn(call, body.rate)
+        if self._limited or body.cost is not None:
+            found = await self._spending.begin(call, body, scene)
+            if found is not None:
+                return found
         if body.once:
             await self._effects.intend(call)
         return None
+
+    async def _ended(self, call: OpenCall, body: Body, entry: Entry) -> object:
+        """Deliver an outcome that is new: return it, or raise StepFailed."""
+        self._recording.deliver(call)
+        if watches(body):
+            await self._meet(call, body)
+        return self._outcome(call, body, entry)
+
+    async def _meet(self, call: OpenCall, body: Body) -> None:
+        """A new outcome of a tool or a model: a loop that it goes on with may park the run, with nothing in flight."""
+        assert call.entry is not None
+        self._branches.in_flight -= 1
+        try:
+            await self.loops.meet(call, body, call.entry)
+        finally:
+            self._branches.in_flight += 1
+
+    async def _raised(
+        self, call: OpenCall, body: Body, error: BaseException, policy: RetryPolicy, scene: Scene
+    ) -> Entry | None:
+        """The body raised: the code cancelled it, or the try has failed."""
+        scene.error = error
+        if scene.usages is not None:
+            self._spending.late(call, body, scene)
+        if isinstance(error, asyncio.CancelledError) and cancelling():
+            self._recording.end.check()
+            self._recording.abandon(call)
+            raise error
+        call.tries += 1
+        return await self._try_failed(call, body, error, policy, scene)
 
     async def _try_failed(
         self, call: OpenCall, body: Body, error: BaseException, policy: RetryPolicy, scene: Scene

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from holdfast.model import Beside, Call, Entry, EntryKind, Identity, Note
+from holdfast.model import Beside, Call, Entry, EntryKind, EntryStatus, Identity, Note
 from holdfast.rules.journal import Unknown
 
 R = TypeVar("R")
@@ -47,6 +47,9 @@ class OpenCall(msgspec.Struct, eq=False):
     group: str | None = None  # the path of the group that it opens
     child: str | None = None  # that it starts, by an entry that is submitted or recorded
     withdraws: Callable[[], Withdrawal] | None = None  # what is left behind after `first` went well
+    settles: Callable[[EntryStatus], tuple[Beside, ...]] | None = (
+        None  # what it is charged, beside its next entry
+    )
 
     def __enter__(self) -> None:
         self.begun = True
@@ -65,6 +68,11 @@ class OpenCall(msgspec.Struct, eq=False):
     def call(self) -> Call:
         """The call as a rule sees it."""
         return Call(identity=self.identity, args_hash=self.args_hash)
+
+    def settled(self, status: EntryStatus, beside: tuple[Beside, ...] = ()) -> tuple[Beside, ...]:
+        """What stands beside an entry of the call: once, what it is charged, too."""
+        settles, self.settles = self.settles, None
+        return beside if settles is None else (*beside, *settles(status))
 
     def start(self, coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
         """Remember the coroutine that will deliver the outcome: one that is cancelled before it began says so

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from holdfast.model import (
+    Amounts,
     Beside,
     Committed,
     Content,
@@ -23,6 +24,7 @@ from holdfast.model import (
     Note,
     Outcome,
     Progress,
+    Reserved,
     Run,
     Signal,
     Standing,
@@ -44,6 +46,10 @@ class Questions(Protocol):
 
     async def take_turn(self, limit: RateLimit, call: str) -> Turn:
         """Book a turn under a shared rate for the call named so."""
+        ...
+
+    async def reserve(self, call: str, asked: Amounts) -> Reserved:
+        """Reserve what the call named so may use up, in every budget that the run is charged to, or in none."""
         ...
 
     async def hold_back(self, limit: RateLimit, for_us: int) -> None:

@@ -49,6 +49,7 @@ from holdfast.rules.journal import (
     Recorded,
     Unknown,
 )
+from holdfast.rules.loops import Turns
 from holdfast.scopes import Scopes
 
 R = TypeVar("R")
@@ -97,6 +98,7 @@ class Recording:
         self._saved_segment = cursor.base
         self._saved_at_us = port.now_us()
         self._since_save = 0
+        self.turns = Turns()
 
     # --- opening and closing calls --------------------------------------------------------------------------
 
@@ -375,6 +377,8 @@ class Recording:
         call.entry = entry = Entry(
             call.identity, call.kind, status, payload, call.args_hash, call.started_at_us, signal
         )
+        if call.settles is not None:
+            beside = call.settled(status, beside)
         answer = self._submit(entry, beside)
         call.position = self._port.position
         return answer
@@ -397,15 +401,15 @@ class Recording:
                 beside = (thing,)
                 if told is not None:
                     self._port.note(told)
+            beside = call.settled(EntryStatus.ABANDONED, beside)
             self._submit(self._entry(call, EntryStatus.ABANDONED, b"null"), beside)
             self._cursor.recorded(call.identity)
 
     async def tried(self, call: OpenCall, failure: Failure) -> None:
         """Record a failed try: it answers nothing, but counts for as long as the call is not over."""
         try:
-            await self.end.guarded(
-                self._submit(self._entry(call, EntryStatus.RETRIED, encode_failure(failure)))
-            )
+            entry = self._entry(call, EntryStatus.RETRIED, encode_failure(failure))
+            await self.end.guarded(self._submit(entry, call.settled(EntryStatus.RETRIED)))
         except asyncio.CancelledError:
             self.end.check()
             self.abandon(call)
@@ -444,6 +448,7 @@ class Recording:
             self.end.hold(mismatch)
         checkpoint = self._port.journal.checkpoint
         if checkpoint is not None:
+            self.turns.go_on(checkpoint.turns)
             self._times[""] = max(self._times.get("", 0), checkpoint.now_us)
 
     def checkpoint(
@@ -455,7 +460,12 @@ class Recording:
             self.end.hold(mismatch)
         segment = self._cursor.segment
         self.last_state = NewCheckpoint(
-            segment=segment, name=name, state=state, keep=keep, now_us=self.scopes.now_us(current_scope.get())
+            segment=segment,
+            name=name,
+            state=state,
+            keep=keep,
+            now_us=self.scopes.now_us(current_scope.get()),
+            turns=self.turns.tell(),
         )
         due = force or name is not None or self._port.asked is not None or self._due(every)
         return self._save(self.last_state, due)

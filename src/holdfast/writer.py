@@ -20,13 +20,16 @@ from holdfast.errors import (
 )
 from holdfast.model import (
     TOLD_FROM_OUTSIDE,
+    Amounts,
     Change,
     Committed,
     Content,
     Entry,
     NewChild,
+    NewReservation,
     NewTurn,
     RefusedChange,
+    Reserved,
     Run,
     RunState,
     Signal,
@@ -75,7 +78,8 @@ class Writer:
         self._doubt = False
         self._last_task = 0
         self._turned_s = 0.0
-        self.booking = Booking(store)
+        self.booking = Booking(store.take_turns)
+        self.reserving = Booking(store.reserve)
 
     def submit(
         self, change: Change, on_unstorable: Callable[[], None] | None = None
@@ -310,6 +314,10 @@ class StoreChannel:
             rate=limit.name, terms=limit.terms, cost=limit.units, run=run.key, token=run.token, call=call
         )
         return await self._writer.patiently(lambda: self._writer.booking.take(new))
+
+    async def reserve(self, call: str, asked: Amounts) -> Reserved:
+        new = NewReservation(run=self._run.key, token=self._run.token, call=call, asked=asked)
+        return await self._writer.patiently(lambda: self._writer.reserving.take(new))
 
     async def hold_back(self, limit: RateLimit, for_us: int) -> None:
         await self._writer.patiently(lambda: self._store.hold_back(limit.name, limit.terms, for_us))

@@ -80,6 +80,7 @@ ACTIONS: dict[str, Callable[[Run], Decision]] = {
     "pause_asked": lambda run: transitions.pause(run, NOW_US),
     "resumed": resuming,
     "signalled": lambda run: transitions.signal(run, "go", 4, NOW_US),
+    "funded": lambda run: transitions.fund(run, NOW_US),
     "cancelled": lambda run: transitions.cancel(run, NOW_US),
     "expired": lambda run: transitions.expire(structs.replace(run, deadline_at_us=NOW_US), NOW_US),
     "retried": lambda run: transitions.retry(run, NOW_US),
@@ -497,7 +498,22 @@ def test_a_held_run_is_neither_paused_nor_resumed_but_retried(reason: Reason):
             act(waiting(reason), NOW_US)
 
 
-@pytest.mark.parametrize("reason", [Reason.PAUSED, Reason.PARKED])
+@pytest.mark.parametrize("reason", [Reason.BUDGET, Reason.LOOP, Reason.SLEEP, Reason.CHILD])
+def test_a_raise_wakes_what_may_wait_for_a_budget_and_nothing_else(reason: Reason):
+    woken = transitions.fund(waiting(reason), NOW_US)
+    due = None if reason is Reason.LOOP else NOW_US
+    assert (woken.run.available_at_us, woken.run.reason, woken.notes) == (due, reason, ())
+    paused = waiting(Reason.PAUSED)
+    assert transitions.fund(paused, NOW_US) == Decision(run=paused)
+
+
+def test_what_a_run_over_its_budget_or_in_a_loop_cannot_do_names_the_way_out():
+    for reason, way_out in ((Reason.BUDGET, "holdfast budget raise"), (Reason.LOOP, "holdfast resume r-1")):
+        with pytest.raises(InvalidTransition, match=way_out):
+            transitions.retry(waiting(reason), NOW_US)
+
+
+@pytest.mark.parametrize("reason", [Reason.PAUSED, Reason.PARKED, Reason.BUDGET, Reason.LOOP])
 def test_resume_makes_a_paused_or_parked_run_claimable_now(reason: Reason):
     run = transitions.resume(waiting(reason), NOW_US).run
     assert (run.state, run.reason, run.available_at_us) == (QUEUED, None, NOW_US)

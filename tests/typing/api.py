@@ -14,10 +14,13 @@ from typing import Literal, assert_type
 import holdfast
 from holdfast import (
     Approval,
+    Budget,
     Client,
     Concurrency,
     Context,
+    Cost,
     Every,
+    Prices,
     RateLimit,
     RetryPolicy,
     RunHandle,
@@ -121,10 +124,13 @@ async def an_agent_is_called_like_its_function(ctx: Context) -> None:
 # --- the context ----------------------------------------------------------------------------------------------
 
 
-@agent(concurrency=Concurrency(str, limit=2))
+@agent(concurrency=Concurrency(str, limit=2), budget=Budget(usd=5, working_s="2h"), prices=Prices({}))
 async def limited(ctx: Context, path: Path) -> int:
     limit = RateLimit("model-api", "500/m", burst=5)
     assert_type(await ctx.map(count_one, [path], rate=limit), list[int])
+    assert_type(await ctx.step(count_one, path, cost=Cost(usd=1), tool=True, poll=True), int)
+    await ctx.step(count_one, path, cost=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert_type(ctx.nudge, str | None)
     await ctx.step(count_one, path, rate="500/m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     return await ctx.step(count_one, path, rate=limit.cost(3))
 

@@ -10,8 +10,9 @@ from typing import Final
 
 from holdfast.cli import words
 from holdfast.client import ApprovalView, Detail, RunView
-from holdfast.model import EntryStatus, Mismatch, Reason, RunState
-from holdfast.rules import waits
+from holdfast.model import EntryStatus, Mismatch, Reason, RunState, Unit
+from holdfast.rules import budget, waits
+from holdfast.rules.budget import run_of_scope
 from holdfast.rules.schedule import ALL_QUEUES
 
 CHILDREN_NAMED: Final = 3
@@ -124,6 +125,10 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return _waits_for_answer(detail, now, quoted)
         case Reason.CHILD:
             return _waits_for_child(view, detail)
+        case Reason.BUDGET:
+            return _over_budget(view, detail, now, quoted)
+        case Reason.LOOP:
+            return _looping(detail, quoted)
         case Reason.PAUSED:
             return Explanation("an operator paused it", (_resume(quoted),))
         case Reason.PARKED:
@@ -148,6 +153,49 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return Explanation(f"no worker has version {view.version!r} of agent {view.agent!r}", (serve,))
         case _:
             return Explanation(f"it waits ({view.reason})" if view.reason else "it waits")
+
+
+def _over_budget(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explanation:
+    """Which budget the next step does not fit in, and the command that raises it."""
+    if detail.due_at is not None and detail.due_at <= now:
+        return Explanation("its budget was raised: any worker goes on with it")
+    told = detail.stopped_by or {}
+    unit, scope = str(told.get("unit", "usd")), str(told.get("scope", f"run:{view.id}"))
+    amounts = {name: told.get(name) for name in ("asked", "hard", "used", "reserved")}
+    asked, hard, used, reserved = (value if isinstance(value, int) else 0 for value in amounts.values())
+    raised = f"holdfast budget raise {shlex.quote(run_of_scope(scope) or scope)}"
+    if unit not in list(Unit) or not told:
+        return Explanation(
+            "what it would do next does not fit in its budget", (WayOut(f"{raised} --usd 5", ""),)
+        )
+    kind = Unit(unit)
+    why = (
+        f"step {told.get('step')!r} may use {budget.told(kind, asked)}; of the {budget.told(kind, hard)} of {scope} "
+        f"{budget.told(kind, used)} are used"
+    )
+    if reserved:
+        why += f" and {budget.told(kind, reserved)} reserved"
+    if detail.due_at is not None:
+        why += f"; it looks again {words.until(detail.due_at, now)}"
+    lacking = max(1, asked + used + reserved - hard)
+    option = f"--{unit.replace('_', '-')} {budget.enough(kind, lacking)}"
+    return Explanation(
+        why,
+        (
+            WayOut(f"{raised} {option}", "raise it by what is lacking at least, and go on"),
+            WayOut(f"holdfast cancel {quoted}", "give it up"),
+        ),
+    )
+
+
+def _looping(detail: Detail, quoted: str) -> Explanation:
+    told = detail.stopped_by or {}
+    message = str(told.get("message", "it did the same again and again"))
+    arguments = words.one_line(str(told.get("arguments", "")), 120)
+    return Explanation(
+        f"{message} The arguments: {arguments}" if arguments else message,
+        (_resume(quoted), WayOut(f"holdfast cancel {quoted}", "give it up")),
+    )
 
 
 def _effect_unknown(detail: Detail, quoted: str) -> Explanation:

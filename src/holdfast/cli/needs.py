@@ -12,7 +12,13 @@ from holdfast.client import ApprovalView, Client, Detail, RunView
 from holdfast.client.view import at
 from holdfast.model import HELD_REASONS, Reason, RunFilter, RunState
 
-FOR_PEOPLE: Final = HELD_REASONS | {Reason.PAUSED, Reason.PARKED, Reason.NEEDS_CODE}
+FOR_PEOPLE: Final = HELD_REASONS | {
+    Reason.PAUSED,
+    Reason.PARKED,
+    Reason.NEEDS_CODE,
+    Reason.BUDGET,
+    Reason.LOOP,
+}
 """Waits that nothing but a person ends. Questions are listed for themselves; a signal may come from a program."""
 _NOTHING: Final = Detail(
     failure=None, mismatch=None, mismatch_entry=None, wait_name=None, due_at=None, asked=None
@@ -70,7 +76,10 @@ def need_of_question(view: ApprovalView) -> Need:
 def need_of_run(view: RunView, now: datetime) -> Need:
     """A run that is held, paused or without code: why, and the first way on."""
     why = explain(view, _NOTHING, now)
-    several = view.reason is Reason.MISMATCH  # its page weighs the ways out
+    several = view.reason in (
+        Reason.MISMATCH,
+        Reason.BUDGET,
+    )  # its page weighs the ways out, or knows which budget
     return Need(
         kind=str(view.reason),
         run=view.id,

@@ -303,6 +303,8 @@ def _facts(view: RunView, detail: Detail, why: Explanation, now: datetime, run_i
     for effect in detail.effects:
         which = f"{effect.name}[{effect.key}]" if effect.key is not None else effect.name
         grid.add_row("effect", f"entry {effect.n}, {which}: {effect.state.replace('_', ' ')}")
+    for unit in view.budget.units if view.budget is not None else ():
+        grid.add_row("budget", words.spent(unit))
     grid.add_row("recorded", recorded(view))
     if view.checkpoint is not None:
         name = f" {view.checkpoint.name!r}" if view.checkpoint.name else ""

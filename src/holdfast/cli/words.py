@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from holdfast.client import ProgressView
+from holdfast.client import BudgetUnitView, ProgressView
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -113,3 +113,23 @@ def one_line(text: str, longest: int = 120) -> str:
     """The first line, cut to a length."""
     first = text.strip().splitlines()[0] if text.strip() else ""
     return first if len(first) <= longest else first[: longest - 1] + "…"
+
+
+def spent(view: BudgetUnitView) -> str:
+    """`usd: $1.20 of $5.00, $0.30 reserved, $3.50 left`; without a limit what is used alone."""
+
+    def told(amount: float) -> str:
+        match view.unit:
+            case "usd":
+                return f"${amount:,.4f}" if amount < 1 else f"${amount:,.2f}"
+            case "working_s":
+                return duration(amount)
+            case _:
+                return f"{amount:,.0f}"
+
+    text = f"{view.unit}: {told(view.used)}"
+    if view.limit is not None:
+        text += f" of {told(view.limit)}"
+    if view.reserved:
+        text += f", {told(view.reserved)} reserved"
+    return text if view.remaining is None else f"{text}, {told(view.remaining)} left"

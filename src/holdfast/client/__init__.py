@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from holdfast.client.budgets import Budgets
 from holdfast.client.client import Client
 from holdfast.client.handle import RunHandle
 from holdfast.client.schedules import FireView, Schedule, Schedules, ScheduleView
 from holdfast.client.view import (
     ApprovalView,
+    BudgetUnitView,
+    BudgetView,
     CheckpointView,
     ChildView,
     CursorView,
@@ -25,6 +28,9 @@ from holdfast.client.view import (
 
 __all__ = [
     "ApprovalView",
+    "BudgetUnitView",
+    "BudgetView",
+    "Budgets",
     "CheckpointView",
     "ChildView",
     "Client",

@@ -11,6 +11,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from holdfast import codec
 from holdfast.agents import Agent
+from holdfast.client.budgets import Budgets
 from holdfast.client.handle import RunHandle
 from holdfast.client.schedules import Schedules
 from holdfast.client.view import ApprovalView, RunView, approval_view, decode_json, run_view
@@ -18,6 +19,7 @@ from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
 from holdfast.lanes import lane_of
 from holdfast.model import Created, NewRun, NewSignal, Run, RunFilter, RunState
+from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.ids import checked_id
 from holdfast.rules.lanes import Concurrency
 from holdfast.rules.tags import checked
@@ -38,6 +40,7 @@ class Client:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.schedules = Schedules(store)
+        self.budgets = Budgets(store)
 
     async def start(
         self,
@@ -51,6 +54,7 @@ class Client:
         signal: tuple[str, object] | None = None,
         dedup: str | None = None,
         concurrency: Concurrency | None = None,
+        budget: Budget | None = None,
     ) -> RunHandle[R]:
         """Queue a run of `agent` and return at once; it is durable then. Typed after the agent.
 
@@ -61,7 +65,7 @@ class Client:
 
         `signal=(name, data)` is sent with the start, in one transaction: to the new run, or to the one that is there.
         It counts once by `dedup`; without one, once for its name and data. It needs an `id`.
-        `concurrency` replaces the agent's: how many runs with one key run at once.
+        `concurrency` replaces the agent's: how many runs with one key run at once; `budget` replaces the agent's, too.
         """
         payload = codec.input_json(agent.fn, args)
         first = None if signal is None else new_signal(*signal, dedup)
@@ -75,6 +79,7 @@ class Client:
             tags=tags,
             signal=first,
             concurrency=concurrency,
+            budget=budget,
         )
         return self.handle(agent, created.run.id)
 
@@ -91,6 +96,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
         signal: NewSignal | None = None,
         concurrency: Concurrency | None = None,
+        budget: Budget | None = None,
     ) -> Created:
         """As `start`, from input that is JSON already, as `codec.normalise_input` gives it.
 
@@ -111,6 +117,7 @@ class Client:
             tags=tags,
             signal=signal,
             concurrency=concurrency,
+            budget=budget,
         )
         created = await self.store.create_run(new)
         if created.existed and id is None:  # met by chance: not ours
@@ -128,6 +135,7 @@ class Client:
         delay: Duration = 0,
         tags: Mapping[str, str] | None = None,
         concurrency: Concurrency | None = None,
+        budget: Budget | None = None,
     ) -> list[RunHandle[R]]:
         """Queue a run of `agent` for each tuple of arguments, 500 in a transaction: ten times as fast as one by one.
 
@@ -147,6 +155,7 @@ class Client:
                     delay=delay,
                     tags=tags,
                     concurrency=concurrency,
+                    budget=budget,
                 )
                 for number, args in some
             ]
@@ -253,7 +262,10 @@ def _new_run(
     tags: Mapping[str, str] | None,
     signal: NewSignal | None = None,
     concurrency: Concurrency | None,
+    budget: Budget | None,
 ) -> NewRun:
+    check_budget(budget, f"a run of {agent.name!r}")
+    limited = budget or agent.budget
     return NewRun(
         id=checked_id(id) if id is not None else new_id(agent.name),
         agent=agent.name,
@@ -267,6 +279,7 @@ def _new_run(
         tags=checked(tags or {}),
         signal=signal,
         lane=lane_of(agent, payload, concurrency),
+        budget=None if limited is None else limited.terms,
     )
 
 

@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
-from holdfast.client.view import OutputView, output_view
+from holdfast.client.view import Json, OutputView, event_payload, output_view
 from holdfast.errors import StoreUnavailable
-from holdfast.model import Event
+from holdfast.model import Event, Run
 from holdfast.store.protocol import Store
 
 T = TypeVar("T")
 
+LOOKED_THROUGH: Final = 100
+"""Events that may follow the one that tells why a run was stopped: signals, pauses, budgets that were changed."""
 BATCH: Final = 500  # events a read: bounds memory and the length of one read transaction
 NEWS_LEAST_S: Final = 0.02  # every commit is news: a read for each cost more than the steps
 PATIENCE: Final = 0.1
@@ -96,3 +98,11 @@ class Pause:
         await asyncio.sleep(max(0.0, self._woken_at_s + least_s - loop.time()))
         await patiently(lambda: self._store.wait_for_news(self._next_s))
         self._woken_at_s = loop.time()
+
+
+async def last_of(store: Store, run: Run, kind: str | None) -> dict[str, Json] | None:
+    """What the newest event of this type says, looked for among the newest of the run; None when there is none."""
+    if kind is None:
+        return None
+    newest = await store.read_events(run.id, max(0, run.event_no - LOOKED_THROUGH), LOOKED_THROUGH)
+    return next((event_payload(event) for event in reversed(newest) if event.type == kind), None)

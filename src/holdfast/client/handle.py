@@ -59,6 +59,11 @@ from holdfast.verdicts import GivenUp, NotDone, Verdict
 
 R = TypeVar("R", covariant=True)
 
+_STOPS: Final[Mapping[Reason | None, str]] = {
+    Reason.BUDGET: "budget.reached",
+    Reason.LOOP: "loop.parked",
+}
+"""The events that tell why a run was stopped."""
 CHILDREN_SHOWN: Final = 100
 """Of a run with more children `status` has the first ones; `Client.tree` has all."""
 
@@ -92,6 +97,7 @@ class RunHandle(Generic[R]):
             tags=(await self._store.get_tags([run.key])).get(run.key),
             parent=(await self._store.parents_of([run.key])).get(run.key),
             children=await self._store.list_children([self.id], CHILDREN_SHOWN),
+            budget=await self._store.get_budget(f"run:{self.id}"),
         )
 
     async def detail(self) -> Detail:
@@ -110,6 +116,7 @@ class RunHandle(Generic[R]):
             cursors=() if run.state.final else tuple(await self.cursors()),
             questions=tuple(one for one in await self.approvals() if one.status is ApprovalStatus.OPEN),
             closed=await self._closed(run),
+            stopped_by=await feed.last_of(self._store, run, _STOPS.get(run.reason)),
         )
 
     async def _closed(self, run: Run) -> dict[str, str]:

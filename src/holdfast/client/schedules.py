@@ -97,6 +97,7 @@ class Schedule:
             priority=self.priority,
             deadline_us=self.agent.deadline_us,
             lane=lane_of(self.agent, payload),
+            budget=None if self.agent.budget is None else self.agent.budget.terms,
         )
 
     def _trigger(self) -> Trigger:

@@ -16,6 +16,7 @@ from holdfast.model import (
     SETUP,
     ApprovalRecord,
     ApprovalStatus,
+    BudgetRecord,
     Checkpoint,
     Entry,
     EntryStatus,
@@ -31,10 +32,12 @@ from holdfast.model import (
     RunState,
     Sample,
     StepCursor,
+    Unit,
     WorkerRecord,
 )
 from holdfast.rules import progress as progress_rule
 from holdfast.rules.approvals import over
+from holdfast.rules.budget import plain
 from holdfast.rules.effects import EffectState, effects_of
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -101,9 +104,32 @@ class ChildView(Struct, frozen=True, kw_only=True):
     on_parent_end: ParentPolicy
 
 
+class BudgetUnitView(Struct, frozen=True, kw_only=True):
+    """One unit of a budget: dollars, seconds or counts. `limit` and `remaining` are None where it is only counted;
+    `reserved` is what calls in flight may use."""
+
+    unit: Unit
+    limit: float | None
+    used: float
+    reserved: float
+    remaining: float | None
+
+
+class BudgetView(Struct, frozen=True, kw_only=True):
+    """A budget: of a run (`run:ID`), an agent (`agent:NAME`) or a project (`project:NAME`). With a window of `per_s` it
+    begins anew at `ends_at`. `waiting`: so many runs wait for it to be raised."""
+
+    scope: str
+    soft: float
+    per_s: float | None
+    ends_at: datetime | None
+    units: tuple[BudgetUnitView, ...]
+    waiting: int
+
+
 class RunView(Struct, frozen=True, kw_only=True):
     """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one. `children`
-    are the first 100 that it started; lists leave them out.
+    are the first 100 that it started, `budget` is its own; lists leave both out.
     """
 
     id: str
@@ -129,6 +155,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     parent: str | None = None
     children: tuple[ChildView, ...] = ()
+    budget: BudgetView | None = None
 
 
 StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded", "intended"]
@@ -220,8 +247,9 @@ class ApprovalView(Struct, frozen=True, kw_only=True):
 
 class Detail(Struct, frozen=True, kw_only=True):
     """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
-    the signal waited for, when the run is due, and what it asks people. `closed`: of the run and of the children that
-    it waits for, those that no worker begins, and the queue that is limited to 0, "*" for all of them together."""
+    the signal waited for, when the run is due, what it asks people, and the event that tells which budget or loop
+    stopped it. `closed`: of the run and of the children that it waits for, those that no worker begins, and the queue
+    that is limited to 0, "*" for all of them together."""
 
     failure: Failure | None
     mismatch: Mismatch | None
@@ -233,6 +261,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     cursors: tuple[CursorView, ...] = ()
     questions: tuple[ApprovalView, ...] = ()
     closed: Mapping[str, str] = field(default_factory=dict[str, str])
+    stopped_by: dict[str, Json] | None = None
 
 
 def at(us: int) -> datetime:
@@ -255,6 +284,7 @@ def run_view(
     tags: dict[str, str] | None = None,
     parent: str | None = None,
     children: Sequence[Kin] = (),
+    budget: BudgetRecord | None = None,
 ) -> RunView:
     """Put together what `show --json` says. Pure: everything that it says is an argument."""
     running = run.state is RunState.RUNNING and worker is not None
@@ -284,6 +314,30 @@ def run_view(
         tags=tags or {},
         parent=parent,
         children=tuple(child_view(kin) for kin in children),
+        budget=None if budget is None else budget_view(budget),
+    )
+
+
+def budget_view(record: BudgetRecord) -> BudgetView:
+    """A budget in the units that people use."""
+    return BudgetView(
+        scope=record.scope,
+        soft=record.soft_percent / 100,
+        per_s=None if record.per_us is None else record.per_us / 1e6,
+        ends_at=at_or_none(record.ends_at_us),
+        units=tuple(
+            BudgetUnitView(
+                unit=one.unit,
+                limit=None if one.hard is None else plain(one.unit, one.hard),
+                used=plain(one.unit, one.used),
+                reserved=plain(one.unit, one.reserved),
+                remaining=None
+                if one.hard is None
+                else plain(one.unit, max(0, one.hard - one.used - one.reserved)),
+            )
+            for one in record.accounts
+        ),
+        waiting=record.waiting,
     )
 
 

@@ -17,6 +17,18 @@ from holdfast.model.approvals import (
     NewApproval,
 )
 from holdfast.model.artifacts import Artifact, Content, NewArtifact
+from holdfast.model.budgets import (
+    GRAINS,
+    Account,
+    Amounts,
+    BudgetChange,
+    BudgetRecord,
+    NewBudget,
+    NewReservation,
+    Reserved,
+    Unit,
+    Verdict,
+)
 from holdfast.model.changes import (
     Beside,
     Change,
@@ -33,6 +45,7 @@ from holdfast.model.changes import (
     Retry,
     Succeeded,
 )
+from holdfast.model.charges import AdjustRate, Settle
 from holdfast.model.children import CancelChild, Kin, NewChild, ParentPolicy, Standing
 from holdfast.model.events import Event, Note, Progress
 from holdfast.model.failures import Failure, FailureKind
@@ -87,6 +100,18 @@ from holdfast.model.steps import CursorOver, NewCursor, NewOutput, Output
 from holdfast.model.workers import Ask, Level, NewWorker, QueueRecord, Sample, Served, WorkerRecord
 
 __all__ = [
+    "Account",
+    "AdjustRate",
+    "Amounts",
+    "BudgetChange",
+    "BudgetRecord",
+    "GRAINS",
+    "NewBudget",
+    "NewReservation",
+    "Reserved",
+    "Settle",
+    "Unit",
+    "Verdict",
     "Answer",
     "ApprovalOutcome",
     "ApprovalRecord",

@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from holdfast.model.changes import Beside
 
-TOLD_FROM_OUTSIDE: Final = frozenset({"approval.answered", "approval.escalated"})
+TOLD_FROM_OUTSIDE: Final = frozenset(
+    {"approval.answered", "approval.escalated", "budget.missing", "budget.soft", "budget.set"}
+)
 """Events that a run gets while an attempt holds it, and that are none of the attempt's."""
 
 

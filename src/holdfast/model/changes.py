@@ -18,6 +18,7 @@ class NewCheckpoint(Struct, frozen=True, kw_only=True):
     state: bytes
     keep: int
     now_us: int = 0  # what `ctx.now()` says at this line, so that it says the same after a resume
+    turns: bytes = b""  # what is known of loops at this line, for the same reason
 
 
 class Succeeded(Struct, frozen=True, kw_only=True):
@@ -47,12 +48,14 @@ class Park(Struct, frozen=True, kw_only=True):
     For `sleep`, `until_us` is the wake time. For `signal`, `child` and `approval`, `wait_name` is the signal and
     `inbox_seen` the highest inbox number that the attempt knows: when a newer signal is there, the run is claimable at
     once, so that no wake is lost; `until_us` then is the time-out, if any. `paused` and `parked` wait for a person.
+    `unfunded`: some of it waits for a budget, so a run whose budget was raised meanwhile is claimable at once.
     """
 
     reason: Reason
     until_us: int | None = None
     wait_name: str | None = None
     inbox_seen: int = 0
+    unfunded: bool = False
 
 
 class Release(Struct, frozen=True, kw_only=True):

@@ -151,6 +151,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     good: bool
     state: bytes | None = None
     now_us: int = 0
+    turns: bytes = b""
 
 
 class Signal(Struct, frozen=True, kw_only=True):
@@ -178,7 +179,7 @@ class Journal(Struct, frozen=True, kw_only=True):
     `entries` are the live ones (not superseded, of the setup or of `segment >= base`), in order of position, tries
     (`RETRIED`) and marks (`UNSEEN`) included. `corrupt` lists the checkpoints passed over because they are bad.
     `lost` says that checkpoints exist, none is good, and the journal no longer reaches back to the start. `cursors` are
-    the places in long steps that are not over.
+    the places in long steps that are not over. `limited`: a budget limits units of it.
     """
 
     checkpoint: Checkpoint | None
@@ -187,6 +188,7 @@ class Journal(Struct, frozen=True, kw_only=True):
     corrupt: tuple[int, ...] = ()
     lost: bool = False
     cursors: tuple[StepCursor, ...] = ()
+    limited: tuple[str, ...] = ()
 
     @property
     def base_segment(self) -> int:

@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from holdfast.model.budgets import NewBudget
 from holdfast.model.failures import Failure
 from holdfast.model.journal import Journal, Mismatch
 from holdfast.model.limits import Lane
@@ -44,6 +45,8 @@ class Reason(StrEnum):
     APPROVAL = "approval"  # waiting: for a person's answer to a question
     CHILD = "child"  # waiting: for a child to end
     RATE = "rate"  # waiting: for its turn under a shared rate
+    BUDGET = "budget"  # waiting: what it would do next does not fit in its budget
+    LOOP = "loop"  # waiting: it did the same again and again; a person looks
     PAUSED = "paused"  # waiting: an operator paused it
     PARKED = "parked"  # waiting: its `holdfast run` was interrupted; `run --id` goes on
     POISON = "poison"  # waiting: it took its worker down too often
@@ -82,7 +85,7 @@ class NewRun:
 
     `claimable=False` leaves the run to a claim by id (`holdfast run`, which executes it in its own process).
     `signal` is sent to it in the transaction that creates it, and to the run that is there already.
-    `lane` is its concurrency key, if it has one.
+    `lane` is its concurrency key, `budget` what it may use up, if it has one.
     """
 
     id: str
@@ -97,6 +100,7 @@ class NewRun:
     tags: tuple[tuple[str, str], ...] = ()
     signal: NewSignal | None = None
     lane: Lane | None = None
+    budget: NewBudget | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True, gc=False):

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from holdfast.model.budgets import NewBudget
 from holdfast.model.limits import Lane
 
 
@@ -77,6 +78,7 @@ class NewSchedule(Struct, frozen=True, kw_only=True):
     priority: int = 0
     deadline_us: int | None = None
     lane: Lane | None = None  # of every run of it; written, not read back
+    budget: NewBudget | None = None  # the same
 
 
 class ScheduleRecord(Struct, frozen=True, kw_only=True):

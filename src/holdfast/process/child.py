@@ -21,6 +21,7 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import AgentNotFound, Conflict, HoldfastError, LeaseLost, NotSerializable, ProtocolError
 from holdfast.failures import refused
 from holdfast.model import (
+    Amounts,
     Change,
     Claim,
     Committed,
@@ -29,6 +30,7 @@ from holdfast.model import (
     Entry,
     NewChild,
     Outcome,
+    Reserved,
     Retry,
     Signal,
     Standing,
@@ -141,6 +143,9 @@ class SocketChannel:
 
     async def take_turn(self, limit: RateLimit, call: str) -> Turn:
         return cast("Turn", await self._ask("take_turn", limit, call))
+
+    async def reserve(self, call: str, asked: Amounts) -> Reserved:
+        return cast("Reserved", await self._ask("reserve", call, asked))
 
     async def hold_back(self, limit: RateLimit, for_us: int) -> None:
         await self._ask("hold_back", limit, for_us)

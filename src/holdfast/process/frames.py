@@ -18,6 +18,7 @@ from holdfast import errors
 from holdfast.ending import Ending, Lost
 from holdfast.errors import HoldfastError, NotSerializable, PayloadTooLarge, ProtocolError, StoreError
 from holdfast.model import (
+    AdjustRate,
     Beside,
     CancelChild,
     Change,
@@ -43,6 +44,7 @@ from holdfast.model import (
     Reason,
     Release,
     Retry,
+    Settle,
     Succeeded,
 )
 from holdfast.port import Questions
@@ -241,6 +243,8 @@ _BESIDES: Final[Mapping[str, type[Any]]] = {
         NewArtifact,
         NewApproval,
         CloseApproval,
+        Settle,
+        AdjustRate,
     )
 }
 

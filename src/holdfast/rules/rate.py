@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from holdfast.duration import micros
 from holdfast.errors import UsageError
 from holdfast.model import Terms
+from holdfast.rules.usage import Usage
 
 MAX_NAME: Final = 200
 """Characters of a rate's name: people read it."""
@@ -45,6 +46,7 @@ _PERIODS_US: Final = (
     ("s", 1_000_000),
     ("ms", 1_000),
 )
+_COUNTS: Final = ("calls", "tokens", "tokens_in", "tokens_out")
 _RATE: Final = re.compile(r"(\d+)/((?:\d+(?:\.\d+)?)?(?:ms|s|m|min|h|d))")
 
 
@@ -55,6 +57,7 @@ class RateLimit:
     `name` is the same for all who share it. `burst` is how many units may begin at once after a pause: with 1 they are
     spread evenly, and no window of the period ever has more than the rate; a larger one adds as much to a window. Give
     it to a step: `ctx.step(ask, question, rate=limit)`, or `rate=limit.cost(3)` for one that costs more.
+    With `counts="tokens"` (or `tokens_in`, `tokens_out`) a call takes what its `cost` estimates, corrected afterwards.
     """
 
     name: str
@@ -62,6 +65,7 @@ class RateLimit:
     _: KW_ONLY
     burst: int = 1
     units: int = 1
+    counts: Literal["calls", "tokens", "tokens_in", "tokens_out"] = "calls"
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -69,6 +73,10 @@ class RateLimit:
         if type(self.burst) is not int or not 1 <= self.burst <= MAX_UNITS:
             raise UsageError(
                 f"RateLimit({self.name!r}, burst={self.burst!r}): a whole number from 1 to {MAX_UNITS}"
+            )
+        if self.counts not in _COUNTS:
+            raise UsageError(
+                f"RateLimit({self.name!r}, counts={self.counts!r}): it is one of {', '.join(_COUNTS)}"
             )
         if type(self.units) is not int or self.units < 1:
             raise UsageError(
@@ -83,6 +91,15 @@ class RateLimit:
     def cost(self, units: int) -> RateLimit:
         """The same rate for a call that costs `units`. Raises UsageError when that is more than the burst."""
         return replace(self, units=units)
+
+    def counted(self, usage: Usage) -> int:
+        """How many units a call of this usage is: its fresh tokens, of the kind that the rate counts."""
+        of = {
+            "tokens": usage.tokens_in + usage.tokens_out,
+            "tokens_in": usage.tokens_in,
+            "tokens_out": usage.tokens_out,
+        }
+        return of.get(self.counts, self.units)
 
     @property
     def terms(self) -> Terms:
@@ -171,6 +188,13 @@ def hold_back(booked: Booked, terms: Terms, for_us: int) -> Booked:
     """Let no turn begin for so long, for a server asked for it; after it turns follow one another without a burst."""
     full_us = for_us + interval_us(terms, terms.burst) - interval_us(terms, 1)
     return Booked(max(booked.ahead_us, full_us), max(booked.held_back_us, for_us))
+
+
+def adjust(booked: Booked, terms: Terms, units: int) -> Booked:
+    """What is booked when a call used so many units more than it took (negative: fewer). Turns that were given out
+    before stand."""
+    moved_us = interval_us(terms, abs(units))
+    return replace(booked, ahead_us=max(0, booked.ahead_us + (moved_us if units > 0 else -moved_us)))
 
 
 def interval_us(terms: Terms, units: int) -> int:

@@ -56,8 +56,9 @@ MAX_CRASHES: Final = 10
 CRASH_DELAY_US: Final = 1_000_000
 """After a crash of its process the run rests so long, and twice as long after each more: it may be the machine."""
 
-_PARKS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.RATE, Reason.PAUSED, Reason.PARKED}
-_RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED})
+_WAITS: Final = INBOX_REASONS | {Reason.SLEEP, Reason.RATE, Reason.BUDGET}
+_PARKS: Final = _WAITS | {Reason.LOOP, Reason.PAUSED, Reason.PARKED}
+_RESUMABLE: Final = frozenset({Reason.PAUSED, Reason.PARKED, Reason.BUDGET, Reason.LOOP})
 _RETRIABLE_WAITS: Final = HELD_REASONS | {Reason.NEEDS_CODE}
 
 
@@ -380,6 +381,12 @@ def signal(run: Run, name: str, n: int, now_us: int) -> Decision:
     return Decision(run=run)
 
 
+def fund(run: Run, now_us: int) -> Decision:
+    """A budget that the run waits for was raised: it is claimable at once. Another wait of it is looked at again."""
+    _check(run, "funded")
+    return Decision(run=replace(run, available_at_us=now_us) if run.reason in _WAITS else run)
+
+
 # --- what the Controller finds ------------------------------------------------------------------------------
 
 
@@ -520,8 +527,10 @@ def _way_out(run: Run) -> str:
 
 def _way_out_of_wait(run: Run) -> str:
     match run.reason:
-        case Reason.PAUSED | Reason.PARKED:
+        case Reason.PAUSED | Reason.PARKED | Reason.LOOP:
             return f"to go on: holdfast resume {run.id}"
+        case Reason.BUDGET:
+            return f"it does not fit in its budget: holdfast show {run.id} says which, holdfast budget raise raises it"
         case Reason.SIGNAL:
             return "it waits for a signal: " + " or ".join(
                 f"holdfast signal {run.id} {name}" for name in waits.names(run.wait_name)

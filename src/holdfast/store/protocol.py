@@ -36,14 +36,12 @@ from holdfast.model import (
     NewChild,
     NewRun,
     NewSchedule,
-    NewTurn,
     NewWorker,
     Output,
     OwnedProgress,
     OwnedState,
     Progress,
     QueueRecord,
-    RateRecord,
     RefusedChange,
     Run,
     RunFilter,
@@ -53,10 +51,9 @@ from holdfast.model import (
     Signal,
     Standing,
     StepCursor,
-    Terms,
-    Turn,
     WorkerRecord,
 )
+from holdfast.store.shared import Budgets, Rates
 
 Decide = Callable[[Run, int], Decision | None]
 """`decide(run, now_us)`: what shall become of the run, or None to leave it alone. May raise Refused."""
@@ -283,40 +280,6 @@ class Children(Protocol):
 
     async def parents_of(self, run_keys: Sequence[int]) -> dict[int, str]:
         """The ids of the parents of those of these runs that are children, by the child's key."""
-        ...
-
-
-class Rates(Protocol):
-    """Rates that all workers share: who may begin a call, and when."""
-
-    async def take_turns(self, asked: Sequence[NewTurn]) -> list[Turn]:
-        """Book a turn under a shared rate for each call that asks, and say how long to wait for it.
-
-        One transaction; in order; by `rules.rate` on the store's own clock, so that no window ever has more turns than
-        the rate allows, whoever asks. The terms are those that an operator pinned, else those that are asked with. A
-        turn over `rate.LOADED_US` ahead is kept for its run and call: who asks again gets it, until it has come to
-        be that near; then it is given out for the last time. An attempt that is fenced out books nothing.
-        """
-        ...
-
-    async def hold_back(self, rate: str, terms: Terms, for_us: int) -> None:
-        """Let no turn of the rate begin for so long: a server asked for it. Turns given out before do not count."""
-        ...
-
-    async def get_rate(self, rate: str) -> RateRecord | None:
-        """The rate as it is now; None when nobody has asked for a turn yet."""
-        ...
-
-    async def list_rates(self) -> list[RateRecord]:
-        """Every rate, by name."""
-        ...
-
-    async def pin_rate(self, rate: str, terms: Terms | None) -> None:
-        """Set the terms of a rate, whatever code declares; None: as code declares them. Raises NotFound for that."""
-        ...
-
-    async def forget_rate(self, rate: str) -> None:
-        """Delete a rate, and what is booked in it. Raises NotFound."""
         ...
 
 
@@ -574,6 +537,7 @@ class Store(
     Approvals,
     Children,
     Rates,
+    Budgets,
     Feed,
     Rehearsals,
     Workers,

@@ -13,6 +13,7 @@ from holdfast.agents import AnyAgent
 from holdfast.attempt import Attempt
 from holdfast.ending import Ending
 from holdfast.model import (
+    Amounts,
     Beside,
     Claim,
     Committed,
@@ -32,6 +33,7 @@ from holdfast.model import (
     Note,
     Outcome,
     Progress,
+    Reserved,
     Retry,
     Run,
     RunState,
@@ -189,6 +191,9 @@ class _Port:
 
     async def take_turn(self, limit: RateLimit, call: str) -> Turn:
         return await self.stop(f"would wait for its turn under rate {limit.name!r}")
+
+    async def reserve(self, call: str, asked: Amounts) -> Reserved:
+        return await self.stop("would reserve what it may use up")
 
     async def hold_back(self, limit: RateLimit, for_us: int) -> None:
         await self.stop(f"would hold back rate {limit.name!r}")

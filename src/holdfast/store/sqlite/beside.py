@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from holdfast.model import (
+    AdjustRate,
     Beside,
     CancelChild,
     CloseApproval,
@@ -15,8 +16,9 @@ from holdfast.model import (
     NewChild,
     NewCursor,
     NewOutput,
+    Settle,
 )
-from holdfast.store.sqlite import approvals, artifacts, children, steps
+from holdfast.store.sqlite import approvals, artifacts, budgets, children, rates, steps
 from holdfast.store.sqlite.connection import Connection
 
 Write = Callable[[Connection, int, int, Any, int], None]
@@ -31,6 +33,8 @@ WRITERS: Final[Mapping[type[Beside], Write]] = {
     NewArtifact: artifacts.write,
     CloseApproval: approvals.close,
     NewChild: cast("Write", children.start),
+    Settle: budgets.settle,
+    AdjustRate: rates.adjust,
     CancelChild: cast("Write", children.cancel),
 }
 

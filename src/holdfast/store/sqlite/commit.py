@@ -26,6 +26,7 @@ from holdfast.model import (
     EntryStatus,
     NewCheckpoint,
     Outcome,
+    Park,
     Progress,
     RefusedChange,
     RunState,
@@ -33,7 +34,7 @@ from holdfast.model import (
 )
 from holdfast.rules import transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import beside, decisions, payloads, questions, rows
+from holdfast.store.sqlite import beside, budgets, decisions, payloads, questions, rows
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "commit.sql")
@@ -343,6 +344,8 @@ class _Batch:
             (run, n, new.segment, new.name, self._now_us, after, new.keep, new.now_us, body,
              payloads.digest(new.state), len(new.state), encoding),
         )  # fmt: skip
+        if new.turns:
+            connection.run(_SQL["insert_turns"], (run, n, new.turns))
         connection.run(_PRUNE_CHECKPOINTS, (run, max(1, new.keep)))
         told = rows.event_json(n=n, name=new.name, segment=new.segment, bytes=len(new.state))
         self._add_note(run, event_no, "checkpoint.saved", told)
@@ -354,6 +357,8 @@ class _Batch:
     def _settle(self, run: int, outcome: Outcome, done: Committed) -> Committed:
         row, ties = decisions.row_with_ties(self._connection, run)
         before = rows.run_of(row)
+        if isinstance(outcome, Park) and outcome.unfunded and not budgets.waits(self._connection, run):
+            outcome = replace(outcome, until_us=self._now_us)  # raised since the attempt was refused
         decision = transitions.settle(before, outcome, self._now_us)
         # The attempt knows how it ended: nobody holds the run any more, and `asks` need not tell it.
         after = decisions.apply(self._connection, before, decision, self._now_us, ties=ties, holder=None)

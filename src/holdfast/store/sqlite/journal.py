@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from holdfast.model import Checkpoint, Entry, Journal, Note, Resolution, Run
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import payloads, rows, steps
+from holdfast.store.sqlite import budgets, payloads, rows, steps
 from holdfast.store.sqlite.connection import Connection, Row
 
 _SQL = statements("holdfast.store.sqlite", "sql", "journal.sql")
@@ -30,7 +32,7 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
     Raises StoreCorrupt when an entry of it fails its checksum.
     """
     if not (run.position or run.checkpoint_n or run.attempts):  # a run that has only begun costs no reads
-        return Journal(checkpoint=None, entries=()), ()
+        return Journal(checkpoint=None, entries=(), limited=budgets.limited(connection, run.key)), ()
     checkpoint, event_no, corrupt, unmarked = _newest_good(connection, run)
     notes: list[Note] = []
     for n, name in unmarked:
@@ -78,6 +80,7 @@ def _journal(
         corrupt=corrupt,
         lost=lost,
         cursors=steps.cursors(connection, run.key),
+        limited=budgets.limited(connection, run.key),
     )
 
 
@@ -100,11 +103,17 @@ def _newest_good(
         below = row[0]
         state = payloads.unpack(row[6], row[7], row[8])
         if state is not None:
-            return rows.checkpoint_of(row, True, state), row[9], tuple(corrupt), unmarked
+            found = replace(rows.checkpoint_of(row, True, state), turns=_turns(connection, run.key, below))
+            return found, row[9], tuple(corrupt), unmarked
         corrupt.append(below)
         if not row[10]:
             unmarked.append((below, row[2]))
     return None, 0, tuple(corrupt), unmarked
+
+
+def _turns(connection: Connection, run: int, n: int) -> bytes:
+    row = connection.row(_SQL["turns"], (run, n))
+    return b"" if row is None else row[0]
 
 
 def _resolutions(connection: Connection, run: Run) -> tuple[Resolution, ...]:

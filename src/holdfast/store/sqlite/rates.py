@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from holdfast.clock import Clock
 from holdfast.errors import NotFound
-from holdfast.model import NewTurn, RateRecord, Terms, Turn
+from holdfast.model import AdjustRate, NewTurn, RateRecord, Terms, Turn
 from holdfast.rules import rate as rules
 from holdfast.store.sql import statements
 from holdfast.store.sqlite.connection import Connection
@@ -57,6 +57,17 @@ def hold_back(connection: Connection, clock: Clock, name: str, terms: Terms, for
     now = _now(clock)
     rate = _declared(_load(connection, name, now), terms)
     _save(connection, name, replace(rate, booked=rules.hold_back(rate.booked, rate.terms, for_us)), now)
+
+
+def adjust(connection: Connection, run: int, position: int, thing: AdjustRate, now_us: int) -> None:
+    """A call used more or less than its turn. The booking counts as of its own moment: no time has passed for it."""
+    row = connection.row(_SQL["rate"], (thing.rate,))
+    if row is None:  # it was deleted meanwhile
+        return
+    units, period_us, burst, _, ahead_us, held_back_us = row[:6]
+    terms = Terms(units=units, period_us=period_us, burst=burst)
+    booked = rules.adjust(rules.Booked(ahead_us, held_back_us), terms, thing.units)
+    connection.run(_SQL["adjust"], (thing.rate, booked.ahead_us))
 
 
 def pin(connection: Connection, clock: Clock, name: str, terms: Terms | None) -> None:

@@ -9,7 +9,7 @@ from holdfast.model import Created, NewRun, Run
 from holdfast.rules import transitions
 from holdfast.store.protocol import Decide
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, inbox, lanes, payloads
+from holdfast.store.sqlite import budgets, decisions, inbox, lanes, payloads
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "runs.sql")
@@ -43,6 +43,8 @@ def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
     decisions.write_notes(connection, run.key, 1, decision.notes, now_us)
     if new.lane is not None:
         lanes.add(connection, run.key, new.lane)
+    if new.budget is not None:
+        budgets.create(connection, run.key, run.id, new.budget, now_us)
     return Created(run=run, existed=False)
 
 

@@ -33,7 +33,7 @@ from holdfast.model import (
 from holdfast.rules import firing, transitions
 from holdfast.rules.schedule import check_priority
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, runs, schedule_rows
+from holdfast.store.sqlite import budgets, decisions, runs, schedule_rows
 from holdfast.store.sqlite.connection import Connection
 from holdfast.zones import zone
 
@@ -98,6 +98,7 @@ def put(connection: Connection, new: NewSchedule, now_us: int) -> ScheduleRecord
         connection.run(_SQL["drop_lane"], (new.name,))
     else:
         connection.run(_SQL["put_lane"], (new.name, new.lane.key, new.lane.at_most))
+    budgets.put_of_schedule(connection, new.name, new.budget)
     return schedule
 
 
@@ -243,6 +244,7 @@ def _start(
         deadline_us=new.deadline_us,
         tags=((TAG, new.name),),
         lane=None if lane is None else Lane(key=lane[0], at_most=lane[1]),
+        budget=budgets.of_schedule(connection, new.name),
     )
     try:
         created = runs.create(connection, run, now_us).run

@@ -17,6 +17,8 @@ from holdfast.model import (
     ApprovalRecord,
     Artifact,
     Ask,
+    BudgetChange,
+    BudgetRecord,
     Change,
     Checkpoint,
     Claim,
@@ -30,6 +32,7 @@ from holdfast.model import (
     Journal,
     Kin,
     NewChild,
+    NewReservation,
     NewRun,
     NewSchedule,
     NewTurn,
@@ -41,6 +44,7 @@ from holdfast.model import (
     QueueRecord,
     RateRecord,
     RefusedChange,
+    Reserved,
     Run,
     RunFilter,
     Sample,
@@ -58,6 +62,7 @@ from holdfast.store.protocol import Decide
 from holdfast.store.sqlite import (
     approvals,
     artifacts,
+    budgets,
     children,
     claim,
     decisions,
@@ -277,6 +282,36 @@ class SQLiteStore:
 
     async def forget_rate(self, rate: str) -> None:
         await self._engine.write(lambda connection: rates.forget(connection, rate))
+
+    # --- budgets --------------------------------------------------------------------------------------------
+
+    async def reserve(self, asked: Sequence[NewReservation]) -> list[Reserved]:
+        return await self._engine.write(
+            lambda connection: budgets.reserve(connection, asked, self._clock.wall_us()), is_news=_no
+        )
+
+    async def change_budget(self, scope: str, change: BudgetChange) -> BudgetRecord:
+        return await self._engine.write(
+            lambda connection: budgets.change(connection, scope, change, self._clock.wall_us())
+        )
+
+    async def forget_budget(self, scope: str) -> None:
+        await self._engine.write(lambda connection: budgets.forget(connection, scope, self._clock.wall_us()))
+
+    async def get_budget(self, scope: str) -> BudgetRecord | None:
+        return await self._engine.read(
+            lambda connection: budgets.get(connection, scope, self._clock.wall_us())
+        )
+
+    async def budgets_of(self, run_id: str) -> list[BudgetRecord]:
+        return await self._engine.read(
+            lambda connection: budgets.of_run(connection, run_id, self._clock.wall_us())
+        )
+
+    async def list_budgets(self, limit: int, *, runs: bool = False) -> list[BudgetRecord]:
+        return await self._engine.read(
+            lambda connection: budgets.listed(connection, self._clock.wall_us(), limit, runs=runs)
+        )
 
     # --- reading --------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from holdfast.clock import Clock
 from holdfast.model import Decision, Run
 from holdfast.rules import transitions
 from holdfast.store.sql import statements
-from holdfast.store.sqlite import approvals, children, claim, decisions, rows, workers
+from holdfast.store.sqlite import approvals, budgets, children, claim, decisions, rows, workers
 from holdfast.store.sqlite.connection import Connection
 
 _SQL = statements("holdfast.store.sqlite", "sql", "sweep.sql")
@@ -30,6 +30,7 @@ def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks
     swept += _miss_code(connection, served, now_us, limit - swept)
     swept += approvals.escalate(connection, now_us, limit - swept)
     swept += decisions.pass_over(connection, now_us, max(0, limit - swept))
+    swept += budgets.settle_lost(connection, now_us, max(0, limit - swept))
     forgotten = workers.forget(connection, dead)
     return swept + len(forgotten), forgotten
 

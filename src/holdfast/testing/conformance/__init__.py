@@ -42,11 +42,14 @@ _PARTS = (
     "artifacts",
     "parts",
     "lanes",
+    "rates",
+    "budgets",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
 from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
 from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
+from holdfast.testing.conformance.budgets import BudgetPromises  # noqa: E402
 from holdfast.testing.conformance.children import ChildPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
 from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
@@ -87,6 +90,7 @@ class StoreConformance(
     PartPromises,
     LanePromises,
     RatePromises,
+    BudgetPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 

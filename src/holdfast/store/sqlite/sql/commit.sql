@@ -38,6 +38,9 @@ ON CONFLICT (run) DO UPDATE SET
 INSERT INTO checkpoints (run, n, segment, name, at_us, event_no, keep, now_us, state, sha256, size_bytes, encoding)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: insert_turns
+INSERT INTO checkpoint_turns (run, n, turns) VALUES (?, ?, ?);
+
 -- name: count_checkpoint
 UPDATE live SET checkpoint_n = checkpoint_n + 1, event_no = event_no + 1 WHERE run = ? RETURNING checkpoint_n, event_no;
 

@@ -16,6 +16,9 @@ WHERE run = ?1 AND n > ?2 AND position IS NOT NULL AND superseded = 0 AND (segme
   AND kind <> 'once'
 ORDER BY n;
 
+-- name: turns
+SELECT turns FROM checkpoint_turns WHERE run = ? AND n = ?;
+
 -- name: setup
 SELECT position, segment, scope, name, key, occurrence, kind, status, args_hash, started_at_us, signal, at_us, token,
        superseded, payload, blob

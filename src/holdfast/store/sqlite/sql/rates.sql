@@ -12,6 +12,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 ON CONFLICT (name) DO UPDATE SET units = ?2, period_us = ?3, burst = ?4, pinned = ?5, ahead_us = ?6, held_back_us = ?7,
     boot_id = ?8, boot_us = ?9, wall_us = ?10;
 
+-- name: adjust
+UPDATE rates SET ahead_us = ?2 WHERE name = ?1;
+
 -- name: forget
 DELETE FROM rates WHERE name = ?;
 

@@ -1,0 +1,246 @@
+"""`budget list | show | set | raise | remove`: what runs may use up, and have."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+import click
+
+from holdfast.cli import words
+from holdfast.cli.app import did_you_mean
+from holdfast.cli.exits import Exit
+from holdfast.cli.options import DURATION, common, find, ids_for_completion, on_store
+from holdfast.cli.views import print_document
+from holdfast.client import BudgetView, Client
+from holdfast.errors import NotFound, UsageError
+from holdfast.rules.budget import Budget, run_of_scope, scope_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LISTED = 1_000
+"""Budgets that are listed, and compared with a name that is not there."""
+
+
+class BudgetGroup(click.Group):
+    """The commands of `budget`, with a hint for one that is not there."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise click.UsageError(
+                f"no such command 'budget {args[0]}'{did_you_mean(args[0], self.commands)}", ctx
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=BudgetGroup)
+def budget() -> None:
+    """What runs may use up: those of runs, and shared ones of agents and projects.
+
+    A SCOPE is the ID of a run, agent:NAME, or project:NAME (the runs with the tag project=NAME).
+    """
+
+
+scope_argument = click.argument("scope", metavar="SCOPE", shell_complete=ids_for_completion)
+
+
+def units(command: Callable[P, T]) -> Callable[P, T]:
+    """An option for each unit."""
+    options = (
+        click.option("--usd", type=float, help="Dollars, by the price table."),
+        click.option("--tokens-in", type=int, help="Fresh tokens read."),
+        click.option("--tokens-out", type=int, help="Tokens made."),
+        click.option("--tokens-cached", type=int, help="Tokens read from a cache."),
+        click.option("--working-s", type=DURATION, help="Working time: seconds, or 90s, 15m, 2h."),
+        click.option("--steps", type=int, help="Steps."),
+        click.option("--tool-calls", type=int, help="Calls of tools."),
+        click.option("--requests", type=int, help="Requests to models."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _on_scope(store: str | None, given: str, work: Callable[[Client, str], Awaitable[int]]) -> int:
+    """Do it with the scope that is meant: a run's id may be cut short."""
+
+    async def found(client: Client) -> int:
+        scope = scope_of(given)
+        run_id = run_of_scope(scope)
+        if run_id is not None:
+            scope = f"run:{(await find(client, run_id)).id}"
+        return await work(client, scope)
+
+    return on_store(store, found)
+
+
+def _say(views: Sequence[BudgetView], document: object, as_json: bool) -> int:
+    if as_json:
+        print_document(document)
+    for view in () if as_json else views:
+        for line in lines(view):
+            click.echo(line)
+    return Exit.SUCCEEDED
+
+
+@budget.command("list")
+@click.option("--all", "every", is_flag=True, help="Those of runs, too.")
+@common
+def list_budgets(every: bool, store: str | None, as_json: bool) -> int:
+    """List the shared budgets, with --all those of runs, too: what is used, reserved and left."""
+
+    async def tell(client: Client) -> int:
+        views = await client.budgets.list(runs=every, limit=LISTED)
+        if not views and not as_json:
+            click.echo("no budgets" if every else "no shared budgets (--all lists those of runs)", err=True)
+        return _say(views, views, as_json)
+
+    return on_store(store, tell)
+
+
+@budget.command()
+@scope_argument
+@common
+def show(scope: str, store: str | None, as_json: bool) -> int:
+    """A budget; of a run every one that it is charged to, its own first."""
+
+    async def tell(client: Client, named: str) -> int:
+        run_id = run_of_scope(named)
+        if run_id is not None:
+            views = await client.budgets.of_run(run_id)
+        else:
+            one = await client.budgets.get(named)
+            if one is None:
+                raise await _not_found(client, named)
+            views = [one]
+        if not views and not as_json:
+            click.echo(f"{run_id} has no budget: holdfast budget set {run_id} --usd 5", err=True)
+        return _say(views, views, as_json)
+
+    return _on_scope(store, scope, tell)
+
+
+async def _not_found(client: Client, named: str) -> NotFound:
+    known = [one.scope for one in await client.budgets.list(limit=LISTED)]
+    hint = did_you_mean(named, known) or f": holdfast budget set {named} --usd 5 makes it"
+    return NotFound(f"no budget {named!r} in {client.store.url}{hint}")
+
+
+@budget.command("set")
+@scope_argument
+@units
+@click.option("--soft", type=float, default=0.8, show_default=True, help="Tell at this share of a limit.")
+@click.option("--per", type=DURATION, help="Begin anew after so long, such as 1d; of shared budgets only.")
+@common
+def set_budget(
+    scope: str,
+    store: str | None,
+    as_json: bool,
+    soft: float,
+    per: float | None,
+    usd: float | None,
+    tokens_in: int | None,
+    tokens_out: int | None,
+    tokens_cached: int | None,
+    working_s: float | None,
+    steps: int | None,
+    tool_calls: int | None,
+    requests: int | None,
+) -> int:
+    """Set limits of a budget, whatever is used already; runs that fit into it then go on."""
+    given = _budget(
+        usd, tokens_in, tokens_out, tokens_cached, working_s, steps, tool_calls, requests, soft=soft
+    )
+
+    async def steer(client: Client, named: str) -> int:
+        view = await client.budgets.set(named, given, per=per)
+        return _say([view], view, as_json)
+
+    return _on_scope(store, scope, steer)
+
+
+@budget.command("raise")
+@scope_argument
+@units
+@common
+def raise_budget(
+    scope: str,
+    store: str | None,
+    as_json: bool,
+    usd: float | None,
+    tokens_in: int | None,
+    tokens_out: int | None,
+    tokens_cached: int | None,
+    working_s: float | None,
+    steps: int | None,
+    tool_calls: int | None,
+    requests: int | None,
+) -> int:
+    """Raise limits of a budget by so much; runs that wait for it go on."""
+    more = _budget(usd, tokens_in, tokens_out, tokens_cached, working_s, steps, tool_calls, requests)
+
+    async def steer(client: Client, named: str) -> int:
+        view = await client.budgets.raise_by(named, more)
+        return _say([view], view, as_json)
+
+    return _on_scope(store, scope, steer)
+
+
+@budget.command()
+@scope_argument
+@common
+def remove(scope: str, store: str | None, as_json: bool) -> int:
+    """Forget a budget and what was used of it; runs that wait for it go on."""
+
+    async def steer(client: Client, named: str) -> int:
+        if await client.budgets.get(named) is None:
+            raise await _not_found(client, named)
+        await client.budgets.remove(named)
+        if as_json:
+            print_document({"scope": named, "removed": True})
+        else:
+            click.echo(f"{named}: removed")
+        return Exit.SUCCEEDED
+
+    return _on_scope(store, scope, steer)
+
+
+def _budget(
+    usd: float | None,
+    tokens_in: int | None,
+    tokens_out: int | None,
+    tokens_cached: int | None,
+    working_s: float | None,
+    steps: int | None,
+    tool_calls: int | None,
+    requests: int | None,
+    *,
+    soft: float = 0.8,
+) -> Budget:
+    given = (usd, tokens_in, tokens_out, tokens_cached, working_s, steps, tool_calls, requests)
+    if all(value is None for value in given):
+        raise UsageError("say how much of what, such as --usd 5 (or --tokens-out, --working-s, --steps …)")
+    return Budget(
+        usd,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        tokens_cached=tokens_cached,
+        working_s=working_s,
+        steps=steps,
+        tool_calls=tool_calls,
+        requests=requests,
+        soft=soft,
+    )
+
+
+def lines(view: BudgetView) -> list[str]:
+    """A budget as people read it: a line for itself, and one for each unit."""
+    head = view.scope
+    if view.per_s is not None:
+        head += f", anew every {words.duration(view.per_s)}"
+    if view.waiting:
+        head += f", {words.number(view.waiting, 'run')} waiting for it"
+    return [head, *(f"  {words.spent(unit)}" for unit in view.units)]

@@ -1,0 +1,162 @@
+"""What tokens cost: a table of prices per million, by model.
+
+A model is looked up by its name; a provider before it (`anthropic/…`, `openai:…`) and a date behind it (`…-20250929`,
+`…-2025-04-14`) count only where the table has them. Amounts are rounded up to a nanodollar.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, cast
+
+from holdfast.errors import UsageError
+from holdfast.model import GRAINS, Unit
+from holdfast.rules.usage import Usage, stated
+
+_MILLION: Final = 1_000_000
+_DATE: Final = re.compile(r"(?:[-@](?:\d{8}|\d{4}-\d\d-\d\d)|-latest)$")
+_MOST: Final = 1_000_000.0
+"""Dollars per million tokens: a dollar a token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Dollars per million tokens: fresh ones read, made ones, ones read from a cache (none given: as fresh ones), and
+    ones written to a cache (none given: as fresh ones). Raises UsageError for what is no price."""
+
+    tokens_in: float
+    tokens_out: float
+    tokens_cached: float | None = None
+    tokens_written: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens_in", "tokens_out", "tokens_cached", "tokens_written"):
+            value: object = getattr(self, name)
+            if value is None and name in ("tokens_cached", "tokens_written"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise UsageError(f"Price({name}={value!r}): dollars per million tokens, 0 or more")
+            if not 0 <= value <= _MOST:
+                raise UsageError(f"Price({name}={value!r}): dollars per million tokens, 0 or more")
+
+    def nanodollars(self, usage: Usage) -> int:
+        """What this usage costs, rounded up."""
+        cached = self.tokens_in if self.tokens_cached is None else self.tokens_cached
+        written = self.tokens_in if self.tokens_written is None else self.tokens_written
+        total = (
+            (usage.tokens_in - usage.tokens_written) * _nano(self.tokens_in)
+            + usage.tokens_written * _nano(written)
+            + usage.tokens_cached * _nano(cached)
+            + usage.tokens_out * _nano(self.tokens_out)
+        )
+        return -(-total // _MILLION)
+
+
+def _nano(dollars: float) -> int:
+    return round(Decimal(str(dollars)) * GRAINS[Unit.USD])
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices by model: `Prices({"my-model": Price(tokens_in=3, tokens_out=15)})`. `named` says where they are from."""
+
+    table: Mapping[str, Price]
+    named: str = "the prices given"
+
+    def price(self, model: str) -> Price | None:
+        """The price of a model, or None."""
+        bare = re.split(r"[/:]", model)[-1]
+        for name in (model, bare, _DATE.sub("", model), _DATE.sub("", bare)):
+            if name in self.table:
+                return self.table[name]
+        return None
+
+    def over(self, other: Prices) -> Prices:
+        """These prices, and those of the other table for models that are not in this one."""
+        return Prices({**other.table, **self.table}, f"{self.named} and {other.named}")
+
+    def missing(self, model: str) -> UsageError:
+        """The error for a model that has no price: it says how it gets one."""
+        near = difflib.get_close_matches(model, self.table, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return UsageError(
+            f"model {model!r} has no price in {self.named}: {hint}add it, @agent(prices=Prices({{{model!r}: "
+            "Price(tokens_in=…, tokens_out=…)})), or to the TOML file that HOLDFAST_PRICES names; or say what the "
+            "call costs, Cost(usd=…)"
+        )
+
+
+def parsed(text: str, named: str) -> Prices:
+    """Prices from TOML: a table for each model, `["my-model"]`, with `in`, `out`, `cached`, `written`.
+
+    Raises UsageError that names the model and what is wrong with it.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{named} is no TOML: {error}") from error
+    tables.pop("as_of", None)
+    return Prices({model: _price(model, table, named) for model, table in tables.items()}, named)
+
+
+_NAMES: Final = {
+    "in": "tokens_in",
+    "out": "tokens_out",
+    "cached": "tokens_cached",
+    "written": "tokens_written",
+}
+
+
+def _price(model: str, table: object, named: str) -> Price:
+    if not isinstance(table, dict):
+        raise UsageError(
+            f'{named}: {model!r} is no table of prices: write ["{model}"], then in = 3, out = 15'
+        )
+    prices = cast("dict[str, float]", table)
+    for name in prices:
+        if name not in _NAMES:
+            raise UsageError(f"{named}: {model!r} has a price {name!r}; there are {', '.join(_NAMES)}")
+    if not {"in", "out"} <= prices.keys():
+        raise UsageError(f"{named}: {model!r} lacks `in` or `out`, dollars per million tokens")
+    try:
+        return Price(**{_NAMES[name]: value for name, value in prices.items()})
+    except UsageError as error:
+        raise UsageError(f"{named}: {model!r}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a call may cost at most, reserved before it begins: `Cost(model="m", tokens_in=900, max_tokens_out=4096)`.
+
+    Tokens are priced by the table; `usd` says the money by itself. Raises UsageError for what is no amount.
+    """
+
+    model: str | None = None
+    tokens_in: int = 0
+    max_tokens_out: int = 0
+    tokens_cached: int = 0
+    usd: float | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.usage
+
+    @property
+    def usage(self) -> Usage:
+        """The estimate as if it had been used."""
+        if self.model is not None and not self.model:
+            raise UsageError("Cost(model=''): the name of a model, or None")
+        return stated(self.tokens_in, self.max_tokens_out, self.tokens_cached, self.usd, self.model)
+
+
+def check_cost(cost: object) -> None:
+    """Raise UsageError when `cost` is none."""
+    if cost is not None and not isinstance(cost, Cost):
+        raise UsageError(
+            f"cost={cost!r} is no cost: did you mean cost=Cost(model='…', tokens_in=900, max_tokens_out=4096)?"
+        )

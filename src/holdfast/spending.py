@@ -1,0 +1,290 @@
+"""What steps use up: reserved before a body begins, charged beside the entry of its outcome.
+
+Laws:
+1. Nothing begins under a limited budget that has not reserved what it may use; a replay reserves nothing.
+2. Each try is settled once: by what its body said, else by the usage that its result carries, else by its estimate.
+3. Of a failed try without usage only the request counts, unless its end is not known (a timeout, a cancellation).
+4. Working time is that in which bodies run, counted once however many run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from holdfast import prices as price_files
+from holdfast.bodies import Scene
+from holdfast.calls import Body, BodyStuck, BodyTimedOut
+from holdfast.codec import encode
+from holdfast.ending import Lost
+from holdfast.errors import UsageError
+from holdfast.failures import encode_failure
+from holdfast.model import (
+    AdjustRate,
+    Amounts,
+    Beside,
+    Entry,
+    EntryKind,
+    EntryStatus,
+    Failure,
+    FailureKind,
+    Note,
+    Park,
+    Reason,
+    Reserved,
+    Settle,
+    Unit,
+    Verdict,
+)
+from holdfast.opened import OpenCall
+from holdfast.port import Port
+from holdfast.recording import Recording
+from holdfast.rules import budget as rules
+from holdfast.rules import usage as usages
+from holdfast.rules.budget import told
+from holdfast.rules.prices import Prices
+from holdfast.rules.usage import Usage
+from holdfast.standing import LOADED_SLEEP_S, stand
+
+_COUNTED = (EntryKind.STEP, EntryKind.ONCE)
+
+
+class Spending:
+    """What one attempt reserves and is charged."""
+
+    def __init__(self, port: Port, recording: Recording, prices: Prices | None) -> None:
+        self.limited = frozenset(port.journal.limited)
+        self._port = port
+        self._recording = recording
+        self._branches = recording.branches
+        self._given = prices
+        self._working = 0
+        self._since_s = self._worked_s = 0.0
+        self._warned: set[str] = set()
+
+    async def begin(self, call: OpenCall, body: Body, scene: Scene) -> Entry | None:
+        """Return when the body may begin, with what it may use up reserved; or how the call ended, because it can never
+        fit. The run is parked where it does not fit now. Nothing of the call is in flight until then."""
+        if call.kind not in _COUNTED:
+            return None
+        try:
+            meter = _Meter(self, call, body, scene)
+        except UsageError as error:
+            return await self._refuse(call, type(error).__name__, str(error))
+        self._branches.in_flight -= 1
+        try:
+            answer = await self._granted(call, meter.asked)
+        except asyncio.CancelledError:
+            self._recording.end.check()
+            self._recording.abandon(call)
+            raise
+        finally:
+            self._branches.in_flight += 1
+        if answer.verdict is Verdict.NEVER:
+            return await self._refuse(call, "OverBudget", self._never(call, answer))
+        call.settles = meter.settle
+        self._work(1)
+        return None
+
+    def late(self, call: OpenCall, body: Body, scene: Scene) -> None:
+        """The body said what it used, and nothing was reserved: it is charged all the same."""
+        if call.settles is None and call.kind in _COUNTED:
+            self._work(1)
+            call.settles = _Meter(self, call, body, scene).settle
+
+    # --- before ---------------------------------------------------------------------------------------------
+
+    async def _granted(self, call: OpenCall, asked: Amounts) -> Reserved:
+        told_of = ""
+        while True:
+            self._recording.end.check()
+            answer = await self._recording.end.guarded(self._port.reserve(str(call.identity), asked))
+            self._recording.end.check()
+            match answer.verdict:
+                case Verdict.GRANTED | Verdict.NEVER:
+                    if told_of:
+                        call.started_at_us = self._port.now_us()
+                    return answer
+                case Verdict.FENCED:
+                    raise self._recording.end.unwinding(
+                        Lost(cancelled=False, message="the attempt is fenced out: it reserves nothing")
+                    )
+                case Verdict.BUSY | Verdict.FULL:
+                    if told_of != answer.scope:
+                        told_of = answer.scope
+                        self._tell(call, answer)
+                    await self._stand(call, answer)
+
+    async def _stand(self, call: OpenCall, answer: Reserved) -> None:
+        """Stand until it is worth asking again; the attempt ends where no other code of the run can move meanwhile."""
+        self._port.opened(None)
+        left_s = None if answer.wait_us is None else answer.wait_us / 1e6
+        if self._branches.in_flight and not self._branches.several:  # a ctx.once that nobody awaits here
+            await asyncio.sleep(LOADED_SLEEP_S if left_s is None else min(left_s, LOADED_SLEEP_S))
+            if self._recording.doubts.asked is not None:
+                await self._recording.safe_point()
+            return
+        until_us = None if answer.wait_us is None else self._port.now_us() + answer.wait_us
+        park = Park(reason=Reason.BUDGET, until_us=until_us, unfunded=True)
+        await stand(self._port, self._recording, call.identity.scope, park, left_s)
+
+    def _tell(self, call: OpenCall, answer: Reserved) -> None:
+        assert answer.unit is not None
+        shown = {
+            "step": call.name,
+            "scope": answer.scope,
+            "unit": answer.unit,
+            "asked": answer.asked,
+            "hard": answer.hard,
+            "used": answer.used,
+            "reserved": answer.reserved,
+        }
+        self._port.note(Note("budget.reached", encode(shown, what="an event")))
+
+    def _never(self, call: OpenCall, answer: Reserved) -> str:
+        unit = answer.unit
+        assert unit is not None
+        scope = rules.run_of_scope(answer.scope) or answer.scope
+        more = rules.plain(unit, answer.asked - answer.hard)
+        return (
+            f"step {call.name!r} may use {told(unit, answer.asked)}, and the whole budget of {answer.scope} is "
+            f"{told(unit, answer.hard)}: it can never fit. Ask for less (a smaller max_tokens_out), or: holdfast "
+            f"budget raise {scope} --{unit.replace('_', '-')} {more:g}, then holdfast retry {self._port.run.id}"
+        )
+
+    async def _refuse(self, call: OpenCall, kind: str, message: str) -> Entry:
+        failure = Failure(kind=FailureKind.FATAL, type=kind, message=message)
+        return await self._recording.record(call, EntryStatus.FAILED, encode_failure(failure))
+
+    # --- money ----------------------------------------------------------------------------------------------
+
+    def money(self, usage: Usage, *models: str | None) -> int | None:
+        """What it costs in nanodollars, by the first of the models that has a price; None when nobody knows."""
+        if usage.usd is not None:
+            return usage.usd
+        prices = self._prices()
+        for model in models:
+            price = None if model is None else prices.price(model)
+            if price is not None and model is not None:
+                if Unit.USD in self.limited and model not in self._warned:
+                    self._warned.add(model)
+                    self._warn_of_stale(prices, model)
+                return price.nanodollars(usage)
+        return None
+
+    def _prices(self) -> Prices:
+        if self._given is None:
+            self._given = price_files.default()
+        return self._given
+
+    def missing_price(self, model: str | None) -> UsageError:
+        """The error for an estimate whose money nobody knows, under a limit of money."""
+        if model is None:
+            return UsageError(
+                "a limit of usd holds here, and this cost names neither a model nor its money: Cost(model='…', …) or "
+                "Cost(usd=…)"
+            )
+        return self._prices().missing(model)
+
+    def _warn_of_stale(self, prices: Prices, model: str) -> None:
+        message = price_files.stale(prices, model, self._port.now_us())
+        if message is not None:
+            self.warn("stale_prices", message)
+
+    def warn(self, code: str, message: str) -> None:
+        """A warning in the feed."""
+        self._port.note(Note("warning", encode({"code": code, "message": message}, what="a warning")))
+
+    # --- working time ---------------------------------------------------------------------------------------
+
+    def _work(self, more: int) -> None:
+        """A body begins, or ends."""
+        now_s = asyncio.get_running_loop().time()
+        if self._working:
+            self._worked_s += now_s - self._since_s
+        self._working += more
+        self._since_s = now_s
+
+    def worked_us(self) -> int:
+        """A body ended: the working time that is not charged yet."""
+        self._work(-1)
+        worked_s, self._worked_s = self._worked_s, 0.0
+        return round(worked_s * 1e6)
+
+
+class _Meter:
+    """One try of one call: what it asked for, and what it is charged."""
+
+    __slots__ = ("_body", "_call", "_scene", "_spending", "asked")
+
+    def __init__(self, spending: Spending, call: OpenCall, body: Body, scene: Scene) -> None:
+        self._spending = spending
+        self._call = call
+        self._body = body
+        self._scene = scene
+        self.asked = self._estimate()
+
+    def _estimate(self) -> Amounts:
+        body, spending = self._body, self._spending
+        asked: Amounts = {Unit.STEPS: 1, Unit.WORKING_S: 1}
+        if body.tool:
+            asked[Unit.TOOL_CALLS] = 1
+        if body.cost is not None:
+            usage = body.cost.usage
+            usd = spending.money(usage, usage.model)
+            if usd is None and Unit.USD in spending.limited:
+                raise spending.missing_price(usage.model)
+            asked |= _amounts(usage, usd)
+        return asked
+
+    def settle(self, status: EntryStatus) -> tuple[Beside, ...]:
+        """What stands beside the entry that ends the try."""
+        spent: Amounts = {Unit.WORKING_S: self._spending.worked_us()}
+        if status is not EntryStatus.RETRIED:
+            spent[Unit.STEPS] = 1
+            if self._body.tool:
+                spent[Unit.TOOL_CALLS] = 1
+        found = self._found(status)
+        if found is not None:
+            cost = self._body.cost
+            usd = self._spending.money(found, found.model, None if cost is None else cost.model)
+            if usd is None:  # nobody knows the price of what was called: the estimate has to do
+                usd = self.asked.get(Unit.USD)
+            spent |= _amounts(found, usd)
+        elif self._body.cost is not None:
+            spent |= self._unsaid(status)
+        beside: tuple[Beside, ...] = (Settle(call=str(self._call.identity), spent=spent),)
+        rate = self._body.rate
+        if rate is not None and rate.counts != "calls" and found is not None:
+            more = rate.counted(found) - rate.units
+            beside += (AdjustRate(rate=rate.name, units=more),) if more else ()
+        return beside
+
+    def _found(self, status: EntryStatus) -> Usage | None:
+        if self._scene.usages:
+            return usages.together(self._scene.usages)
+        result, self._scene.result = self._scene.result, None
+        if result is None or status is not EntryStatus.OK:
+            return None
+        try:
+            return usages.usage_of(result)
+        except Exception as error:  # noqa: BLE001 - it asks somebody else's object, and the call was paid for
+            self._spending.warn("usage", f"step {self._call.name!r}: {error}; its estimate is charged")
+            return None
+
+    def _unsaid(self, status: EntryStatus) -> Amounts:
+        """What a call with a cost is charged that did not say what it used."""
+        unknown = status in (EntryStatus.OK, EntryStatus.ABANDONED) or isinstance(
+            self._scene.error, BodyTimedOut | BodyStuck | asyncio.CancelledError
+        )
+        return rules.lost(self.asked) if unknown else {Unit.REQUESTS: 1}
+
+
+def _amounts(usage: Usage, usd: int | None) -> Amounts:
+    found: Amounts = {
+        Unit.USD: usd or 0,
+        Unit.TOKENS_IN: usage.tokens_in,
+        Unit.TOKENS_OUT: usage.tokens_out,
+        Unit.TOKENS_CACHED: usage.tokens_cached,
+        Unit.REQUESTS: usage.requests,
+    }
+    return {unit: amount for unit, amount in found.items() if amount}
