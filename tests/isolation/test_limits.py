@@ -20,7 +20,7 @@ from holdfast.throttle import probe
 from tests.faults import Engine
 from tests.isolation import agents
 from tests.isolation.test_isolation import ROOT, alive, reaches, serving, until
-from tests.processes.harness import Scene, lines, stop, wait_until
+from tests.processes.harness import Scene, lines, wait_until
 
 ABLE = probe()
 
@@ -112,21 +112,31 @@ def test_who_got_away_from_a_killed_worker_is_found_by_the_next(tmp_path: Path) 
     seconds = str(random.randint(10_000, 9_999_999))
     (tmp_path / "seconds").write_text(seconds)
     scene.start(agents.escapes, str(tmp_path), True)
-    command = [sys.executable, "-m", "tests.isolation.serve", scene.url]
-    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = _worker(scene)
     wait_until(lambda: lines(tmp_path, "escaped"))
     assert len(sleepers(seconds)) == len(agents.ESCAPES)
-    stop(first)
+    _kill(first)
     left = sleepers(seconds)
-    second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    second = _worker(scene)
     try:
         wait_until(lambda: not set(left) & set(sleepers(seconds)))
     finally:
-        stop(second)
-        third = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        _kill(second)
+        third = _worker(scene)
         asyncio.run(_cancel(scene))
         wait_until(lambda: not sleepers(seconds))
-        stop(third)
+        _kill(third)
+
+
+def _worker(scene: Scene) -> subprocess.Popen[bytes]:
+    """With no pipes: whoever got away would hold them open."""
+    command = [sys.executable, "-m", "tests.isolation.serve", scene.url]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _kill(worker: subprocess.Popen[bytes]) -> None:
+    worker.kill()
+    worker.wait()
 
 
 async def _cancel(scene: Scene) -> None:

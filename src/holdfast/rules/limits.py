@@ -73,9 +73,6 @@ class Limits:
         return tuple(name for name in names if getattr(self, name) is not None)
 
 
-NO_LIMITS: Final = Limits()
-
-
 def _check_cpu(cpu: float) -> None:
     if isinstance(cpu, bool) or not math.isfinite(cpu) or not MIN_CPU <= cpu <= MAX_CPU:
         raise UsageError(f"Limits(cpu={cpu!r}): a number of cores from {MIN_CPU} to {MAX_CPU:.0f}, or None")
@@ -98,3 +95,6 @@ def _set_size(limits: Limits, name: str, least: int) -> None:
 def _check_count(name: str, count: int | None, least: int, most: int) -> None:
     if count is not None and (type(count) is not int or not least <= count <= most):
         raise UsageError(f"Limits({name}={count!r}): a whole number from {least} to {most}, or None")
+
+
+NO_LIMITS: Final = Limits()
