@@ -173,7 +173,7 @@ CRASHED = (
     [
         ('print "GET / HTTP/1.1\\r\\n\\r\\n"; sleep 100;', "that is no frame"),
         ('frame(\'{"type":"rob"}\'); sleep 100;', "is no frame"),
-        ('frame(\'{"type":"hello","protocol":99}\'); sleep 100;', "it speaks protocol 99, not 1"),
+        ('frame(\'{"type":"hello","protocol":99}\'); sleep 100;', "speaks protocol 99, not 1"),
         (f"frame('{PASSWORDS}'); sleep 100;", "no question 'passwords'"),
         (f"frame('{CRASHED}'); sleep 100;", "cannot end it as Crashed"),
         ("exit 3;", "exited with code 3"),

@@ -16,6 +16,7 @@ from holdfast import Worker
 from holdfast.agents import load_agent
 from holdfast.model import Reason, RunState
 from holdfast.process.spawn import Spawner
+from holdfast.rules.limits import NO_LIMITS, Limits
 from tests.faults import Engine
 from tests.isolation import agents
 from tests.isolation.test_isolation import alive, reaches, serving, until
@@ -84,7 +85,7 @@ async def test_a_spare_that_died_while_it_waited_costs_no_run_anything(engine: E
         while spawner is None:
             await asyncio.sleep(0.01)
             spawner = worker._spawner
-        spare = await spawner._spare
+        spare = await spawner._spares[NO_LIMITS]
         spare.kill()
         await spare.ended()
         handle = await engine.client.start(agents.grandchild, 4, id="r")
@@ -99,10 +100,10 @@ async def test_a_machine_that_starts_no_process_is_asked_again_and_nothing_is_co
     monkeypatch.setattr("holdfast.process.supervisor.REST_S", 0.1)
     spawn, refused = Spawner._spawn, [RuntimeError("can't start new thread"), PermissionError("no")]
 
-    async def now_and_then(spawner: Spawner) -> Any:
+    async def now_and_then(spawner: Spawner, limits: Limits) -> Any:
         if refused:
             raise refused.pop()
-        return await spawn(spawner)
+        return await spawn(spawner, limits)
 
     monkeypatch.setattr(Spawner, "_spawn", now_and_then)
     handle = await engine.client.start(agents.grandchild, 4, id="r")

@@ -16,11 +16,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast.commands.lines import Gauge, Lines
 from holdfast.errors import FatalError, TransientError
-from holdfast.process.session import Session
+
+if TYPE_CHECKING:
+    from holdfast.process.session import Session
 
 T = TypeVar("T")
 
@@ -197,6 +199,8 @@ async def _started(
 
 
 def _start(line: CommandLine, environ: Mapping[str, str], folder: str, streams: list[_Stream]) -> Session:
+    from holdfast.process.session import Session  # only where a program is started
+
     pipes = [os.pipe(), os.pipe()]
     try:
         session = Session.start(

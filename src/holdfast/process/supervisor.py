@@ -102,7 +102,7 @@ class ProcessAttempt:
         self._level = self._machine = Level.OK
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time() + START_S - self._stall_s
-        self._greeted = False
+        self._greeted = origin is None  # of a program in another language all is its own code
         self._open: set[asyncio.Future[Any]] = set()
         self._last: Change | None = None
         self._why: str | None = None
@@ -345,6 +345,8 @@ class ProcessAttempt:
     def _commit(self, frame: Commit) -> None:
         run = self.claim.run
         change = frames.change_of(frame, run.key, run.token)
+        if isinstance(change.outcome, Crashed) and self._origin is None:
+            raise ProtocolError("the process of a run cannot end it as Crashed: that is seen from outside")
         if change.outcome is not None:
             self._last = change  # recorded when the process has gone
             return
