@@ -18,6 +18,7 @@ from holdfast import errors
 from holdfast.ending import Lost
 from holdfast.model import (
     SETUP,
+    AdjustRate,
     ApprovalStatus,
     CancelChild,
     Change,
@@ -51,14 +52,18 @@ from holdfast.model import (
     Progress,
     Reason,
     Release,
+    Reserved,
     Retry,
     Run,
     RunState,
+    Settle,
     Signal,
     Standing,
     StepCursor,
     Succeeded,
     Turn,
+    Unit,
+    Verdict,
 )
 from holdfast.process import frames
 from holdfast.rules.rate import RateLimit
@@ -116,11 +121,24 @@ BESIDES = {
     "newartifact": NewArtifact("report.md", "ab" * 32, "text/markdown"),
     "newapproval": NewApproval(question_hash=b"\x01\x02", segment=SETUP, question="Go on?", options=("yes", "no")),
     "closeapproval": CloseApproval(n=4, status=ApprovalStatus.EXPIRED),
+    "settle": Settle(call="ask 1", spent={Unit.USD: 12_000_000, Unit.TOKENS_IN: 900, Unit.STEPS: 1}),
+    "adjustrate": AdjustRate(rate="tokens", units=-120),
 }  # fmt: skip
 ASKS: dict[str, tuple[tuple[object, ...], object]] = {
     "count_once": ((), 3),
     "once": (("welcome",), ENTRY),
     "take_turn": ((RateLimit("openai", "500/m"), "ask"), Turn(wait_us=1_000)),
+    "reserve": (
+        ("ask 1", {Unit.USD: 15_000_000, Unit.STEPS: 1}),
+        Reserved(
+            verdict=Verdict.FULL,
+            scope="run:r",
+            unit=Unit.USD,
+            asked=15_000_000,
+            hard=20_000_000,
+            used=9_000_000,
+        ),
+    ),
     "hold_back": ((RateLimit("openai", "500/m"), 5_000_000), None),
     "held_back": ((RateLimit("openai", "500/m"),), False),
     "inbox": ((), (1, [Signal(n=1, name="go", payload=b"true", at_us=NOW)])),
