@@ -392,6 +392,38 @@ async def test_a_running_run_shows_its_worker_resources_and_open_step(engine: En
     assert (await handle.status()).worker is None
 
 
+async def test_four_clocks_are_shown_apart_and_say_whether_it_works(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+
+    @agent(deadline="1h")
+    async def asking(ctx: Context) -> None:
+        await ctx.step(gate.wait, name="ask")
+
+    handle = await engine.client.start(asking)
+    async with open_store(engine.url) as store, Worker(store, [asking]):
+        view = await handle.status()
+        async with asyncio.timeout(10):
+            while view.clocks is None or view.clocks.step_s is None:
+                await asyncio.sleep(0.02)
+                view = await handle.status()
+        assert view.clocks.sign == "working"
+        assert view.clocks.lease_left_s is not None and 0 < view.clocks.lease_left_s <= 30
+        assert view.clocks.deadline_left_s is not None and 3000 < view.clocks.deadline_left_s <= 3600
+        monkeypatch.setattr("holdfast.rules.clocks.SILENT_US", 500_000)
+        async with asyncio.timeout(20):
+            while view.clocks is not None and view.clocks.sign not in ("busy", "idle"):
+                await asyncio.sleep(0.05)
+                view = await handle.status()
+        assert view.clocks is not None
+        assert view.clocks.step_s is not None and view.clocks.step_s >= view.clocks.silent_s >= 0.5
+        assert (await engine.client.runs())[0].clocks is None
+        gate.set()
+        await handle.result()
+    assert (await handle.status()).clocks is None
+
+
 async def test_state_and_checkpoints_are_read_from_outside(engine: Engine) -> None:
     global broken
     broken = False

@@ -18,6 +18,7 @@ from holdfast.cli.explain import Explanation, sides
 from holdfast.cli.needs import Need
 from holdfast.client import (
     ApprovalView,
+    ClocksView,
     Detail,
     FireView,
     ProgressView,
@@ -312,6 +313,8 @@ def _facts(view: RunView, detail: Detail, why: Explanation, now: datetime, run_i
         grid.add_row("checkpoint", f"{view.checkpoint.n}{name}, saved {saved} ago")
     if view.worker is not None:
         grid.add_row("worker", f"{view.worker.name} (pid {view.worker.pid} on {view.worker.host})")
+    if view.clocks is not None:
+        grid.add_row("clocks", clocks_line(view.clocks))
     if view.resources is not None:
         grid.add_row("resources", resources_line(view))
     grid.add_row("queue", f"{view.queue}, priority {view.priority}")
@@ -349,6 +352,17 @@ def bar(percent: float, width: int = 24) -> ProgressBar:
     """A bar of a fixed width."""
     done = max(0.0, min(100.0, percent))
     return ProgressBar(total=100, completed=done, width=width, complete_style="cyan", finished_style="green")
+
+
+def clocks_line(view: ClocksView) -> str:
+    """The four clocks in a line, and what they say together."""
+    told = [] if view.lease_left_s is None else [f"lease {words.duration(view.lease_left_s)} left"]
+    told.append(f"silent for {words.duration(view.silent_s)}")
+    if view.step_s is not None:
+        told.append(f"step for {words.duration(view.step_s)}")
+    if view.deadline_left_s is not None:
+        told.append(f"deadline in {words.duration(view.deadline_left_s)}")
+    return f"{'  '.join(told)}  ({words.SIGNS[view.sign]})"
 
 
 def resources_line(view: RunView) -> str:

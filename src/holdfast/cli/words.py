@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 from holdfast.client import BudgetUnitView, ProgressView
+from holdfast.rules.clocks import Sign
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86400
+
+
+SIGNS: Final[Mapping[Sign, str]] = {
+    Sign.LOST: "its worker lost it: another one takes it over",
+    Sign.WORKING: "it works",
+    Sign.BUSY: "it records nothing, but computes",
+    Sign.IDLE: "it records nothing and uses no CPU: it waits for something outside, or hangs",
+    Sign.SILENT: "it records nothing; whether it computes cannot be told beside the other runs of its worker",
+}
+"""Hung or working?"""
 
 
 def duration(length_s: float) -> str:

@@ -52,6 +52,7 @@ from holdfast.model import (
     WorkerRecord,
 )
 from holdfast.rules import approvals, effects, journal, transitions
+from holdfast.rules.clocks import Clocks
 from holdfast.rules.schedule import closed_by
 from holdfast.rules.waits import check_signal
 from holdfast.store.protocol import Decide, Store
@@ -88,16 +89,18 @@ class RunHandle(Generic[R]):
         """The run as it is now. Raises RunNotFound."""
         run = await self._store.get_run(self.id)
         checkpoints = await self._store.list_checkpoints(self.id) if run.checkpoint_n else []
+        now_us, worker = await self._store.now(), await self._worker(run)
         return run_view(
             run,
-            now_us=await self._store.now(),
+            now_us=now_us,
             progress=await self._store.get_progress(run.key),
             checkpoint=newest(checkpoints),
-            worker=await self._worker(run),
+            worker=worker,
             tags=(await self._store.get_tags([run.key])).get(run.key),
             parent=(await self._store.parents_of([run.key])).get(run.key),
             children=await self._store.list_children([self.id], CHILDREN_SHOWN),
             budget=await self._store.get_budget(f"run:{self.id}"),
+            clocks=None if worker is None else await self._clocks(run, worker, now_us),
         )
 
     async def detail(self) -> Detail:
@@ -326,6 +329,22 @@ class RunHandle(Generic[R]):
             return None
         return next(
             (one for one in await self._store.list_workers() if one.key == run.worker and one.alive), None
+        )
+
+    async def _clocks(self, run: Run, worker: WorkerRecord, now_us: int) -> Clocks:
+        news = await self._store.read_events(self.id, run.event_no - 1, 1)
+        progress = await self._store.get_progress(run.key)
+        heard_us = max(
+            [run.started_at_us or run.created_at_us, *(event.at_us for event in news)]
+            + ([] if progress is None else [progress.updated_at_us])
+        )
+        step = None if run.step is None else await feed.last_of(self._store, run, "step.started")
+        began_us = step.get("started_at_us") if step is not None and step.get("name") == run.step else None
+        return Clocks(
+            lease_left_us=worker.lease_left_us,
+            silent_us=max(0, now_us - heard_us),
+            step_us=max(0, now_us - began_us) if isinstance(began_us, int) else None,
+            deadline_left_us=None if run.deadline_at_us is None else run.deadline_at_us - now_us,
         )
 
     async def _entry(self, position: int) -> Entry | None:

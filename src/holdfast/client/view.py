@@ -38,6 +38,7 @@ from holdfast.model import (
 from holdfast.rules import progress as progress_rule
 from holdfast.rules.approvals import over
 from holdfast.rules.budget import plain
+from holdfast.rules.clocks import Clocks, Sign, sign
 from holdfast.rules.effects import EffectState, effects_of
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -82,6 +83,19 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     name: str
     host: str
     pid: int
+
+
+class ClocksView(Struct, frozen=True, kw_only=True):
+    """The four clocks of a run that a worker executes, in seconds, and what they say together: `working`, `busy` (it
+    records nothing, and uses the CPU), `idle` (nor that), `silent` (nobody can tell beside the other runs of its
+    worker), `lost`. `lease_left_s` is renewed by the worker, whatever the run does; `silent_s` counts from the newest
+    record."""
+
+    lease_left_s: float | None
+    silent_s: float
+    step_s: float | None
+    deadline_left_s: float | None
+    sign: Sign
 
 
 class ErrorView(Struct, frozen=True, kw_only=True):
@@ -129,7 +143,8 @@ class BudgetView(Struct, frozen=True, kw_only=True):
 
 class RunView(Struct, frozen=True, kw_only=True):
     """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one. `children`
-    are the first 100 that it started, `budget` is its own; lists leave both out.
+    are the first 100 that it started, `budget` is its own, `clocks` are those of one that is executed; lists leave the
+    three out.
     """
 
     id: str
@@ -156,6 +171,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     parent: str | None = None
     children: tuple[ChildView, ...] = ()
     budget: BudgetView | None = None
+    clocks: ClocksView | None = None
 
 
 StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded", "intended"]
@@ -285,6 +301,7 @@ def run_view(
     parent: str | None = None,
     children: Sequence[Kin] = (),
     budget: BudgetRecord | None = None,
+    clocks: Clocks | None = None,
 ) -> RunView:
     """Put together what `show --json` says. Pure: everything that it says is an argument."""
     running = run.state is RunState.RUNNING and worker is not None
@@ -315,6 +332,23 @@ def run_view(
         parent=parent,
         children=tuple(child_view(kin) for kin in children),
         budget=None if budget is None else budget_view(budget),
+        clocks=clocks_view(clocks, worker) if clocks is not None and running and worker else None,
+    )
+
+
+def clocks_view(clocks: Clocks, worker: WorkerRecord) -> ClocksView:
+    """The clocks in seconds. What the worker uses is what the run uses while it is the only one there."""
+
+    def seconds(us: int | None) -> float | None:
+        return None if us is None else us / 1e6
+
+    sample = worker.sample if worker.runs == 1 else None
+    return ClocksView(
+        lease_left_s=seconds(clocks.lease_left_us),
+        silent_s=clocks.silent_us / 1e6,
+        step_s=seconds(clocks.step_us),
+        deadline_left_s=seconds(clocks.deadline_left_us),
+        sign=sign(clocks, None if sample is None else sample.cpu_percent),
     )
 
 

@@ -49,7 +49,8 @@ class NewWorker(Struct, frozen=True, kw_only=True):
 
 
 class WorkerRecord(Struct, frozen=True, kw_only=True):
-    """A registered generation of a worker. `alive` says that its lease holds by the store's clock (or its lock)."""
+    """A registered generation of a worker. `alive` says that its lease holds by the store's clock (or its lock);
+    `lease_left_us` is how long it does without another renewal, None for one of another boot."""
 
     key: int
     name: str
@@ -62,6 +63,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     draining: bool
     runs: int = 0
     sample: Sample | None = None
+    lease_left_us: int | None = None
 
 
 class Ask(Struct, frozen=True, kw_only=True):

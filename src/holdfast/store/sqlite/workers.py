@@ -120,6 +120,8 @@ def remove_lock(store: Path, lock: Path) -> None:
 def listed(connection: Connection, clock: Clock) -> list[WorkerRecord]:
     """The generations that are alive or hold runs."""
     dead = {each.key for each in fallen(connection, clock, try_locks(connection, clock))}
+    now_us, boot_id = clock.boot_us(), clock.boot_id()
+    left_us = {row[0]: row[1] - now_us for row in connection.rows(_SQL["leases"]) if row[2] == boot_id}
     found: list[WorkerRecord] = []
     for row in connection.rows(_SQL["list"]):
         record = WorkerRecord(
@@ -134,6 +136,7 @@ def listed(connection: Connection, clock: Clock) -> list[WorkerRecord]:
             sample=rows.sample_of(row[8]),
             runs=row[9],
             alive=row[0] not in dead,
+            lease_left_us=left_us.get(row[0]),
         )
         if record.alive or record.runs:
             found.append(record)

@@ -92,6 +92,15 @@ class WorkerPromises(Promises):
             assert store.renew_lease(worker, LEASE_US, None)
         assert await claimed_ids(store, await register(store, "other")) == []
 
+    async def test_a_worker_is_listed_with_what_is_left_of_its_lease(
+        self, store: Store, place: Place
+    ) -> None:
+        worker = await register(store)
+        place.clock.advance(3 * SECOND_US)
+        assert [one.lease_left_us for one in await store.list_workers()] == [LEASE_US - 3 * SECOND_US]
+        assert store.renew_lease(worker, LEASE_US, None)
+        assert [one.lease_left_us for one in await store.list_workers()] == [LEASE_US]
+
     async def test_renewal_records_the_sample(self, store: Store, place: Place) -> None:
         worker = await register(store)
         sample = Sample(
