@@ -26,6 +26,7 @@ from holdfast.clock import Clock, Pace, SystemClock
 from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
 from holdfast.errors import StoreError, StoreGone, UsageError, WorkerStuck
+from holdfast.exits import hear_of_children
 from holdfast.heart import Heart, HeartLike, WorkerLock
 from holdfast.idleness import nothing_due, tree_is_over
 from holdfast.model import (
@@ -198,6 +199,7 @@ class Worker:
         replaced, because code of a run does not listen; its runs are released by then."""
         self._loop = asyncio.get_running_loop()
         capture.install()
+        hear_of_children()
         if self._origins:
             self._spawner = await self._new_spawner()
         try:

@@ -10,6 +10,19 @@ from holdfast.commands.lines import MAX_LINE_CHARS, Gauge, Lines
 from holdfast.errors import UsageError
 
 
+@pytest.mark.parametrize(
+    "pattern", [r"(?:(?P<current>\d+)[ ,]*)+%", r"(?P<percent>(?:\d|\d\d)*)%", r"(?P<percent>(\d+)+)%"]
+)
+def test_a_pattern_that_may_search_for_ever_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="search for ever"):
+        Gauge(pattern)
+
+
+@pytest.mark.parametrize("word", ["inf", "nan", "1e400", "-inf"])
+def test_a_figure_that_is_no_number_is_no_progress(word: str) -> None:
+    assert Gauge(r"^(?P<current>\S+)").read(word) is None
+
+
 def whole(*pieces: bytes) -> list[str]:
     lines = Lines()
     found = [line for piece in pieces for line in lines.feed(piece)]

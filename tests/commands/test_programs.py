@@ -7,9 +7,13 @@ import re
 import resource
 import shlex
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from holdfast import RunFailed, Worker
@@ -18,6 +22,7 @@ from holdfast.client.view import event_payload
 from holdfast.commands import program
 from holdfast.commands.agent import Exited, command
 from holdfast.model import FailureKind
+from holdfast.process.session import Session
 from tests.cli.shell import Shell, finish
 from tests.faults import Engine
 from tests.isolation.test_isolation import alive, until
@@ -201,6 +206,58 @@ def test_run_of_a_program_that_fails_leaves_with_1(shell: Shell) -> None:
     ended = shell("run", "--id", "r", "--", "sh", "-c", "exit 9", code=1)
     assert "sh exited with code 9" in ended.err
     shell("run", "--ok-codes", "0,9", "--id", "s", "--", "sh", "-c", "exit 9")
+
+
+def test_a_reader_that_fails_is_no_end_of_the_program(shell: Shell) -> None:
+    told = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m holdfast run --id f -- sh -c 'echo a; sleep 0.3; echo b' > /dev/full"],
+        cwd=shell.folder, env=shell.environ, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert shell("show", "f", "--json").json["state"] == "succeeded", told.stderr
+
+
+@pytest.mark.parametrize("how", ["program", "process"])
+def test_whoever_inherits_that_children_are_not_heard_of_hears_of_them(shell: Shell, how: str) -> None:
+    (shell.folder / "alone.py").write_text(ALONE)
+    what = "-- echo hi" if how == "program" else "alone.py:hello"
+    told = subprocess.run(
+        ["sh", "-c", f"trap '' CHLD; exec {sys.executable} -m holdfast run --id c {what}"],
+        cwd=shell.folder, env=shell.environ, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+
+
+ALONE = """
+import holdfast
+
+@holdfast.agent(isolation="process")
+async def hello(ctx: holdfast.Context) -> str:
+    return "hello"
+"""
+
+
+async def test_a_flood_ends_with_its_last_line(engine: Engine) -> None:
+    handle = await start(engine, "seq 1 60000; echo THE LAST LINE")
+    await engine.work(command)
+    await handle.result()
+    assert (await logs(engine))["stdout"][-1] == "THE LAST LINE"
+
+
+async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begin = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("wait for"):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = {child.pid for child in psutil.Process().children()}
+    with pytest.raises(RuntimeError, match="new thread"):
+        Session.start(["sleep", "1000"])
+    assert {child.pid for child in psutil.Process().children()} == before
 
 
 def test_ctrl_c_parks_a_program_and_the_printed_command_goes_on_with_its_run(shell: Shell) -> None:

@@ -69,6 +69,25 @@ def test_a_step_out_of_its_time_is_ended_with_all_that_it_started(shell: Shell) 
     assert not alive(int(lines(shell.folder, "pid")[0]))
 
 
+def test_a_step_whose_stdout_is_closed_still_has_its_time(shell: Shell) -> None:
+    script(shell, "holdfast step --timeout 0.5 slow -- sh -c 'exec >/dev/null; sleep 30'; echo $?")
+    assert "124" in run(shell).out.split()
+
+
+def test_a_step_hears_that_nobody_reads_as_ever(shell: Shell) -> None:
+    script(shell, "holdfast step --timeout 20 yes -- sh -c 'yes | head -1'; echo $?")
+    assert run(shell).out.split() == ["y", "0"]
+
+
+def test_a_step_that_is_told_to_end_ends_after_its_command(shell: Shell) -> None:
+    inner = 'trap "" TERM; echo begin >> said; sleep 1; echo end >> said'
+    script(
+        shell,
+        f"holdfast step a -- sh -c '{inner}' & sleep 0.7; kill $!; wait $!; holdfast step b -- cat said",
+    )
+    assert run(shell).out.split()[-2:] == ["begin", "end"]
+
+
 def test_a_name_with_another_command_line_is_refused(shell: Shell) -> None:
     script(shell, "holdfast step one -- echo a; holdfast step one -- echo b; echo code $?\n")
     ended = run(shell)

@@ -131,6 +131,7 @@ def _shut() -> None:
 
 
 HOW = {
+    "real time": lambda: os.kill(os.getpid(), 40),
     "exit": lambda: os._exit(3),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "fault": lambda: ctypes.string_at(0),

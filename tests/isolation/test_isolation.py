@@ -96,6 +96,7 @@ async def test_every_call_of_a_context_works_in_a_process(engine: Engine, tmp_pa
     ("how", "told"),
     [
         ("exit", "exited with code 3"),
+        ("real time", "killed by signal 40"),
         ("kill", "was killed by SIGKILL"),
         ("fault", "was killed by SIGSEGV"),
         ("garbage", "that is no frame"),

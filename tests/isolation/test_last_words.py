@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from holdfast import Worker
 from holdfast.agents import load_agent
+from holdfast.errors import Refused
 from holdfast.model import Reason, RunState
-from holdfast.process.spawn import Spawner
+from holdfast.process.spawn import Process, Spawner
+from holdfast.process.wire import Wire
 from holdfast.rules.limits import NO_LIMITS, Limits
 from tests.faults import Engine
 from tests.isolation import agents
@@ -243,3 +246,55 @@ async def test_a_lease_that_is_lost_ends_processes_at_once(engine: Engine, tmp_p
         worker._lease_lost()
         await until(lambda: not alive(pid), 4)
         worker.stop_now()
+
+
+async def test_a_process_that_could_not_be_made_whole_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner = Spawner()
+
+    async def refuse(*_: object, **__: object) -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Wire, "over", refuse)
+    for _ in range(3):  # whatever is opened once stays open
+        with pytest.raises(OSError, match="open files"):
+            await spawner._spawn(NO_LIMITS)
+    open_files, running = psutil.Process().num_fds(), psutil.Process().children()
+    for _ in range(5):
+        with pytest.raises(OSError, match="open files"):
+            await spawner._spawn(NO_LIMITS)
+    assert (psutil.Process().num_fds(), psutil.Process().children()) == (open_files, running)
+
+
+async def test_a_group_that_cannot_be_ended_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner = Spawner()
+    process = await spawner._spawn(NO_LIMITS)
+    group, refused = type(process._group), [Refused("read-only file system")]
+    kill = group.kill
+
+    def now_and_then(*args: Any) -> Any:
+        if refused:
+            raise refused.pop()
+        return kill(*args)
+
+    monkeypatch.setattr(group, "kill", now_and_then)
+    process.kill()
+    await process.ended()
+    await spawner.close()
+
+
+async def test_a_look_that_fails_blinds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.process.spawn.LOOK_S", 0.05)
+    spawner = Spawner()
+    bad, good = await spawner.take(NO_LIMITS), await spawner.take(NO_LIMITS)
+    seen: list[object] = []
+    bad.watched(lambda _: 1 // 0)
+    good.watched(seen.append)
+    await until(lambda: len(seen) >= 3)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    assert isinstance(bad, Process)
+    monkeypatch.setattr(bad._watch, "look", fail)
+    await until(lambda: len(seen) >= 6)
+    await spawner.close()

@@ -98,11 +98,11 @@ class Program:
         if self.progress is not None:
             told += ["--progress", self.progress]
         if self.timeout_s is not None:
-            told += ["--timeout", f"{self.timeout_s:g}"]
+            told += ["--timeout", f"{self.timeout_s:.15g}"]
         if self.retries:
             told += ["--retry", str(self.retries)]
-        for code in self.ok_codes:
-            told += ["--ok-codes", str(code)]
+        if self.ok_codes:
+            told += ["--ok-codes", ",".join(map(str, self.ok_codes))]
         return told
 
 

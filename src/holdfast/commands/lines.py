@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from re import _parser  # type: ignore[attr-defined]  # how Python itself reads a pattern
+from typing import Any, Final, NamedTuple
 
 from holdfast.errors import UsageError
 
 MAX_LINE_CHARS: Final = 2_000
 """A longer line is cut in pieces: as UTF-8 each fits into one record of a log."""
-MATCHED_CHARS: Final = 500
+MATCHED_CHARS: Final = 200
 """So much of a line is compared with a progress pattern: a slow pattern must not hold the loop."""
+_REPEATS: Final = frozenset({_parser.MAX_REPEAT, _parser.MIN_REPEAT, _parser.POSSESSIVE_REPEAT})
 _GROUPS: Final = frozenset({"current", "total", "percent"})
 _CONTROL: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor moves
@@ -83,6 +86,11 @@ class Gauge:
             self._pattern = re.compile(pattern)
         except re.error as error:
             raise UsageError(f"the progress pattern {pattern!r} is no regular expression: {error}") from error
+        if _goes_round(_parser.parse(pattern)):
+            raise UsageError(
+                f"the progress pattern {pattern!r} repeats what repeats or branches itself: on some lines it would "
+                "search for ever, with everything else of its worker waiting; repeat only single characters, as in \\d+"
+            )
         groups = set(self._pattern.groupindex)
         if not groups & {"current", "percent"} or not groups <= _GROUPS:
             raise UsageError(
@@ -102,9 +110,26 @@ class Gauge:
         return None if current is None else (current, total)
 
 
+def _goes_round(parsed: Any, repeats: bool = False) -> bool:  # noqa: ANN401 - a tree of Python's own parser
+    """Whether a repetition has another one, or a choice, in it: such a pattern may take exponential time."""
+    for what, value in parsed:
+        again = what in _REPEATS and value[1] > 1
+        if repeats and (again or what is _parser.BRANCH):
+            return True
+        inner = value if isinstance(value, list | tuple) else (value,)
+        for part in inner:
+            nested = part if isinstance(part, list) else [part]
+            if any(
+                isinstance(one, _parser.SubPattern) and _goes_round(one, repeats or again) for one in nested
+            ):
+                return True
+    return False
+
+
 def _figure(text: str | None) -> float | None:
     """A number as programs write them: `1,234,567`, `12.5`."""
     try:
-        return float((text or "").replace(",", "").replace("_", ""))
+        figure = float((text or "").replace(",", "").replace("_", ""))
     except ValueError:
         return None
+    return figure if math.isfinite(figure) else None

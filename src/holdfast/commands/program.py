@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -18,11 +17,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from holdfast import exits
 from holdfast.commands.lines import Gauge, Lines
 from holdfast.errors import FatalError, TransientError
 
 if TYPE_CHECKING:
     from holdfast.process.session import Session
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -136,19 +138,31 @@ class _Stream:
         try:
             while data := await reader.read(READ_BYTES):
                 if show is not None:
-                    await show(self._number, data)
+                    try:
+                        await show(self._number, data)
+                    except OSError as error:  # whoever looks on is no reason to end it
+                        log.warning("what a program writes is not shown any more: %s", error)
+                        show = None
                 for text, whole in lines.feed(data):
                     self._take(text, whole)
         finally:
             transport.close()
             for text, whole in lines.rest():
                 self._take(text, whole)
-            self.tick()
+            self._close()
 
     def tick(self) -> None:
         """Log what has come, if anything has."""
         if self._lines and self._pace.take():
             self._write()
+
+    def _close(self) -> None:
+        """The end of the stream: what waits is logged, whatever the pace, and so is the very last line."""
+        left_out = self._left_out
+        if self._lines or left_out:
+            self._write()
+        if left_out:
+            self._log.info("%s", self.last[-1])
 
     def _take(self, text: str, whole: bool) -> None:
         if self._gauge is not None and (figures := self._gauge.read(text)) is not None:
@@ -166,11 +180,11 @@ class _Stream:
         self._bytes += size
 
     def _write(self) -> None:
-        self._log.info("%s", "\n".join(self._lines))
-        self._lines, self._bytes = [], 0
         if self._left_out:
             self._lines.append(f"… {self._left_out} lines left out: too many at once for a log")
             self._left_out = 0
+        self._log.info("%s", "\n".join(self._lines))
+        self._lines, self._bytes = [], 0
 
 
 class _Execution:
@@ -211,9 +225,11 @@ def _start(line: CommandLine, environ: Mapping[str, str], folder: str, streams: 
             stderr=pipes[1][1],
             folder=folder,
         )
-    except (OSError, ValueError) as error:
+    except BaseException as error:
         for end, _ in pipes:
             os.close(end)
+        if not isinstance(error, OSError | ValueError):
+            raise
         raise FatalError(f"{line.argv[0]!r} cannot be started: {error}") from error
     finally:
         for _, end in pipes:
@@ -263,13 +279,6 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 def _failure(name: str, code: int, last: list[str]) -> str:
     """What happened and the last word of stderr in the first line; what it said before that in the others."""
-    how = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
+    how = exits.told(code)
     told = f"{name} {how}: {last[-1]}" if last else f"{name} {how}"
     return "\n".join([told, "its stderr before that:", *last[:-1]]) if len(last) > 1 else told
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

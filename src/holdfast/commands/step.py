@@ -77,6 +77,10 @@ class Run:
         return found
 
 
+_HEARD = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores these two, and what it starts would, too."""
+
+
 class Execution:
     """One try of the command: its stdout is passed on, and kept."""
 
@@ -103,7 +107,7 @@ class Execution:
             os.close(end)
         before = signal.signal(signal.SIGTERM, self._told_to_end)
         try:
-            in_time = self._read(out)
+            in_time = self._read(out) and self._ended_in_time()
             if not in_time:
                 self._end()
             _, status = os.waitpid(self._pid, 0)
@@ -117,10 +121,12 @@ class Execution:
         actions = [(os.POSIX_SPAWN_DUP2, end, 1)]
         if self._group:  # a group of its own, so that its end takes along what it started
             self._pid = os.posix_spawnp(
-                self._argv[0], self._argv, os.environ, file_actions=actions, setpgroup=0
+                self._argv[0], self._argv, os.environ, file_actions=actions, setsigdef=_HEARD, setpgroup=0
             )
         else:
-            self._pid = os.posix_spawnp(self._argv[0], self._argv, os.environ, file_actions=actions)
+            self._pid = os.posix_spawnp(
+                self._argv[0], self._argv, os.environ, file_actions=actions, setsigdef=_HEARD
+            )
 
     def _read(self, out: int) -> bool:
         """Take in what it writes, until it closes its stdout; whether that was in time."""
@@ -147,11 +153,22 @@ class Execution:
         self.stdout = b"".join(pieces)
         return True
 
+    def _ended_in_time(self) -> bool:
+        """Wait for its end, which may be long after that of its stdout."""
+        while self._ends_at is not None and not self._has_ended():
+            if time.monotonic() >= self._ends_at:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def _end(self) -> None:
         self._signal(signal.SIGTERM)
         until = time.monotonic() + GRACE_S
         while time.monotonic() < until:
-            if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if self._has_ended():
                 break
             time.sleep(0.01)
         self._signal(signal.SIGKILL)
@@ -163,7 +180,8 @@ class Execution:
             pass
 
     def _told_to_end(self, number: int, _: object) -> None:
-        self._signal(number)
+        self._end()  # who asks for the step next must not meet this one
+        os.waitpid(self._pid, 0)
         os._exit(128 + number)
 
 

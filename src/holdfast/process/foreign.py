@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from holdfast.process.session import Session
+from holdfast.process.spawn import pair
 from holdfast.process.wire import Wire
 from holdfast.rules.limits import Limits
 from holdfast.throttle.watch import Seen
@@ -55,15 +55,15 @@ class ProgramSpawner:
 
     async def take(self, limits: Limits) -> ForeignProcess:
         """The program, started. Raises OSError when that cannot be done."""
-        ours, theirs = socket.socketpair()
+        wire, theirs = await pair()
         try:
             with theirs:
                 environ = {**os.environ, DESCRIPTOR: str(theirs.fileno())}
                 session = Session.start(self._command, env=environ, pass_fds=[theirs.fileno()])
-        except OSError:
-            ours.close()
+        except BaseException:
+            wire.abort()
             raise
-        return ForeignProcess(await Wire.over(ours), session)
+        return ForeignProcess(wire, session)
 
     async def close(self) -> None:
         """Leave none behind: each is buried with its attempt."""

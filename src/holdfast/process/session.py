@@ -22,18 +22,20 @@ import psutil
 ROUNDS: Final = 5
 """How often the session is looked through for processes that were started while others were killed."""
 _GUARD: Final = """
+read -r session || exit
 read -r _
 for round in 1 2 3; do
-  kill -9 -- "-$0"
+  kill -9 -- "-$session"
   for process in /proc/[0-9]*; do
     read -r stat < "$process/stat" || continue
     set -- "$1" ${stat##*) }
-    [ "$5" = "$0" ] && kill -9 "${process#/proc/}"
+    [ "$5" = "$session" ] && kill -9 "${process#/proc/}"
   done
 done
 [ -z "$1" ] || rm -rf -- "$1"
 """
-"""$0 is the session, $1 a folder to remove. The fields of a process after its name: state, parent, group, session."""
+"""It is told the session; $1 is a folder to remove. The fields of a process after its name: state, parent, group,
+session."""
 
 
 class Session:
@@ -62,29 +64,35 @@ class Session:
 
         Raises OSError when it cannot be started.
         """
-        started = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=tuple(pass_fds),
+        guard = subprocess.Popen(  # first: what it guards is not alone for an instant
+            ["/bin/sh", "-c", _GUARD, "holdfast-guard", folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        started: subprocess.Popen[bytes] | None = None
         try:
-            guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, str(started.pid), folder],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+            started = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=tuple(pass_fds),
                 start_new_session=True,
             )
-        except OSError:
-            _kill_all(started.pid)
-            started.wait()
+            assert guard.stdin is not None
+            guard.stdin.write(b"%d\n" % started.pid)
+            guard.stdin.flush()
+            return cls(started, guard)
+        except BaseException:
+            if started is not None:
+                _kill_all(started.pid)
+                started.wait()
+            _dismiss(guard)
             raise
-        return cls(started, guard)
 
     @property
     def pid(self) -> int:
@@ -115,20 +123,26 @@ class Session:
         self.kill()
         await self.ended()
         self.kill()  # what was started between the first kill and the end
-        self._guard.kill()
-        self._guard.wait()
-        assert self._guard.stdin is not None
-        self._guard.stdin.close()
+        _dismiss(self._guard)
         return self._started.wait()
 
     def _wait(self) -> None:
         """In a thread of its own, which costs nothing beside a program, and works wherever Python does."""
         if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            with suppress(ChildProcessError):  # code of the worker waited for it
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._started.wait()
         with suppress(RuntimeError):  # the loop may be closed by now
             self._loop.call_soon_threadsafe(self._ended.set_result, None)
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    guard.kill()
+    guard.wait()
+    assert guard.stdin is not None
+    with suppress(OSError):
+        guard.stdin.close()
 
 
 def _kill_all(session: int) -> None:

@@ -101,14 +101,18 @@ class Process:
 
     def look(self, host: HostStall | None) -> Callable[[], None] | None:
         """Look at it now, in whatever thread; what is returned tells about it, on the loop."""
-        with self._one_at_a_time:
+        if not self._one_at_a_time.acquire(blocking=False):
+            return None  # it is being ended, which takes its time
+        try:
             if self._removed or self._seen is None:
                 return None
             try:
                 seen, told = self._watch.look(host), self._seen
-            except (OSError, Refused) as error:
+            except Exception as error:  # noqa: BLE001 - the others are looked after all the same
                 log.warning("the process of a run could not be looked after: %s", error)
                 return None
+        finally:
+            self._one_at_a_time.release()
         return lambda: told(seen)
 
     def kill(self) -> None:
@@ -128,18 +132,19 @@ class Process:
 
     def _wait(self) -> None:
         """In a thread of its own, which costs nothing beside an interpreter, and works wherever Python does."""
-        if hasattr(os, "waitid"):  # its number is nobody else's until what it left behind has ended
-            os.waitid(os.P_PID, self._started.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            self._started.wait()
         try:
+            if hasattr(os, "waitid"):  # its number is nobody else's until what it left behind has ended
+                with suppress(ChildProcessError):  # code of the worker waited for it
+                    os.waitid(os.P_PID, self._started.pid, os.WEXITED | os.WNOWAIT)
+            else:
+                self._started.wait()
             self._kill_group()
             with self._one_at_a_time:
                 self._removed = True
                 self.oom_kills = self._group.oom_kills()
                 self._started.wait()
                 self._group.remove()
-        except (OSError, Refused) as error:
+        except Exception as error:  # noqa: BLE001 - its end is told in any case
             log.warning("the group of a run's processes could not be removed: %s", error)
         finally:
             self._started.wait()
@@ -150,7 +155,13 @@ class Process:
         with self._one_at_a_time:
             if self._removed:
                 return
-            left = self._group.kill()
+            try:
+                left = self._group.kill()
+            except Exception as error:  # noqa: BLE001 - at least the first of them can be ended, and tried again
+                log.error("the group of a run's processes cannot be ended: %s", error)
+                self._killed = False
+                self._started.kill()
+                return
         if left:
             log.error("processes of a run cannot be ended: %s", ", ".join(map(str, left)))
 
@@ -187,7 +198,7 @@ class Spawner:
             self._spares[limits] = spare
 
     async def take(self, limits: Limits = NO_LIMITS) -> ProcessLike:
-        if self._looking is None:
+        if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="watch over processes")
         spare = self._spares.pop(limits, None)
         try:
@@ -221,17 +232,20 @@ class Spawner:
                 await asyncio.sleep(LOOK_S)
                 looking = asyncio.get_running_loop().run_in_executor(None, _look_at, list(self._alive), host)
                 for tell in await asyncio.shield(looking):
-                    tell()
+                    try:
+                        tell()
+                    except Exception:
+                        log.exception("what was seen of a run could not be acted on")
         finally:
             host.close()
 
     async def _spawn(self, limits: Limits) -> Process:
-        group = self.groups.create(f"run-{os.getpid()}-{next(self._numbers)}", limits)
         started: subprocess.Popen[bytes] | None = None
-        ours, theirs = socket.socketpair()
-        wire = await Wire.over(ours)
+        wire, theirs = await pair()
+        group: Group | None = None
         try:
             with theirs:
+                group = self.groups.create(f"run-{os.getpid()}-{next(self._numbers)}", limits)
                 started = _start(theirs, group)
             group.attach(started.pid)
             watch = Watch(group, self.groups.abilities, _UNJUDGED, spare=(started.pid,))
@@ -283,10 +297,22 @@ def _start(end: socket.socket, group: Group) -> subprocess.Popen[bytes]:
     )
 
 
-def _give_up(group: Group, started: subprocess.Popen[bytes] | None) -> None:
+async def pair() -> tuple[Wire, socket.socket]:
+    """Our end of a new socket, as a wire, and the other end."""
+    ours, theirs = socket.socketpair()
+    try:
+        return await Wire.over(ours), theirs
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+
+
+def _give_up(group: Group | None, started: subprocess.Popen[bytes] | None) -> None:
     """It could not be made whole: nothing of it stays."""
     with suppress(OSError, Refused):
-        group.remove()
+        if group is not None:
+            group.remove()
     if started is not None:
         started.kill()
         started.wait()

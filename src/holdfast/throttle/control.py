@@ -183,7 +183,8 @@ class ControlGroup:
         self._take_turns(None)
         with _refused(self.name):
             if self._v2 is not None:
-                kill_v2(self._v2)
+                with suppress(OSError):  # where it cannot be written, they are shot one by one
+                    kill_v2(self._v2)
                 return end_all(self._members, timeout_s)
             if isinstance(self._freezer, V1Freezer):
                 # Nobody forks while they are shot; the shots arrive when they are thawed.

@@ -150,10 +150,10 @@ def end_all(members: Members, timeout_s: float) -> tuple[int, ...]:
         alive = [one for one in members() if not one.ended]
         if not alive:
             return ()
-        if time.monotonic() > deadline_s:
-            return tuple(one.pid for one in alive)
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for one in alive:
                 with suppress(PermissionError):
                     signal_one(one, number)
+        if time.monotonic() > deadline_s:
+            return tuple(one.pid for one in members() if not one.ended)
         time.sleep(_ROUND_S)
