@@ -273,7 +273,11 @@ async def open_spawner(folder: Path | None, wanted: Iterable[Limits]) -> Spawner
                 raise Refused(
                     f"Limits({name}=…) cannot be held here: {held.by} {held.why}; see `holdfast doctor`"
                 )
-            if held.strength is Strength.WATCHED:
+            if name == "disk":
+                log.warning(
+                    "Limits(disk=…) bounds the length of each file of a run, not what they hold together"
+                )
+            elif held.strength is Strength.WATCHED:
                 log.warning("Limits(%s=…) is only watched here: %s", name, held.by)
     await loop.run_in_executor(None, spawner.clear_leftovers)
     for limits in set(wanted):
