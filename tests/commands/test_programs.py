@@ -257,7 +257,7 @@ async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
     before = {child.pid for child in psutil.Process().children()}
     with pytest.raises(RuntimeError, match="new thread"):
         Session.start(["sleep", "1000"])
-    assert {child.pid for child in psutil.Process().children()} == before
+    assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def test_ctrl_c_parks_a_program_and_the_printed_command_goes_on_with_its_run(shell: Shell) -> None:

@@ -83,7 +83,8 @@ def test_a_step_that_is_told_to_end_ends_after_its_command(shell: Shell) -> None
     inner = 'trap "" TERM; echo begin >> said; sleep 1; echo end >> said'
     script(
         shell,
-        f"holdfast step a -- sh -c '{inner}' & sleep 0.7; kill $!; wait $!; holdfast step b -- cat said",
+        f"holdfast step a -- sh -c '{inner}' & until [ -e said ]; do sleep 0.05; done; kill $!; wait $!; "
+        "holdfast step b -- cat said",
     )
     assert run(shell).out.split()[-2:] == ["begin", "end"]
 

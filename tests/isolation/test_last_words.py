@@ -258,11 +258,12 @@ async def test_a_process_that_could_not_be_made_whole_leaves_nothing(monkeypatch
     for _ in range(3):  # whatever is opened once stays open
         with pytest.raises(OSError, match="open files"):
             await spawner._spawn(NO_LIMITS)
-    open_files, running = psutil.Process().num_fds(), psutil.Process().children()
+    open_files, running = psutil.Process().num_fds(), set(psutil.Process().children())
     for _ in range(5):
         with pytest.raises(OSError, match="open files"):
             await spawner._spawn(NO_LIMITS)
-    assert (psutil.Process().num_fds(), psutil.Process().children()) == (open_files, running)
+    assert psutil.Process().num_fds() <= open_files
+    assert set(psutil.Process().children()) <= running
 
 
 async def test_a_group_that_cannot_be_ended_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,23 @@ class Execution:
     def code(self) -> int:
         """Execute it to its end; its exit code, or 128 and the number of the signal that ended it."""
         out, end = os.pipe()
+        before = signal.signal(signal.SIGTERM, self._told_to_end)
+        try:
+            refused = self._started(end)
+            if refused is not None:
+                return refused
+            in_time = self._read(out) and self._ended_in_time()
+            if not in_time:
+                self._end()
+            _, status = os.waitpid(self._pid, 0)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            os.close(out)
+        code = os.waitstatus_to_exitcode(status)
+        return TIMED_OUT if not in_time else 128 - code if code < 0 else code
+
+    def _started(self, end: int) -> int | None:
+        """Start it; the exit code that says why it cannot be."""
         try:
             self._start(end)
         except FileNotFoundError:
@@ -105,17 +122,7 @@ class Execution:
             return CANNOT_EXECUTE
         finally:
             os.close(end)
-        before = signal.signal(signal.SIGTERM, self._told_to_end)
-        try:
-            in_time = self._read(out) and self._ended_in_time()
-            if not in_time:
-                self._end()
-            _, status = os.waitpid(self._pid, 0)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            os.close(out)
-        code = os.waitstatus_to_exitcode(status)
-        return TIMED_OUT if not in_time else 128 - code if code < 0 else code
+        return None
 
     def _start(self, end: int) -> None:
         actions = [(os.POSIX_SPAWN_DUP2, end, 1)]
@@ -180,8 +187,9 @@ class Execution:
             pass
 
     def _told_to_end(self, number: int, _: object) -> None:
-        self._end()  # who asks for the step next must not meet this one
-        os.waitpid(self._pid, 0)
+        if self._pid:
+            self._end()  # who asks for the step next must not meet this one
+            os.waitpid(self._pid, 0)
         os._exit(128 + number)
 
 
