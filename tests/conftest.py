@@ -1,11 +1,17 @@
-"""What every test shares: Hypothesis that gives the same verdict each time, on machines of any speed."""
+"""What tests share: an engine and a shell on fresh stores, and Hypothesis that gives the same verdict each time."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from tests.cli.shell import Shell
+from tests.faults import Engine
 
 # A job in the background of a shell has SIGINT ignored, and hands that on: commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,3 +20,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    """An engine on a fresh store."""
+    engine = Engine(tmp_path)
+    async with engine.store:
+        yield engine
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """The shell in a folder of its own, with a file of agents."""
+    return Shell(tmp_path)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from tests.faults import Engine
 from tests.socketed import through_sockets
 
 
@@ -17,11 +13,3 @@ def port(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param == "socket":
         through_sockets(monkeypatch)
     return str(request.param)
-
-
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    """An engine on a fresh store."""
-    engine = Engine(tmp_path)
-    async with engine.store:
-        yield engine
