@@ -26,7 +26,7 @@ from holdfast.clock import Clock, Pace, SystemClock
 from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
 from holdfast.errors import StoreError, StoreGone, UsageError, WorkerStuck
-from holdfast.exits import hear_of_children
+from holdfast.exit_status import hear_of_children
 from holdfast.heart import Heart, HeartLike, WorkerLock
 from holdfast.idleness import nothing_due, tree_is_over
 from holdfast.model import (

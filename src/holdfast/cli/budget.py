@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import click
 
@@ -14,6 +15,7 @@ from holdfast.cli.options import DURATION, common, find, ids_for_completion, on_
 from holdfast.cli.views import print_document
 from holdfast.client import BudgetView, Client
 from holdfast.errors import NotFound, UsageError
+from holdfast.model import Unit
 from holdfast.rules.budget import Budget, run_of_scope, scope_of
 
 P = ParamSpec("P")
@@ -47,8 +49,17 @@ def budget() -> None:
 scope_argument = click.argument("scope", metavar="SCOPE", shell_complete=ids_for_completion)
 
 
-def units(command: Callable[P, T]) -> Callable[P, T]:
-    """An option for each unit."""
+Units: TypeAlias = "dict[Unit, float]"
+
+
+def units(command: Callable[Concatenate[Units, P], T]) -> Callable[P, T]:
+    """An option for each unit; the command gets those that were given as its first argument."""
+
+    @functools.wraps(command)
+    def gathered(*args: P.args, **kwargs: P.kwargs) -> T:
+        typed: dict[Unit, Any] = {unit: kwargs.pop(unit.value) for unit in Unit}
+        return command({unit: one for unit, one in typed.items() if one is not None}, *args, **kwargs)
+
     options = (
         click.option("--usd", type=float, help="Dollars, by the price table."),
         click.option("--tokens-in", type=int, help="Fresh tokens read."),
@@ -60,8 +71,8 @@ def units(command: Callable[P, T]) -> Callable[P, T]:
         click.option("--requests", type=int, help="Requests to models."),
     )
     for option in reversed(options):
-        command = option(command)
-    return command
+        gathered = option(gathered)
+    return gathered
 
 
 def _on_scope(store: str | None, given: str, work: Callable[[Client, str], Awaitable[int]]) -> int:
@@ -136,24 +147,10 @@ async def _not_found(client: Client, named: str) -> NotFound:
 @click.option("--per", type=DURATION, help="Begin anew after so long, such as 1d; of shared budgets only.")
 @common
 def set_budget(
-    scope: str,
-    store: str | None,
-    as_json: bool,
-    soft: float,
-    per: float | None,
-    usd: float | None,
-    tokens_in: int | None,
-    tokens_out: int | None,
-    tokens_cached: int | None,
-    working_s: float | None,
-    steps: int | None,
-    tool_calls: int | None,
-    requests: int | None,
+    typed: Units, scope: str, store: str | None, as_json: bool, soft: float, per: float | None
 ) -> int:
     """Set limits of a budget, whatever is used already; runs that fit into it then go on."""
-    given = _budget(
-        usd, tokens_in, tokens_out, tokens_cached, working_s, steps, tool_calls, requests, soft=soft
-    )
+    given = _budget(typed, soft=soft)
 
     async def steer(client: Client, named: str) -> int:
         view = await client.budgets.set(named, given, per=per)
@@ -166,21 +163,9 @@ def set_budget(
 @scope_argument
 @units
 @common
-def raise_budget(
-    scope: str,
-    store: str | None,
-    as_json: bool,
-    usd: float | None,
-    tokens_in: int | None,
-    tokens_out: int | None,
-    tokens_cached: int | None,
-    working_s: float | None,
-    steps: int | None,
-    tool_calls: int | None,
-    requests: int | None,
-) -> int:
+def raise_budget(typed: Units, scope: str, store: str | None, as_json: bool) -> int:
     """Raise limits of a budget by so much; runs that wait for it go on."""
-    more = _budget(usd, tokens_in, tokens_out, tokens_cached, working_s, steps, tool_calls, requests)
+    more = _budget(typed)
 
     async def steer(client: Client, named: str) -> int:
         view = await client.budgets.raise_by(named, more)
@@ -208,32 +193,10 @@ def remove(scope: str, store: str | None, as_json: bool) -> int:
     return _on_scope(store, scope, steer)
 
 
-def _budget(
-    usd: float | None,
-    tokens_in: int | None,
-    tokens_out: int | None,
-    tokens_cached: int | None,
-    working_s: float | None,
-    steps: int | None,
-    tool_calls: int | None,
-    requests: int | None,
-    *,
-    soft: float = 0.8,
-) -> Budget:
-    given = (usd, tokens_in, tokens_out, tokens_cached, working_s, steps, tool_calls, requests)
-    if all(value is None for value in given):
+def _budget(typed: Units, soft: float = 0.8) -> Budget:
+    if not typed:
         raise UsageError("say how much of what, such as --usd 5 (or --tokens-out, --working-s, --steps …)")
-    return Budget(
-        usd,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        tokens_cached=tokens_cached,
-        working_s=working_s,
-        steps=steps,
-        tool_calls=tool_calls,
-        requests=requests,
-        soft=soft,
-    )
+    return Budget(**{unit.value: amount for unit, amount in typed.items()}, soft=soft)  # type: ignore[arg-type]
 
 
 def lines(view: BudgetView) -> list[str]:

@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
 from holdfast import codec
-from holdfast.agents import AnyAgent
+from holdfast.agents import AnyAgent, load_agent
+from holdfast.cli.arguments import json_text
 from holdfast.cli.live import PlainShow, worth_a_line
 from holdfast.cli.options import DURATION
 from holdfast.commands.agent import command
@@ -161,7 +162,7 @@ def takes_program(function: Callable[Concatenate[Program | None, P], T]) -> Call
     return gathered
 
 
-def _program(ctx: click.Context, agent: object, typed: dict[str, object]) -> Program | None:
+def _program(ctx: click.Context, agent: object, typed: dict[str, Any]) -> Program | None:
     argv: Sequence[str] | None = ctx.meta.get(PROGRAM)
     if argv is None:
         if agent is None:
@@ -186,12 +187,27 @@ def _program(ctx: click.Context, agent: object, typed: dict[str, object]) -> Pro
     return Program(
         tuple(argv),
         os.path.normpath(cwd),
-        typed["env"],  # type: ignore[arg-type]  # click has converted it
-        typed["progress"],  # type: ignore[arg-type]
-        typed["timeout"],  # type: ignore[arg-type]
-        typed["retries"],  # type: ignore[arg-type]
-        () if codes == (0,) else codes,  # type: ignore[arg-type]
+        typed["env"],
+        typed["progress"],
+        typed["timeout"],
+        typed["retries"],
+        () if codes == (0,) else codes,
     )
+
+
+def wanted(
+    reference: str | None, program: Program | None, given: str | None
+) -> tuple[AnyAgent, bytes | None]:
+    """What was asked for: the agent, and the input if one was given."""
+    if program is not None:
+        if given is not None:
+            raise click.UsageError(
+                "--input is for an agent: what stands after `--` is the input of a program"
+            )
+        return program.agent, program.payload()
+    assert reference is not None
+    loaded = load_agent(reference)
+    return loaded, None if given is None else codec.normalise_input(loaded.fn, json_text(given, "--input"))
 
 
 _DEFAULT: Final = click.core.ParameterSource.DEFAULT

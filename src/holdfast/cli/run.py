@@ -13,16 +13,14 @@ from dataclasses import dataclass, replace
 
 import click
 
-from holdfast import codec
-from holdfast.agents import AnyAgent, load_agent, reachable
-from holdfast.cli.arguments import json_text
+from holdfast.agents import AnyAgent, reachable
 from holdfast.cli.exits import Exit, exit_of_state
 from holdfast.cli.explain import WayOut, explain
 from holdfast.cli.follow import BATCH, glances, picture_of
 from holdfast.cli.live import Show, choose_show
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.process import leave_now, replace_process
-from holdfast.cli.programs import Program, ProgramShow, WithProgram, takes_program
+from holdfast.cli.programs import Program, ProgramShow, WithProgram, takes_program, wanted
 from holdfast.cli.views import jsonable, print_document
 from holdfast.client import Client, RunHandle, RunView
 from holdfast.client.view import at
@@ -88,7 +86,7 @@ def run(
     With the --id of an unfinished run: go on with it, with the code at hand. Ctrl-C parks the run and says how to go
     on. A run that waits for a person or a signal is left with code 4 and the command that continues it.
     """
-    loaded, payload = _wanted(agent, program, given)
+    loaded, payload = wanted(agent, program, given)
     timeout_s = drain_timeout if drain_timeout is not None else 30.0 if program is None else 0.0
     order = Order(agent, program, loaded, payload, run_id, store, timeout_s, as_json)
 
@@ -96,21 +94,6 @@ def run(
         return await _run(client, order)
 
     return on_store(store, whole, make=True)
-
-
-def _wanted(
-    reference: str | None, program: Program | None, given: str | None
-) -> tuple[AnyAgent, bytes | None]:
-    """The agent, and the input if one was given."""
-    if program is not None:
-        if given is not None:
-            raise click.UsageError(
-                "--input is for an agent: what stands after `--` is the input of a program"
-            )
-        return program.agent, program.payload()
-    assert reference is not None
-    loaded = load_agent(reference)
-    return loaded, None if given is None else codec.normalise_input(loaded.fn, json_text(given, "--input"))
 
 
 async def _run(client: Client, order: Order) -> int:

@@ -6,12 +6,10 @@ import json
 
 import click
 
-from holdfast import codec
-from holdfast.agents import AnyAgent, load_agent
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
-from holdfast.cli.programs import Program, WithProgram, takes_program
+from holdfast.cli.programs import Program, WithProgram, takes_program, wanted
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.client.client import new_signal
@@ -56,7 +54,8 @@ def start(
 ) -> int:
     """Queue a run of an agent for any worker that serves it, and print its id. Or of a program, after `--`, for a
     worker with --commands."""
-    loaded, payload = _wanted(agent, program, given)
+    loaded, payload = wanted(agent, program, "{}" if given is None and program is None else given)
+    assert payload is not None
     signal = (
         None if signal_name is None else new_signal(signal_name, json.loads(json_text(data, "--data")), dedup)
     )
@@ -82,15 +81,3 @@ def start(
         return Exit.SUCCEEDED
 
     return on_store(store, create, make=True)
-
-
-def _wanted(reference: str | None, program: Program | None, given: str | None) -> tuple[AnyAgent, bytes]:
-    if program is not None:
-        if given is not None:
-            raise click.UsageError(
-                "--input is for an agent: what stands after `--` is the input of a program"
-            )
-        return program.agent, program.payload()
-    assert reference is not None
-    loaded = load_agent(reference)
-    return loaded, codec.normalise_input(loaded.fn, json_text(given or "{}", "--input"))

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from holdfast import exits
+from holdfast import exit_status
 from holdfast.commands.lines import Gauge, Lines
 from holdfast.errors import FatalError, TransientError
 
@@ -279,6 +279,6 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 def _failure(name: str, code: int, last: list[str]) -> str:
     """What happened and the last word of stderr in the first line; what it said before that in the others."""
-    how = exits.told(code)
+    how = exit_status.told(code)
     told = f"{name} {how}: {last[-1]}" if last else f"{name} {how}"
     return "\n".join([told, "its stderr before that:", *last[:-1]]) if len(last) > 1 else told

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast import exits
+from holdfast import exit_status
 from holdfast.agents import AnyAgent, place_of
 from holdfast.channel import Channel
 from holdfast.ending import Ending, Lost
@@ -195,7 +195,7 @@ class ProcessAttempt:
             limit = "" if self._limits.memory_bytes is None else f" of {self._limits.memory_bytes:,} bytes"
             why, kind = f"was killed by the kernel: it was at its memory limit{limit}", "OutOfMemory"
         elif why is None:
-            why = exits.told(code)
+            why = exit_status.told(code)
         if not self._greeted and not oom_kills:
             return _not_begun(f"the process of the run {why} before it had begun")
         return Crashed(failure=_lost(why, kind))

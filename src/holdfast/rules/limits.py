@@ -39,7 +39,7 @@ class Limits:
     file (of a group with a workspace, what that holds, too); both in bytes, or as "200MB", "1GiB", and they read as
     bytes afterwards. `processes` is at one time, threads counted where the kernel counts (it does in a control group).
     `open_files` is for each process. Raises UsageError for what cannot be meant. What enforces each one depends on the
-    machine: `holdfast doctor` tells, and `docs/limits.md`.
+    machine: `holdfast doctor` tells, and `docs/guide/limits-of-a-run.md`.
     """
 
     cpu: float | None = None
