@@ -89,6 +89,18 @@ def test_a_step_that_is_told_to_end_ends_after_its_command(shell: Shell) -> None
     assert run(shell).out.split()[-2:] == ["begin", "end"]
 
 
+def test_a_step_that_asks_for_itself_is_told_so(shell: Shell) -> None:
+    script(shell, "holdfast step a -- holdfast step b -- holdfast step a -- true; echo $?")
+    told = run(shell)
+    assert "would wait for itself" in told.err
+    assert told.out.split() == ["125"]
+
+
+def test_an_argument_that_is_no_utf_8_is_passed_on_as_it_is(shell: Shell) -> None:
+    script(shell, "holdfast step a -- printf '%s' \"$(printf 'x\\377')\" | od -An -c")
+    assert run(shell).out.split() == ["x", "377"]
+
+
 def test_a_name_with_another_command_line_is_refused(shell: Shell) -> None:
     script(shell, "holdfast step one -- echo a; holdfast step one -- echo b; echo code $?\n")
     ended = run(shell)

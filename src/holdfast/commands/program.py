@@ -32,7 +32,7 @@ GRACE_S: Final = 5.0
 """From SIGTERM to SIGKILL: half of what a worker gives the code of its runs."""
 LINGER_S: Final = 1.0
 """How long what a program left behind may still write to its streams, as `tee` does, before it is killed."""
-READ_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 16 * 1024
 RECORD_BYTES: Final = 8_000
 """Of a record of the log: just under what a run keeps of one."""
 TICK_S: Final = 0.1
@@ -145,6 +145,7 @@ class _Stream:
                         show = None
                 for text, whole in lines.feed(data):
                     self._take(text, whole)
+                await asyncio.sleep(0)  # a flood leaves the loop to others, too
         finally:
             transport.close()
             for text, whole in lines.rest():

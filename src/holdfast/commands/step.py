@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from holdfast.commands.words import MAX_OUTPUT, SOCKET
+from holdfast.commands.words import MAX_OUTPUT, OPEN, SOCKET
 
 TYPE_CHECKING = False  # `typing` would cost a third of the start
 
@@ -203,7 +203,11 @@ def step(name: str, argv: Sequence[str], retries: int, timeout_s: float | None) 
 
 
 def _step(run: Run, name: str, argv: Sequence[str], retries: int, timeout_s: float | None) -> int:
-    answer = run.ask({"step": name, "argv": list(argv)})
+    inside = os.environ.get(OPEN, "").splitlines()
+    if name in inside:
+        raise CannotAsk("it is asked for by its own command, and would wait for itself: give it another name")
+    answer = run.ask({"step": name, "argv": [_text(word) for word in argv]})
+    os.environ[OPEN] = "\n".join([*inside, name])
     if answer["do"] == "recorded":
         show(run.output(int(str(answer["bytes"]))))
         return 0
@@ -226,6 +230,11 @@ def _step(run: Run, name: str, argv: Sequence[str], retries: int, timeout_s: flo
     if retries:
         show(execution.stdout)
     return code
+
+
+def _text(word: str) -> str:
+    """As it is told: bytes that are no UTF-8 by their numbers."""
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _how(code: int) -> str:

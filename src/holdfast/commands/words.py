@@ -15,6 +15,8 @@ SOCKET = "HOLDFAST_SOCKET"
 """Where a program finds its run."""
 RUN = "HOLDFAST_RUN"
 """The id of the run that a program belongs to."""
+OPEN = "HOLDFAST_OPEN_STEPS"
+"""The names of the steps that a command is executed for, one a line: it cannot wait for itself."""
 MAX_OUTPUT = 8 * 1024 * 1024
 """Bytes of stdout of one step: they are kept in the journal, and in memory at both ends; more belongs into a file."""
 MAX_LINE = 4 * 1024 * 1024

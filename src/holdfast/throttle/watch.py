@@ -145,10 +145,10 @@ class Watch:
         """See the class."""
         sample = self.gauge.sample(host)
         look = climb(self._ladder, self._stand, figures(sample), sample.at_us)
-        self._stand = look.stand
         survivors: tuple[int, ...] = ()
         for move in look.moves:
             survivors += self._do(move)
+        self._stand = look.stand  # not before: a move that is refused is tried again
         oom = sample.oom_kills > self._oom_kills
         self._oom_kills = max(self._oom_kills, sample.oom_kills)
         return Seen(sample, look.level, look.metrics, look.moves, oom, survivors)
