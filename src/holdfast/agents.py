@@ -39,6 +39,7 @@ from holdfast.rules.lanes import Concurrency
 from holdfast.rules.limits import Limits
 from holdfast.rules.prices import Prices
 from holdfast.rules.retry import RetryPolicy
+from holdfast.tracebacks import is_ours
 
 if TYPE_CHECKING:
     from holdfast.context import Context
@@ -469,11 +470,10 @@ def _is_from(module: ModuleType, path: Path) -> bool:
 
 def _refuse_import(place: str, error: BaseException) -> NoReturn:
     """Tell the user's own error with the user's own frames: the import machinery's and ours say nothing."""
-    ours = str(Path(__file__))
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != ours
+        if not is_ours(frame)
         and not frame.filename.startswith("<frozen")
         and "importlib" not in frame.filename
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from traceback import StackSummary, TracebackException
 from typing import Final, cast
 
@@ -14,8 +13,8 @@ from holdfast.errors import HoldfastError, StepFailed, WaitTimedOut
 from holdfast.model import Failure, FailureKind
 from holdfast.rules import retry as retry_rules
 from holdfast.rules.retry import RetryPolicy
+from holdfast.tracebacks import is_ours
 
-_OURS: Final = str(Path(__file__).parent)
 MAX_CHARS: Final = 16_384
 """Longer tracebacks are cut in the middle: both ends say more than the recursion between them."""
 _MAX_LINKS: Final = 50
@@ -114,6 +113,6 @@ def _chain(trace: TracebackException) -> Iterator[TracebackException]:
 
 
 def _cut(link: TracebackException) -> int:
-    theirs = [frame for frame in link.stack if not frame.filename.startswith(_OURS)]
+    theirs = [frame for frame in link.stack if not is_ours(frame)]
     link.stack = StackSummary.from_list(theirs)
     return len(theirs)

@@ -261,6 +261,23 @@ def test_an_agent_file_that_does_not_import_shows_its_own_frames(shell: Shell) -
     assert "src/holdfast" not in done.stderr and "importlib" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('@holdfast.agent(isolation="process", limits=holdfast.Limits(memory="1MB"))', "memory='1MB'"),
+        ('@holdfast.agent(isolation="proces")', "isolation is one of"),
+        ("@holdfast.agent(budget=holdfast.Budget(usd=-1))", "usd=-1 is no amount"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_shows_the_line_that_says_it_and_none_of_ours(
+    shell: Shell, line: str, told: str
+) -> None:
+    (shell.folder / "broken.py").write_text(f"import holdfast\n\n{line}\nasync def x(ctx): ...\n")
+    refused = shell("run", "broken.py:x", code=2).err
+    assert told in refused and line in refused
+    assert "src/holdfast" not in refused and "<string>" not in refused
+
+
 def test_ids_may_be_shortened_and_near_ones_are_named(shell: Shell) -> None:
     for name in ("alpha-1", "alpha-2", "beta-1"):
         shell("start", "agents.py:hello", "--id", name)
