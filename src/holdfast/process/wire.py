@@ -37,6 +37,8 @@ class Wire:
         loop = asyncio.get_running_loop()
         end.setblocking(False)
         _, outgoing = await loop.create_connection(_Outgoing, sock=end.dup())
+        # Only now, and at once: the first Pythons 3.11 begin to read after `connection_made`, paused there or not.
+        outgoing.transport.pause_reading()
         _, incoming = await loop.create_connection(_Incoming, sock=end)
         return cls(incoming, outgoing, max_frame)
 
@@ -117,7 +119,6 @@ class _Outgoing(_Half):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.pause_reading()
         self.transport.set_write_buffer_limits(high=0)
 
     def pause_writing(self) -> None:
