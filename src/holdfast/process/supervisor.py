@@ -262,14 +262,14 @@ class ProcessAttempt:
 
     def _climbed(self, move: Move) -> None:
         what = told(move, self._limits)
-        self._warn("limits", f"{what}: {_DONE[move.rung]}")
+        self._warn("limits", f"{what}: {_DONE[move.rung]}", rung=move.rung.name.lower())
         if move.rung is Rung.PARK and self._asked is None:
             self.asked = Park(reason=Reason.PARKED)
         elif move.rung is Rung.KILL:
             self._kill_for(f"was ended, for {what}")
 
-    def _warn(self, code: str, message: str) -> None:
-        self._send(Tell(Note("warning", msgspec.json.encode({"code": code, "message": message}))))
+    def _warn(self, code: str, message: str, **more: str) -> None:
+        self._send(Tell(Note("warning", msgspec.json.encode({"code": code, "message": message, **more}))))
 
     # --- the process ----------------------------------------------------------------------------------------
 
