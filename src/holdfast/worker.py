@@ -49,6 +49,7 @@ from holdfast.rules import pressure
 from holdfast.rules.limits import NO_LIMITS
 from holdfast.store.protocol import Store
 from holdfast.tenure import Tenure, by_served, origins_of, told
+from holdfast.workspace import place_of
 from holdfast.writer import StoreChannel, Writer
 
 if TYPE_CHECKING:
@@ -419,11 +420,12 @@ class Worker:
     def _new_tenure(self, claim: Claim, channel: StoreChannel) -> Tenure:
         served = claim.run.agent, claim.run.version
         agent = self._agents[served]
+        workspace = place_of(self._store.workspace_folder, claim.run)
         if isinstance(agent, Program):
             from holdfast.process.foreign import ProgramSpawner
             from holdfast.process.supervisor import ProcessAttempt
 
-            foreign = ProcessAttempt(claim, None, channel, ProgramSpawner(agent.command))
+            foreign = ProcessAttempt(claim, None, channel, ProgramSpawner(agent.command), workspace=workspace)
             return Tenure(foreign, foreign)
         origin = self._origins.get(served)
         if origin is not None:
@@ -431,9 +433,9 @@ class Worker:
 
             assert self._spawner is not None
             limits = self._agents[served].limits or NO_LIMITS
-            attempt = ProcessAttempt(claim, origin, channel, self._spawner, limits)
+            attempt = ProcessAttempt(claim, origin, channel, self._spawner, limits, workspace=workspace)
             return Tenure(attempt, attempt)
-        port = ChannelPort(claim, channel, self._clock)
+        port = ChannelPort(claim, channel, self._clock, workspace=workspace)
         return Tenure(Attempt(claim, agent, port, self._chance), port)
 
     async def _execute(self, tenure: Tenure) -> None:

@@ -48,7 +48,7 @@ class Program:
     """What was typed: the program, and the options that are about it."""
 
     argv: tuple[str, ...]
-    cwd: str
+    cwd: str | None  # None: its workspace
     env: tuple[str, ...]
     progress: str | None
     timeout_s: float | None
@@ -64,9 +64,9 @@ class Program:
         """The input of its run. Raises UsageError for what could never run."""
         if self.progress is not None:
             Gauge(self.progress)
-        folder = Path(self.cwd)
         found = shutil.which(self.argv[0], path=self._variables().get("PATH"))
-        if found is None and not (folder / self.argv[0]).exists():
+        # What is in a workspace only the run knows.
+        if found is None and self.cwd is not None and not Path(self.cwd, self.argv[0]).exists():
             raise UsageError(
                 f"there is no program {self.argv[0]!r} on the PATH: after `--` stands a program and its "
                 "arguments, as one types them (for a line of shell: `-- sh -c '…'`)"
@@ -81,6 +81,7 @@ class Program:
                 self.timeout_s,
                 self.retries,
                 sorted(set(self.ok_codes)) or None,
+                self.cwd is None,
             ),
         )
 
@@ -93,7 +94,7 @@ class Program:
 
     def options(self) -> list[str]:
         """The options, so that the same run is named from any folder."""
-        told = ["--cwd", self.cwd]
+        told = ["--workspace"] if self.cwd is None else ["--cwd", self.cwd]
         for pair in self.env:
             told += ["--env", pair]
         if self.progress is not None:
@@ -125,6 +126,7 @@ class CodesType(click.ParamType[tuple[int, ...]]):
 
 _OPTIONS: Final = (
     click.option("--cwd", metavar="FOLDER", help="The program's folder. [default: this one]"),
+    click.option("--workspace", is_flag=True, help="Execute it in the run's own folder, instead of --cwd."),
     click.option(
         "--env", metavar="NAME=VALUE", multiple=True, help="Add to the program's environment; repeatable."
     ),
@@ -145,7 +147,7 @@ _OPTIONS: Final = (
         "--ok-codes", type=CodesType(), default="0", help="Exit codes that are success. [default: 0]"
     ),
 )
-_NAMES: Final = ("cwd", "env", "progress", "timeout", "retries", "ok_codes")
+_NAMES: Final = ("cwd", "workspace", "env", "progress", "timeout", "retries", "ok_codes")
 
 
 def takes_program(function: Callable[Concatenate[Program | None, P], T]) -> Callable[P, T]:
@@ -181,18 +183,27 @@ def _program(ctx: click.Context, agent: object, typed: dict[str, Any]) -> Progra
     if not argv or not argv[0]:
         raise click.UsageError("after `--` stands a program and its arguments", ctx)
     codes = typed["ok_codes"]
-    cwd = Path(str(typed["cwd"] or ".")).absolute()
-    if not cwd.is_dir():
-        raise click.UsageError(f"--cwd: there is no folder {str(cwd)!r}", ctx)
     return Program(
         tuple(argv),
-        os.path.normpath(cwd),
+        _folder(ctx, typed["cwd"], typed["workspace"]),
         typed["env"],
         typed["progress"],
         typed["timeout"],
         typed["retries"],
         () if codes == (0,) else codes,
     )
+
+
+def _folder(ctx: click.Context, typed: str | None, workspace: bool) -> str | None:
+    """Where the program is executed; None: in its workspace."""
+    if workspace:
+        if typed is not None:
+            raise click.UsageError(f"--workspace and --cwd {typed}: a program is executed in one folder", ctx)
+        return None
+    cwd = Path(typed or ".").absolute()
+    if not cwd.is_dir():
+        raise click.UsageError(f"--cwd: there is no folder {str(cwd)!r}", ctx)
+    return os.path.normpath(cwd)
 
 
 def wanted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from holdfast.process.session import Session
@@ -12,6 +13,7 @@ from holdfast.process.spawn import pair
 from holdfast.process.wire import Wire
 from holdfast.rules.limits import Limits
 from holdfast.throttle.watch import Seen
+from holdfast.workspace import VARIABLE, made
 
 DESCRIPTOR: Final = "HOLDFAST_FD"
 """The variable that tells a program the number of its end of the socket."""
@@ -53,12 +55,14 @@ class ProgramSpawner:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
 
-    async def take(self, limits: Limits) -> ForeignProcess:
+    async def take(self, limits: Limits, workspace: Path | None) -> ForeignProcess:
         """The program, started. Raises OSError when that cannot be done."""
         wire, theirs = await pair()
         try:
             with theirs:
                 environ = {**os.environ, DESCRIPTOR: str(theirs.fileno())}
+                if workspace is not None:
+                    environ[VARIABLE] = str(made(workspace))
                 session = Session.start(self._command, env=environ, pass_fds=[theirs.fileno()])
         except BaseException:
             wire.abort()

@@ -52,7 +52,7 @@ class ProcessLike(Protocol):
         ...
 
     def watched(self, seen: Callable[[Seen], None]) -> None:
-        """From now on tell what is seen of it, about once a second."""
+        """From now on tell what is seen of it and its workspace, about once a second."""
         ...
 
     def kill(self) -> None:
@@ -68,8 +68,9 @@ class ProcessLike(Protocol):
 class SpawnerLike(Protocol):
     """Where processes come from."""
 
-    async def take(self, limits: Limits) -> ProcessLike:
-        """A process under these limits that has nothing to do yet. Raises OSError or Refused when it cannot be."""
+    async def take(self, limits: Limits, workspace: Path | None) -> ProcessLike:
+        """A process under these limits that has nothing to do yet, for a run whose folder is there. Raises OSError or
+        Refused when it cannot be."""
         ...
 
     async def close(self) -> None:
@@ -95,6 +96,11 @@ class Process:
         self.gone: asyncio.Future[None] = self._loop.create_future()  # it has ended
         self.over: asyncio.Future[None] = self._loop.create_future()  # and its last words have come
         threading.Thread(target=self._wait, name=f"wait for process {started.pid}", daemon=True).start()
+
+    def bind(self, workspace: Path | None) -> None:
+        """It is for the run with this folder. A spare is for none."""
+        if workspace is not None:
+            self._watch.gauge.measure(workspace)
 
     def watched(self, seen: Callable[[Seen], None]) -> None:
         self._seen = seen
@@ -197,7 +203,7 @@ class Spawner:
             spare.add_done_callback(_read)
             self._spares[limits] = spare
 
-    async def take(self, limits: Limits = NO_LIMITS) -> ProcessLike:
+    async def take(self, limits: Limits = NO_LIMITS, workspace: Path | None = None) -> ProcessLike:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="watch over processes")
         spare = self._spares.pop(limits, None)
@@ -208,6 +214,7 @@ class Spawner:
         try:
             if process is None or process.gone.done():
                 process = await self._spawn(limits)
+            process.bind(workspace)
             return process
         finally:
             self.warm(limits)
@@ -273,11 +280,7 @@ async def open_spawner(folder: Path | None, wanted: Iterable[Limits]) -> Spawner
                 raise Refused(
                     f"Limits({name}=…) cannot be held here: {held.by} {held.why}; see `holdfast doctor`"
                 )
-            if name == "disk":
-                log.warning(
-                    "Limits(disk=…) bounds the length of each file of a run, not what they hold together"
-                )
-            elif held.strength is Strength.WATCHED:
+            if held.strength is Strength.WATCHED:
                 log.warning("Limits(%s=…) is only watched here: %s", name, held.by)
     await loop.run_in_executor(None, spawner.clear_leftovers)
     for limits in set(wanted):

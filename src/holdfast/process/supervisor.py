@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,7 @@ from holdfast.model import (
     Crashed,
     Failure,
     FailureKind,
+    Hold,
     Level,
     Metric,
     Note,
@@ -56,6 +58,7 @@ from holdfast.rules.ladder import Move, Rung
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import RANKS
 from holdfast.threads import ThreadCall
+from holdfast.throttle.space import folder_bytes
 from holdfast.throttle.watch import Seen
 
 MAX_OPEN: Final = 256
@@ -86,6 +89,7 @@ class ProcessAttempt:
         spawner: SpawnerLike,
         limits: Limits = NO_LIMITS,
         *,
+        workspace: Path | None = None,
         stall_s: float | None = None,
     ) -> None:
         self.claim = claim
@@ -95,6 +99,7 @@ class ProcessAttempt:
         self._channel = channel
         self._spawner = spawner
         self._limits = limits
+        self._workspace = workspace
         self._stall_s = STALL_S if stall_s is None else stall_s
         self._process: ProcessLike | None = None
         self._position = claim.run.position
@@ -117,8 +122,12 @@ class ProcessAttempt:
 
     async def execute(self) -> None:
         """Start the process, do what it says, bury it, settle."""
+        full = await self._overfull()
+        if full is not None:
+            await self.settle(self.ending or full)
+            return
         try:
-            self._process = process = await self._spawner.take(self._limits)
+            self._process = process = await self._spawner.take(self._limits, self._workspace)
         except Exception as error:  # noqa: BLE001 - whatever the machine refuses, the run is not to blame
             await self.settle(_not_begun(f"no process could be started for the run: {error}"))
             return
@@ -249,6 +258,24 @@ class ProcessAttempt:
 
     # --- its limits -----------------------------------------------------------------------------------------
 
+    async def _overfull(self) -> Hold | None:
+        """How it ends before it begins, when its workspace is over its limit: it would be ended at the first look, and
+        so would each attempt after it."""
+        limit, workspace = self._limits.disk_bytes, self._workspace
+        if limit is None or workspace is None:
+            return None
+        size = await asyncio.to_thread(folder_bytes, workspace)
+        if size is None or size <= limit:
+            return None
+        message = (
+            f"its workspace {workspace} holds {size:,} bytes, and its limit is {limit:,} (Limits(disk=…)): remove files"
+            f" there, or give its agent more and restart the worker; then: holdfast retry {self.claim.run.id}"
+        )
+        return Hold(
+            reason=Reason.DISK,
+            failure=Failure(kind=FailureKind.FATAL, type="WorkspaceFull", message=message),
+        )
+
     def _seen(self, seen: Seen) -> None:
         """Do what the ladder asks for, where it is not done already."""
         if seen.level is not self._level:
@@ -279,7 +306,8 @@ class ProcessAttempt:
 
     def _send_all_known(self) -> None:
         """What was said before there was a process; it begins with the claim."""
-        self._send(Begin(frames.PROTOCOL, self.claim, self._origin))
+        workspace = None if self._workspace is None else str(self._workspace)
+        self._send(Begin(frames.PROTOCOL, self.claim, self._origin, workspace))
         if self._slow_down_s:
             self._send(SlowDown(self._slow_down_s))
         if self._asked is not None:

@@ -35,11 +35,11 @@ MAX_OPEN_FILES: Final = 1 << 20
 class Limits:
     """What one run and every process it starts may use together; None: no limit.
 
-    `cpu` in cores (0.5: half of one). `memory` is the working set of all its processes, `disk` the length of any one
-    file (of a group with a workspace, what that holds, too); both in bytes, or as "200MB", "1GiB", and they read as
-    bytes afterwards. `processes` is at one time, threads counted where the kernel counts (it does in a control group).
-    `open_files` is for each process. Raises UsageError for what cannot be meant. What enforces each one depends on the
-    machine: `holdfast doctor` tells, and `docs/guide/limits-of-a-run.md`.
+    `cpu` in cores (0.5: half of one). `memory` is the working set of all its processes, `disk` what its workspace
+    holds, and the length of any one file; both in bytes, or as "200MB", "1GiB", and they read as bytes afterwards.
+    `processes` is at one time, threads counted where the kernel counts (it does in a control group). `open_files` is
+    for each process. Raises UsageError for what cannot be meant. What enforces each one depends on the machine:
+    `holdfast doctor` tells, and `docs/guide/limits-of-a-run.md`.
     """
 
     cpu: float | None = None

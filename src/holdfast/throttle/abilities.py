@@ -53,7 +53,7 @@ def abilities(ground: Ground, platform: str = sys.platform) -> Abilities:
             "cpu": _cpu(ground),
             "memory": _memory(ground, platform),
             "disk": Mechanism(
-                WATCHED, "the workspace is measured, the disk's free space, too; RLIMIT_FSIZE for each file",
+                WATCHED, "its workspace is measured each second or so; RLIMIT_FSIZE for each file, exactly",
                 "quotas belong to file systems, and to those who mount them",
             ),
             "processes": (
