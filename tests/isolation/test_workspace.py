@@ -79,7 +79,7 @@ async def test_a_run_is_told_before_its_workspace_is_full_and_not_held_back(engi
     assert (view.state, view.attempts) == (RunState.SUCCEEDED, 1)
     told = b"".join(event.payload for event in await engine.store.read_events("r", 0, 1000))
     assert b"ctx.pressure" in told
-    assert b"stands still" not in told
+    assert b"stands back" not in told
 
 
 async def test_a_spare_process_is_bound_to_the_workspace_of_the_run_that_takes_it(tmp_path: Path) -> None:
