@@ -22,7 +22,7 @@ from holdfast.client.view import event_payload
 from holdfast.commands import program
 from holdfast.commands.agent import Exited, command
 from holdfast.model import FailureKind
-from holdfast.process.session import Session
+from holdfast.process.launch import Launcher
 from tests.cli.shell import Shell, finish
 from tests.faults import Engine
 from tests.isolation.test_isolation import alive, until
@@ -244,7 +244,7 @@ async def test_a_flood_ends_with_its_last_line(engine: Engine) -> None:
 
 
 async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begin = threading.Thread.start
 
@@ -255,8 +255,10 @@ async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     before = {child.pid for child in psutil.Process().children()}
+    launcher = Launcher()
     with pytest.raises(RuntimeError, match="new thread"):
-        Session.start(["sleep", "1000"])
+        launcher.launch(["sleep", "1000"])
+    await launcher.close()
     assert {child.pid for child in psutil.Process().children()} <= before
 
 
