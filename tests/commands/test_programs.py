@@ -22,7 +22,7 @@ from holdfast.client.view import event_payload
 from holdfast.commands import program
 from holdfast.commands.agent import Exited, command
 from holdfast.model import FailureKind
-from holdfast.process.session import Session
+from holdfast.process.launch import Launcher
 from tests.cli.shell import Shell, finish
 from tests.faults import Engine
 from tests.isolation.test_isolation import alive, until
@@ -116,18 +116,8 @@ async def test_a_program_is_told_its_workspace_and_stays_in_its_folder(engine: E
 
 
 async def test_a_program_in_its_workspace_finds_its_files_when_it_is_tried_again(engine: Engine) -> None:
-    order = [
-        command,
-        ["sh", "-c", "echo x >> tries; test $(wc -l < tries) = 2"],
-        None,
-        None,
-        None,
-        None,
-        1,
-        None,
-        True,
-    ]
-    handle = await engine.client.start(*order, id="r")
+    script = ["sh", "-c", "echo x >> tries; test $(wc -l < tries) = 2"]
+    handle = await engine.client.start(command, script, None, None, None, None, 1, None, None, True, id="r")
     async with Worker(engine.store, [command]):
         assert await handle.result() == Exited(0)
     folder = (await handle.status()).workspace
@@ -136,7 +126,7 @@ async def test_a_program_in_its_workspace_finds_its_files_when_it_is_tried_again
 
 
 async def test_a_program_is_in_one_folder(engine: Engine) -> None:
-    handle = await engine.client.start(command, ["true"], "/", None, None, None, 0, None, True, id="r")
+    handle = await engine.client.start(command, ["true"], "/", None, None, None, 0, None, None, True, id="r")
     async with Worker(engine.store, [command]):
         with pytest.raises(RunFailed, match="cannot be in its workspace and in /"):
             await handle.result()
@@ -308,7 +298,7 @@ async def test_a_flood_ends_with_its_last_line(engine: Engine) -> None:
 
 
 async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begin = threading.Thread.start
 
@@ -319,8 +309,10 @@ async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     before = {child.pid for child in psutil.Process().children()}
+    launcher = Launcher()
     with pytest.raises(RuntimeError, match="new thread"):
-        Session.start(["sleep", "1000"])
+        launcher.launch(["sleep", "1000"])
+    await launcher.close()
     assert {child.pid for child in psutil.Process().children()} <= before
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from holdfast import Limits, workspace
 from holdfast.model import Level, Reason, RunState
+from holdfast.process.launch import Launcher
 from holdfast.process.spawn import Spawner
 from holdfast.throttle.space import folder_bytes
 from tests.faults import Engine
@@ -84,7 +85,8 @@ async def test_a_run_is_told_before_its_workspace_is_full_and_not_held_back(engi
 
 async def test_a_spare_process_is_bound_to_the_workspace_of_the_run_that_takes_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(500_000))
-    spawner = Spawner()
+    launcher = Launcher()
+    spawner = Spawner(launcher)
     seen: list[int | None] = []
     try:
         for folder in (None, tmp_path):
@@ -97,6 +99,7 @@ async def test_a_spare_process_is_bound_to_the_workspace_of_the_run_that_takes_i
             process.watched(lambda one: None)
     finally:
         await spawner.close()
+        await launcher.close()
     assert seen[0] is None
     assert seen[1] is not None
     assert 500_000 <= seen[1] < 600_000

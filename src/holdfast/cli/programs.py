@@ -21,6 +21,7 @@ from holdfast.commands.agent import command
 from holdfast.commands.lines import Gauge
 from holdfast.errors import UsageError
 from holdfast.model import Event
+from holdfast.rules.limits import Limits, limits_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Program:
     timeout_s: float | None
     retries: int
     ok_codes: tuple[int, ...]
+    limits: Limits | None
 
     @property
     def agent(self) -> AnyAgent:
@@ -81,6 +83,7 @@ class Program:
                 self.timeout_s,
                 self.retries,
                 sorted(set(self.ok_codes)) or None,
+                None if self.limits is None else _told(self.limits),
                 self.cwd is None,
             ),
         )
@@ -105,7 +108,14 @@ class Program:
             told += ["--retry", str(self.retries)]
         if self.ok_codes:
             told += ["--ok-codes", ",".join(map(str, self.ok_codes))]
+        for name, value in () if self.limits is None else _told(self.limits).items():
+            told += ["--limit", f"{name}={value}"]
         return told
+
+
+def _told(limits: Limits) -> dict[str, float | int]:
+    """Those that are set, sizes in bytes."""
+    return {name: getattr(limits, name) for name in limits.asked}
 
 
 class CodesType(click.ParamType[tuple[int, ...]]):
@@ -122,6 +132,31 @@ class CodesType(click.ParamType[tuple[int, ...]]):
         if not all(code.strip().isdecimal() and int(code) <= 255 for code in codes):
             self.fail(f"{value!r} is no list of exit codes: write them with commas, 0,3", param, ctx)
         return tuple(int(code) for code in codes)
+
+
+class LimitType(click.ParamType[tuple[str, str]]):
+    """A limit: `memory=200MB`."""
+
+    name = "limit"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = (one.strip() for one in value.partition("="))
+        if not (name and equals and text):
+            self.fail(f"write NAME=VALUE, as in memory=200MB or cpu=0.5, not {value!r}", param, ctx)
+        return name, text
+
+
+def _limits(pairs: Sequence[tuple[str, str]]) -> Limits | None:
+    """What was typed as `--limit`; None for none. Raises UsageError for what cannot be meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise UsageError(f"--limit {next(one for one in names if names.count(one) > 1)} is given twice")
+    return limits_of(found) if found else None
 
 
 _OPTIONS: Final = (
@@ -146,8 +181,17 @@ _OPTIONS: Final = (
     click.option(
         "--ok-codes", type=CodesType(), default="0", help="Exit codes that are success. [default: 0]"
     ),
+    click.option(
+        "--limit",
+        "limits",
+        type=LimitType(),
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="What it may use with all that it starts: memory=200MB, cpu=0.5, processes=64, …; repeatable.",
+    ),
 )
-_NAMES: Final = ("cwd", "workspace", "env", "progress", "timeout", "retries", "ok_codes")
+_NAMES: Final = ("cwd", "workspace", "env", "progress", "timeout", "retries", "ok_codes", "limits")
+_CALLED: Final = {"retries": "--retry", "ok_codes": "--ok-codes", "limits": "--limit"}
 
 
 def takes_program(function: Callable[Concatenate[Program | None, P], T]) -> Callable[P, T]:
@@ -173,7 +217,7 @@ def _program(ctx: click.Context, agent: object, typed: dict[str, Any]) -> Progra
             )
         given = [name for name in _NAMES if ctx.get_parameter_source(name) is not _DEFAULT]
         if given:
-            option = "--retry" if given[0] == "retries" else f"--{given[0].replace('_', '-')}"
+            option = _CALLED.get(given[0], f"--{given[0]}")
             raise click.UsageError(f"{option} is for a program after `--`, not for an agent", ctx)
         return None
     if agent is not None:
@@ -191,6 +235,7 @@ def _program(ctx: click.Context, agent: object, typed: dict[str, Any]) -> Progra
         typed["timeout"],
         typed["retries"],
         () if codes == (0,) else codes,
+        _limits(typed["limits"]),
     )
 
 
