@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,7 +56,7 @@ class Here:
         )
         self._begun: list[Served] = []
 
-    async def take(self, limits: Limits) -> Served:
+    async def take(self, limits: Limits, workspace: Path | None) -> Served:
         ours, theirs = socket.socketpair()
         end = await Wire.over(theirs, max_frame=MAX_FROM_WORKER)
         serving = asyncio.get_running_loop().create_task(self._serve(end), name="process")
@@ -66,7 +68,9 @@ class Here:
         begin = await end.receive(from_worker)
         if isinstance(begin, Begin):
             run = begin.claim.run
-            await serve(end, begin.claim, self._agents[run.agent, run.version], self._around)
+            workspace = None if begin.workspace is None else Path(begin.workspace)
+            around = replace(self._around, workspace=workspace)
+            await serve(end, begin.claim, self._agents[run.agent, run.version], around)
 
     async def close(self) -> None:
         for served in self._begun:

@@ -40,6 +40,7 @@ REASONS = f"""## Reasons
 | waiting | `parked` | you: its `holdfast run` was interrupted | `holdfast run --id ID …`, `holdfast resume ID` |
 | waiting | `needs_code` | a worker that has its version of the agent | start one; by itself then |
 | waiting | `mismatch` | you: code and journal disagree | `holdfast retry ID`, with one of its answers |
+| waiting | `disk` | you: its [workspace](guide/workspaces.md) is over its limit | make room, `holdfast retry ID` |
 | waiting | `checkpoint_lost` | you: no good checkpoint is left | `holdfast retry ID` |
 | waiting | `effect_unknown` | you: an effect may or may not have happened | `holdfast approve ID ENTRY` |
 | waiting | `poison` | you: it went down with its worker {POISON}, recording nothing | `holdfast retry ID` |

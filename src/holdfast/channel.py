@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
@@ -74,8 +75,17 @@ def _continues(last: NewOutput, output: NewOutput) -> bool:
 class ChannelPort:
     """The port of one attempt: it makes the Changes, and the channel takes them."""
 
-    def __init__(self, claim: Claim, channel: Channel, clock: Clock, *, alone: bool = False) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        channel: Channel,
+        clock: Clock,
+        *,
+        alone: bool = False,
+        workspace: Path | None = None,
+    ) -> None:
         self.alone = alone
+        self.workspace = workspace
         self.pressure = Level.OK
         self.slow_down_s = 0.0
         self.asked: Outcome | None = None

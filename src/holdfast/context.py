@@ -15,9 +15,10 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, cast, overload
 
-from holdfast import codec
+from holdfast import codec, workspace
 from holdfast.agents import Agent, AnyAgent
 from holdfast.approvals import APPROVE_OR_REJECT, Approval, Approvals, Choice, question_of
 from holdfast.artifacts import Artifacts, source_of
@@ -83,6 +84,18 @@ class Context:
     def attempt(self) -> int:
         """Which attempt of the run this is, from 1. It differs between replays: never decide by it."""
         return self._port.run.attempts
+
+    @property
+    def workspace(self) -> Path:
+        """The run's own folder, made when it is first asked for (0700), the same for every attempt: what is written
+        there survives a crash of the code, and is removed with the run. A child has its own.
+
+        It is a folder of one machine, and what is in it is not recorded: a step that was under way at a crash has left
+        its files half written, and another machine begins with an empty one. What was promised to somebody belongs
+        into a checkpoint or an artifact. Give steps names, not whole paths: arguments are checked on replay, and a
+        store may move. Raises UsageError when the store keeps none, TransientError when it cannot be made.
+        """
+        return workspace.made(self._port.workspace)
 
     # --- steps ----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from holdfast import workspace
 from holdfast.duration import Duration, micros
 from holdfast.errors import StoreError
 from holdfast.store.protocol import Store
@@ -57,6 +58,8 @@ class Controller:
             changed = await self._store.sweep(BATCH)
             if self._retention_us is not None and self._sweeps % _PRUNE_EVERY == 0:
                 await self._store.prune(await self._store.now() - self._retention_us, BATCH)
+            if self._sweeps % _PRUNE_EVERY == 0:
+                await workspace.sweep(self._store)
             if self._orphans or self._sweeps % _PRUNE_EVERY == 0:
                 self._orphans = await self._store.sweep_artifacts(CHUNKS) >= CHUNKS
             self._sweeps += 1

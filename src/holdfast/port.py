@@ -7,6 +7,7 @@ to the group-commit writer, in a process of its own to a socket.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Protocol
 
 from holdfast.model import (
@@ -122,6 +123,11 @@ class Port(Questions, Protocol):
     @property
     def alone(self) -> bool:
         """Whether the code has a process of its own, which can be ended with it."""
+        ...
+
+    @property
+    def workspace(self) -> Path | None:
+        """Where the folder of the run is, there or not; None where it has none."""
         ...
 
     def now_us(self) -> int:

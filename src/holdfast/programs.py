@@ -1,16 +1,18 @@
-"""An agent that is a program in any language: it speaks the protocol of docs/protocol.md with its worker."""
+"""Agents and programs: one that speaks the protocol of docs/protocol.md in any language; plain ones beside the code."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from holdfast.agents import Agent
+from holdfast.agents import Agent, R, Ts
 from holdfast.duration import Duration
 from holdfast.errors import UsageError
 from holdfast.rules.lanes import Concurrency
+from holdfast.rules.limits import Limits
+from holdfast.rules.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from holdfast.context import Context
@@ -25,10 +27,10 @@ async def program(ctx: Context, input: object = None) -> object:
 class Program(Agent[object, object]):
     """An agent in another language: `Program("count", ["perl", "count.pl"])`, accepted wherever agents are.
 
-    A worker that serves it starts `command` for each attempt, in a session of its own, with the number of a file
+    A worker that serves it starts `command` for each attempt, in a group of its own, with the number of a file
     descriptor in HOLDFAST_FD: one end of a socket, at which the program speaks the protocol of docs/protocol.md. A run
-    has one value of JSON as its `input`, and another one as its result. `deadline`, `queue` and `concurrency` are those
-    of an agent. Raises UsageError for a command that is none.
+    has one value of JSON as its `input`, and another one as its result. `deadline`, `queue`, `concurrency` and `limits`
+    are those of an agent. Raises UsageError for a command that is none.
     """
 
     command: tuple[str, ...]
@@ -42,6 +44,7 @@ class Program(Agent[object, object]):
         deadline: Duration | None = None,
         queue: str = "default",
         concurrency: Concurrency | None = None,
+        limits: Limits | None = None,
     ) -> None:
         if isinstance(command, str) or not command or not all(map(_is_word, command)):
             raise UsageError(
@@ -58,6 +61,7 @@ class Program(Agent[object, object]):
             queue=queue,
             concurrency=concurrency,
             isolation="process",
+            limits=limits,
         )
 
     def check(self) -> None:
@@ -66,6 +70,17 @@ class Program(Agent[object, object]):
             raise UsageError(
                 f"program {self.name!r}: there is no {self.command[0]!r} to be executed on the PATH of this worker"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executing(Agent[*Ts, R]):
+    """An agent whose code, a task of its worker, has programs executed beside it (`process.beside`). What bounds its
+    runs are the limits of these programs."""
+
+
+def executing(fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]) -> Executing[*Ts, R]:
+    """The agent of this function and its name; its errors are final, for a program has retries of its own."""
+    return Executing(fn=fn, name=fn.__name__, retry=RetryPolicy(attempts=1), isolation="task")
 
 
 def _is_word(value: object) -> bool:

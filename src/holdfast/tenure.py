@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.agents import AnyAgent, Isolation
 from holdfast.attempt import Attempt
-from holdfast.channel import ChannelPort
+from holdfast.channel import Channel, ChannelPort
+from holdfast.clock import Clock
 from holdfast.ending import Ending, Lost
 from holdfast.errors import UsageError
-from holdfast.model import Crashed, Failed, Hold, Park, Release, Retry, Succeeded
+from holdfast.model import Claim, Crashed, Failed, Hold, Park, Reason, Release, Retry, Succeeded
 from holdfast.programs import Program
+from holdfast.rules.limits import NO_LIMITS
+from holdfast.store.protocol import Store
+from holdfast.workspace import place_of
 
 if TYPE_CHECKING:
+    from holdfast.process.beside import Beside
     from holdfast.process.frames import Origin
+    from holdfast.process.launch import Launcher
+    from holdfast.process.spawn import SpawnerLike
     from holdfast.process.supervisor import ProcessAttempt
 
 
@@ -25,13 +34,87 @@ class Tenure:
     def __init__(self, attempt: Attempt | ProcessAttempt, port: ChannelPort | ProcessAttempt) -> None:
         self.attempt = attempt
         self.port = port
+        self.programs: Beside | None = None
         self.told_to_end_at: float | None = None
         self.cancelled_at = 0.0
+        self.scene: contextvars.Context | None = None
         self.task: asyncio.Task[None] | None = None
 
     @property
     def key(self) -> int:
         return self.attempt.claim.run.key
+
+    def interrupt(self, ending: Ending) -> None:
+        """Ask the code to end now. What it executes beside it is ended at once when another worker may have begun."""
+        if self.programs is not None and isinstance(ending, Lost) and not ending.cancelled:
+            self.programs.kill()
+        self.attempt.interrupt(ending)
+
+    def kill(self) -> bool:
+        """End what can be ended without its code; whether there was anything."""
+        return (self.programs is not None and self.programs.kill()) or self.attempt.kill()
+
+
+async def new_launcher(store: Store, agents: dict[tuple[str, str], Any]) -> Launcher:
+    """What starts processes for the runs of these agents. Raises Refused when their limits cannot be held here."""
+    from holdfast.process.launch import open_launcher  # most workers need none
+
+    return await open_launcher(store.lock_folder, [agent.limits or NO_LIMITS for agent in agents.values()])
+
+
+def warm_spawner(launcher: Launcher, agents: Sequence[AnyAgent]) -> SpawnerLike:
+    """Where processes for runs of these agents come from, the first ones on their way."""
+    from holdfast.process.spawn import Spawner
+
+    spawner = Spawner(launcher)
+    for agent in agents:
+        spawner.warm(agent.limits or NO_LIMITS)
+    return spawner
+
+
+def port_of(claim: Claim, channel: Channel, clock: Clock, store: Store) -> ChannelPort:
+    """The port of a run whose code is in this process."""
+    return ChannelPort(claim, channel, clock, workspace=place_of(store.workspace_folder, claim.run))
+
+
+def let_execute(tenure: Tenure, launcher: Launcher | None, workspace: Path | None) -> None:
+    """Let the code of the run have programs executed beside it."""
+    assert launcher is not None
+    from holdfast.process.beside import Beside, beside  # most workers need none of it
+
+    def park() -> None:
+        tenure.interrupt(Park(reason=Reason.PARKED))
+
+    tenure.programs = Beside(launcher, tenure.port.note, park, workspace)
+    tenure.scene = contextvars.copy_context()
+    tenure.scene.run(beside.set, tenure.programs)
+
+
+def apart(
+    claim: Claim,
+    agent: AnyAgent,
+    channel: Channel,
+    origin: Origin | None,
+    spawner: SpawnerLike | None,
+    launcher: Launcher | None,
+    store: Store,
+) -> Tenure:
+    """The tenure of a run whose code is in a process of its own."""
+    from holdfast.process.supervisor import ProcessAttempt
+
+    if isinstance(agent, Program):
+        from holdfast.process.foreign import ProgramSpawner
+
+        assert launcher is not None
+        spawner = ProgramSpawner(launcher, agent.command)
+    assert spawner is not None
+    stillborn = None if launcher is None else launcher.stillborn
+    limits = agent.limits or NO_LIMITS
+    workspace = place_of(store.workspace_folder, claim.run)
+    attempt = ProcessAttempt(
+        claim, origin, channel, spawner, limits, stillborn=stillborn, workspace=workspace
+    )
+    return Tenure(attempt, attempt)
 
 
 def told(ending: Ending | None) -> str:

@@ -21,7 +21,6 @@ import msgspec
 from holdfast import capture
 from holdfast.agents import AnyAgent, Isolation, check_isolation, check_not_importing
 from holdfast.attempt import Attempt
-from holdfast.channel import ChannelPort
 from holdfast.clock import Clock, Pace, SystemClock
 from holdfast.duration import Duration, seconds
 from holdfast.ending import Ending, Lost
@@ -43,15 +42,25 @@ from holdfast.model import (
     Served,
 )
 from holdfast.monitor import Monitor, default_thresholds
-from holdfast.programs import Program
+from holdfast.programs import Executing, Program
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
-from holdfast.rules.limits import NO_LIMITS
 from holdfast.store.protocol import Store
-from holdfast.tenure import Tenure, by_served, origins_of, told
+from holdfast.tenure import (
+    Tenure,
+    apart,
+    by_served,
+    let_execute,
+    new_launcher,
+    origins_of,
+    port_of,
+    told,
+    warm_spawner,
+)
 from holdfast.writer import StoreChannel, Writer
 
 if TYPE_CHECKING:
+    from holdfast.process.launch import Launcher
     from holdfast.process.spawn import SpawnerLike
     from holdfast.process.supervisor import ProcessAttempt
 
@@ -63,8 +72,6 @@ MIN_LEASE_S: Final = 1.0
 """A shorter lease would end by a slow disk or a busy scheduler, not by a death."""
 GRACE_S: Final = 10.0
 """How long code may go on after it was told to end; then the worker replaces itself."""
-
-
 _PAUSE: Final = Release(reason=Reason.PAUSED)
 """The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
 
@@ -103,6 +110,7 @@ class Worker:
         check_isolation(isolation, "a worker")
         self._agents = by_served(agents)
         self._origins = origins_of(self._agents, isolation)
+        self._launcher: Launcher | None = None
         self._spawner: SpawnerLike | None = None
         self._store = store
         self._capacity = capacity
@@ -200,8 +208,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         capture.install()
         hear_of_children()
-        if self._origins:
-            self._spawner = await self._new_spawner()
+        await self._prepare()
         try:
             while True:
                 self._let_go = False
@@ -212,8 +219,9 @@ class Worker:
                     break
                 log.warning("worker %s lost its lease and begins again", self._name)
         finally:
-            if self._spawner is not None:
-                await self._spawner.close()
+            for starting in (self._spawner, self._launcher):
+                if starting is not None:
+                    await starting.close()
         if self._stuck is not None:
             raise WorkerStuck(self._stuck)
 
@@ -280,11 +288,16 @@ class Worker:
             await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * (0.5 + self._chance() / 2))
             tries += 1
 
-    async def _new_spawner(self) -> SpawnerLike:
-        from holdfast.process.spawn import open_spawner  # most workers need none
+    async def _prepare(self) -> None:
+        """Have what starts processes, when runs are served that need any; what dead workers left is ended by then."""
+        if any(isinstance(agent, Program | Executing) for agent in self._agents.values()):
+            self._launcher = await new_launcher(self._store, self._agents)
+        if self._origins:
+            self._spawner = await self._new_spawner()
 
-        limits = [self._agents[served].limits or NO_LIMITS for served in self._origins]
-        return await open_spawner(self._store.lock_folder, limits)
+    async def _new_spawner(self) -> SpawnerLike:
+        self._launcher = self._launcher or await new_launcher(self._store, self._agents)
+        return warm_spawner(self._launcher, [self._agents[served] for served in self._origins])
 
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
@@ -414,27 +427,19 @@ class Worker:
         self._tenures[tenure.key] = tenure
         if capture.heard(log):
             log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
-        tenure.task = group.create_task(self._execute(tenure), name=f"attempt {claim.run.id}")
+        executing = self._execute(tenure)
+        tenure.task = group.create_task(executing, name=f"attempt {claim.run.id}", context=tenure.scene)
 
     def _new_tenure(self, claim: Claim, channel: StoreChannel) -> Tenure:
         served = claim.run.agent, claim.run.version
-        agent = self._agents[served]
-        if isinstance(agent, Program):
-            from holdfast.process.foreign import ProgramSpawner
-            from holdfast.process.supervisor import ProcessAttempt
-
-            foreign = ProcessAttempt(claim, None, channel, ProgramSpawner(agent.command))
-            return Tenure(foreign, foreign)
-        origin = self._origins.get(served)
-        if origin is not None:
-            from holdfast.process.supervisor import ProcessAttempt
-
-            assert self._spawner is not None
-            limits = self._agents[served].limits or NO_LIMITS
-            attempt = ProcessAttempt(claim, origin, channel, self._spawner, limits)
-            return Tenure(attempt, attempt)
-        port = ChannelPort(claim, channel, self._clock)
-        return Tenure(Attempt(claim, agent, port, self._chance), port)
+        agent, origin = self._agents[served], self._origins.get(served)
+        if origin is not None or isinstance(agent, Program):
+            return apart(claim, agent, channel, origin, self._spawner, self._launcher, self._store)
+        port = port_of(claim, channel, self._clock, self._store)
+        tenure = Tenure(Attempt(claim, agent, port, self._chance), port)
+        if isinstance(agent, Executing):
+            let_execute(tenure, self._launcher, port.workspace)
+        return tenure
 
     async def _execute(self, tenure: Tenure) -> None:
         try:
@@ -445,7 +450,7 @@ class Worker:
             log.exception(
                 "attempt %s of run %s", tenure.attempt.claim.run.attempts, tenure.attempt.claim.run.id
             )
-            tenure.attempt.interrupt(Lost(cancelled=False))
+            tenure.interrupt(Lost(cancelled=False))
         finally:
             self._doubt |= isinstance(tenure.attempt.ending, Lost)
             if self._tenures.get(tenure.key) is tenure:
@@ -499,7 +504,7 @@ class Worker:
             tenure.told_to_end_at = now
         if now - tenure.cancelled_at >= CANCEL_AGAIN_S:
             tenure.cancelled_at = now
-            tenure.attempt.interrupt(ending)
+            tenure.interrupt(ending)
 
     def _press(self, group: asyncio.TaskGroup) -> None:
         """Follow up on endings: drains past their time, code that does not listen, threads that never end."""
@@ -508,7 +513,7 @@ class Worker:
             for tenure in self._tenures.values():
                 if tenure.told_to_end_at is None:
                     self._tell_to_end(tenure, Lost(cancelled=False, message="the lease was lost"))
-                tenure.attempt.kill()  # at once, where it can be: somebody else may have begun
+                tenure.kill()  # at once, where it can be: somebody else may have begun
         elif self._end is not None:
             for tenure in self._tenures.values():
                 tenure.port.asked = tenure.port.asked or self._end_of(tenure, self._end)
@@ -520,7 +525,7 @@ class Worker:
             if tenure.told_to_end_at is not None:
                 self._tell_to_end(tenure, tenure.attempt.ending or Lost(cancelled=False))  # again
                 grace_s = 1.0 if self._now else GRACE_S
-                if now - tenure.told_to_end_at >= grace_s and not tenure.attempt.kill():
+                if now - tenure.told_to_end_at >= grace_s and not tenure.kill():
                     self._give_up(tenure, group)
         for since, attempt in self._stray:
             if now - since >= GRACE_S and self._stuck is None:

@@ -83,7 +83,7 @@ def test_paused_and_cancelled_runs_go_on_in_bulk(waiting: Shell) -> None:
 
 
 def test_gc_deletes_what_ended_long_ago_and_says_what_it_would(waiting: Shell) -> None:
-    assert waiting("gc", "--json").json == {"found": {}, "deleted": 0}
+    assert waiting("gc", "--json").json == {"found": {}, "deleted": 0, "workspaces": 0}
     waiting("cancel", "w1", "w2")
     told = waiting("gc", "--older-than", "0", "--dry-run")
     assert told.out.split() == ["1", "hello", "2", "patient"] and "3 runs would be deleted" in told.err

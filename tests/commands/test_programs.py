@@ -22,7 +22,7 @@ from holdfast.client.view import event_payload
 from holdfast.commands import program
 from holdfast.commands.agent import Exited, command
 from holdfast.model import FailureKind
-from holdfast.process.session import Session
+from holdfast.process.launch import Launcher
 from tests.cli.shell import Shell, finish
 from tests.faults import Engine
 from tests.isolation.test_isolation import alive, until
@@ -103,6 +103,60 @@ async def test_a_program_is_tried_again_as_often_as_asked(engine: Engine) -> Non
     async with Worker(engine.store, [command]):
         assert await handle.result() == Exited(0)
     assert lines(engine.folder, "tries") == ["x", "x", "x"]
+
+
+async def test_a_program_is_told_its_workspace_and_stays_in_its_folder(engine: Engine) -> None:
+    handle = await start(engine, 'pwd -P > here; touch "$HOLDFAST_WORKSPACE/there"')
+    async with Worker(engine.store, [command]):
+        await handle.result()
+    folder = (await handle.status()).workspace
+    assert folder is not None
+    assert [one.name for one in Path(folder).iterdir()] == ["there"]
+    assert lines(engine.folder, "here") == [str(engine.folder.resolve())]
+
+
+async def test_a_program_in_its_workspace_finds_its_files_when_it_is_tried_again(engine: Engine) -> None:
+    script = ["sh", "-c", "echo x >> tries; test $(wc -l < tries) = 2"]
+    handle = await engine.client.start(command, script, None, None, None, None, 1, None, None, True, id="r")
+    async with Worker(engine.store, [command]):
+        assert await handle.result() == Exited(0)
+    folder = (await handle.status()).workspace
+    assert folder is not None
+    assert lines(Path(folder), "tries") == ["x", "x"]
+
+
+async def test_a_program_is_in_one_folder(engine: Engine) -> None:
+    handle = await engine.client.start(command, ["true"], "/", None, None, None, 0, None, None, True, id="r")
+    async with Worker(engine.store, [command]):
+        with pytest.raises(RunFailed, match="cannot be in its workspace and in /"):
+            await handle.result()
+
+
+def test_the_shell_executes_a_program_in_its_workspace_names_it_and_removes_it(shell: Shell) -> None:
+    script = 'pwd -P; test "$PWD" = "$HOLDFAST_WORKSPACE" && echo kept > file'
+    ran = shell("run", "--workspace", "--id", "r", "--", "sh", "-c", script)
+    folder = shell("show", "r", "--json").json["workspace"]
+    assert ran.out.split() == [str(Path(folder).resolve())]
+    assert lines(Path(folder), "file") == ["kept"]
+    assert re.search(rf"workspace +{re.escape(folder)}", shell("show", "r").out)
+    again = shell("run", "--workspace", "--cwd", ".", "--", "true", code=2)
+    assert "a program is executed in one folder" in again.err
+    shell("run", "--workspace", "--id", "gone", "--", "true")
+    shell("delete", "gone", "--yes")
+    assert len(list(Path(folder).parent.iterdir())) == 1
+    assert shell("gc", "--older-than", "0", "--yes", "--json").json["workspaces"] == 1
+    assert not Path(folder).exists()
+
+
+def test_an_interrupted_program_goes_on_in_its_workspace(shell: Shell) -> None:
+    script = "echo x >> tries; test $(wc -l < tries) = 2 || { echo begun; sleep 100; }"
+    first = shell.begin("run", "--workspace", "--id", "r", "--", "sh", "-c", script)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "begun\n"
+    first.send_signal(signal.SIGINT)
+    told = finish(first)
+    assert "--workspace --id r" in told.err
+    shell("run", "--workspace", "--id", "r", "--", "sh", "-c", script)
 
 
 async def test_a_program_that_cannot_be_started_is_not_tried_again(engine: Engine) -> None:
@@ -244,7 +298,7 @@ async def test_a_flood_ends_with_its_last_line(engine: Engine) -> None:
 
 
 async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begin = threading.Thread.start
 
@@ -255,8 +309,10 @@ async def test_a_program_that_cannot_be_looked_after_is_not_left_running(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     before = {child.pid for child in psutil.Process().children()}
+    launcher = Launcher()
     with pytest.raises(RuntimeError, match="new thread"):
-        Session.start(["sleep", "1000"])
+        launcher.launch(["sleep", "1000"])
+    await launcher.close()
     assert {child.pid for child in psutil.Process().children()} <= before
 
 

@@ -139,6 +139,41 @@ def test_a_step_that_dies_leaves_its_name_to_the_next(shell: Shell) -> None:
     assert run(shell).out == "code 143\n"
 
 
+def test_a_step_that_is_killed_leaves_nobody_beside_the_next_try_of_it(shell: Shell) -> None:
+    """Nor anybody who left the session of its command: the next is not begun before they are gone."""
+    script(
+        shell,
+        """
+        holdfast step one -- sh -c 'sleep 300 & echo $! >> pids; setsid sleep 300 & echo $! >> pids; echo $$ >> pids
+            trap "" TERM; while :; do sleep 0.1; done' & child=$!
+        while [ "$(wc -l < pids)" != 3 ]; do sleep 0.02; done 2> /dev/null
+        kill -KILL $child
+        holdfast step one -- sh -c 'for pid in $(cat pids); do
+            case $(ps -o state= -p $pid) in Z|"") ;; *) echo beside $pid;; esac; done; echo begun'
+        """,
+    )
+    assert run(shell).out == "begun\n"
+
+
+@pytest.mark.parametrize("timeout", ["30", "0.8"])
+def test_a_command_that_ended_in_time_is_no_timeout_for_what_it_left_behind(
+    shell: Shell, timeout: str
+) -> None:
+    script(
+        shell,
+        f"holdfast step --timeout {timeout} a -- sh -c 'sleep 300 & echo $! > pid; echo said'; echo $?",
+    )
+    began_s = time.monotonic()
+    assert run(shell).out.split() == ["said", "0"]
+    assert time.monotonic() - began_s < 20
+    assert not alive(int(lines(shell.folder, "pid")[0]))
+
+
+def test_what_a_command_leaves_behind_may_still_write_for_a_moment(shell: Shell) -> None:
+    script(shell, "holdfast step a -- sh -c '(sleep 0.3; echo late) & echo early'")
+    assert run(shell).out.split() == ["early", "late"]
+
+
 def test_a_step_reads_the_stdin_of_the_script_and_its_stderr_is_passed_on(shell: Shell) -> None:
     script(shell, "echo through | holdfast step cat -- sh -c 'cat; echo said >&2'\n")
     ended = run(shell)

@@ -269,6 +269,53 @@ async def says_half(ctx: Context) -> str:
     return (await ctx.map(double, [1], key=lambda _: chr(0xDCFF)))[0] and "said"
 
 
+# --- workspaces -------------------------------------------------------------------------------------------------
+
+
+@agent(isolation="process")
+async def keeps(ctx: Context, good: int) -> list[str]:
+    """Writes the number of each attempt into its workspace, and dies until the one with this number."""
+    (ctx.workspace / str(ctx.attempt)).touch()
+    if ctx.attempt < good:
+        os._exit(3)
+    return [str(ctx.workspace), *sorted(one.name for one in ctx.workspace.iterdir())]
+
+
+def fill(folder: str) -> str:
+    """Write 10 MB a second, without end but for this test's own: 100 MB; nothing when it is told that it is enough."""
+    place = Path(folder)
+    if (place / "enough").exists():
+        return "enough"
+    for n in range(1000):
+        (place / str(n)).write_bytes(bytes(100_000))
+        time.sleep(0.01)
+    return "filled"
+
+
+@agent(isolation="process", limits=Limits(disk="20MB"))
+async def fills(ctx: Context) -> str:
+    """Records before each attempt's filling, as agents do that get on: crashes with an entry between are forgiven."""
+    state = ctx.restore(Done)
+    await ctx.step(double, state.count)
+    state.count += 1
+    await ctx.checkpoint(state, name=f"attempt {ctx.attempt}")
+    return await ctx.step(fill, str(ctx.workspace))
+
+
+@agent(isolation="process", limits=Limits(disk="10MB"))
+async def nears(ctx: Context) -> str:
+    """Takes nine tenths of what it may, waits until it is told, and then as long as a run that is held back."""
+    for n in range(90):
+        (ctx.workspace / str(n)).write_bytes(bytes(98_304))
+    for _ in range(300):
+        if ctx.pressure == "critical":
+            await asyncio.sleep(8)
+            return ctx.pressure
+        await asyncio.sleep(0.1)
+    return "never"
+
+
+ALL += [keeps, fills, nears]
 ALL += [verbose, hogs, starts, leaks, collects, says_half]
 # --- limits -----------------------------------------------------------------------------------------------------
 

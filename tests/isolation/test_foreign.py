@@ -227,3 +227,21 @@ def test_a_program_that_is_not_there_is_refused_when_its_worker_begins(engine: E
 def test_a_command_that_is_none_is_refused(command: Any) -> None:
     with pytest.raises(UsageError, match="list of words"):
         Program("count", command)
+
+
+async def test_a_program_is_told_its_workspace_in_its_environment_and_its_first_frame(
+    engine: Engine, tmp_path: Path
+) -> None:
+    script = (
+        "read($wire, my $head, 4); read($wire, my $body, unpack('N', $head));\n"
+        'my ($told) = $body =~ /"workspace":"([^"]*)"/;\n'
+        "open(my $file, '>', \"$ENV{HOLDFAST_WORKSPACE}/told\"); print $file $told; close $file; select($wire);\n"
+        'frame(\'{"type":"commit","id":1,"position":0,"outcome":["Succeeded",{"result":"NTU="}]}\');\n'
+    )
+    says = speaking(tmp_path, script)
+    handle = await engine.client.start(says, None, id="r")
+    async with Worker(engine.store, [says]):
+        assert await handle.result() == 55
+    folder = (await handle.status()).workspace
+    assert folder is not None
+    assert (Path(folder) / "told").read_text() == folder

@@ -17,6 +17,7 @@ from holdfast import Worker
 from holdfast.agents import load_agent
 from holdfast.errors import Refused
 from holdfast.model import Reason, RunState
+from holdfast.process.launch import Launcher, Stillborn
 from holdfast.process.spawn import Process, Spawner
 from holdfast.process.wire import Wire
 from holdfast.rules.limits import NO_LIMITS, Limits
@@ -249,7 +250,7 @@ async def test_a_lease_that_is_lost_ends_processes_at_once(engine: Engine, tmp_p
 
 
 async def test_a_process_that_could_not_be_made_whole_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    spawner = Spawner()
+    spawner = Spawner(Launcher())
 
     async def refuse(*_: object, **__: object) -> Any:
         raise OSError(24, "Too many open files")
@@ -267,9 +268,10 @@ async def test_a_process_that_could_not_be_made_whole_leaves_nothing(monkeypatch
 
 
 async def test_a_group_that_cannot_be_ended_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    spawner = Spawner()
+    launcher = Launcher()
+    spawner = Spawner(launcher)
     process = await spawner._spawn(NO_LIMITS)
-    group, refused = type(process._group), [Refused("read-only file system")]
+    group, refused = type(process._launched._group), [Refused("read-only file system")]
     kill = group.kill
 
     def now_and_then(*args: Any) -> Any:
@@ -281,11 +283,13 @@ async def test_a_group_that_cannot_be_ended_is_tried_again(monkeypatch: pytest.M
     process.kill()
     await process.ended()
     await spawner.close()
+    await launcher.close()
 
 
 async def test_a_look_that_fails_blinds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.process.spawn.LOOK_S", 0.05)
-    spawner = Spawner()
+    monkeypatch.setattr("holdfast.process.launch.LOOK_S", 0.05)
+    launcher = Launcher()
+    spawner = Spawner(launcher)
     bad, good = await spawner.take(NO_LIMITS), await spawner.take(NO_LIMITS)
     seen: list[object] = []
     bad.watched(lambda _: 1 // 0)
@@ -296,6 +300,29 @@ async def test_a_look_that_fails_blinds_nobody(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError("can't start new thread")
 
     assert isinstance(bad, Process)
-    monkeypatch.setattr(bad._watch, "look", fail)
+    monkeypatch.setattr(bad._launched._watch, "look", fail)
     await until(lambda: len(seen) >= 6)
     await spawner.close()
+    await launcher.close()
+
+
+async def test_a_process_that_dies_again_and_again_before_it_begins_is_counted_in_the_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.process.supervisor.REST_S", 0.01)
+    monkeypatch.setattr("holdfast.rules.transitions.CRASH_DELAY_US", 10_000)
+    monkeypatch.setattr("holdfast.process.spawn._BOOT", "import sys; sys.exit(9)")
+    await engine.client.start(agents.grandchild, 4, id="r")
+    async with serving(engine):
+        await reaches(engine, "r", Reason.POISON)
+    run = await engine.store.get_run("r")
+    assert run.failure is not None
+    assert "exited with code 9 before it had begun, 7 times in a row" in run.failure.message
+    assert (run.attempts, run.crashes) == (7, 3)  # four that nobody is blamed for
+
+
+def test_only_processes_in_a_row_that_did_not_begin_are_counted() -> None:
+    stillborn = Stillborn()
+    assert [stillborn.again(1), stillborn.again(1), stillborn.again(2)] == [1, 2, 1]
+    stillborn.born(1)
+    assert [stillborn.again(1), stillborn.again(2)] == [1, 2]

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from holdfast import Client, Context, Limits, agent, open_store
+from holdfast import Client, Context, Limits, Worker, agent, open_store
+from holdfast.agents import load_agent
 from holdfast.errors import Refused, UsageError
 from holdfast.model import Mechanism, Reason, Strength
-from holdfast.process.spawn import Spawner
+from holdfast.process.launch import Launcher
 from holdfast.throttle import probe
 from tests.faults import Engine
 from tests.isolation import agents
@@ -154,12 +155,36 @@ def test_limits_without_a_process_are_refused() -> None:
 async def test_a_limit_that_nothing_here_acts_on_is_refused_when_the_worker_begins(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = Spawner.__init__
+    make = Launcher.__init__
 
-    def without(spawner: Spawner, *args: object) -> None:
-        make(spawner, *args)  # type: ignore[arg-type]
-        spawner.groups.abilities.limits["memory"] = Mechanism(Strength.REFUSED, "nothing", "it is a toaster")
+    def without(launcher: Launcher, *args: object) -> None:
+        make(launcher, *args)  # type: ignore[arg-type]
+        launcher.groups.abilities.limits["memory"] = Mechanism(Strength.REFUSED, "nothing", "it is a toaster")
 
-    monkeypatch.setattr(Spawner, "__init__", without)
+    monkeypatch.setattr(Launcher, "__init__", without)
     with pytest.raises(Refused, match=r"Limits\(memory=…\) cannot be held here: nothing it is a toaster"):
         await serving(engine).run()
+
+
+MODEST = """
+import holdfast
+from holdfast.rules.limits import MIN_MEMORY_BYTES
+
+def double(n: int) -> int:
+    return 2 * n
+
+@holdfast.agent(isolation="process", limits=holdfast.Limits(memory=MIN_MEMORY_BYTES))
+async def modest(ctx: holdfast.Context) -> int:
+    return await ctx.step(double, 4)
+"""
+
+
+async def test_the_least_memory_that_can_be_asked_for_is_enough_for_a_step(
+    engine: Engine, tmp_path: Path
+) -> None:
+    file = tmp_path / "modest_agent.py"
+    file.write_text(MODEST)
+    modest = load_agent(f"{file}:modest")
+    handle = await engine.client.start(modest)
+    async with Worker(engine.store, [modest]):
+        assert await handle.result() == 8

@@ -339,3 +339,17 @@ def engine_url(tmp_path: Any) -> str:
         return engine.url
 
     return asyncio.run(finish())
+
+
+async def measure(folder: str, word: str) -> int:
+    return len(folder) + len(word)
+
+
+@agent(name="measurer", retry=ONCE)
+async def in_its_folder(ctx: Context, word: str) -> int:
+    return await ctx.step(measure, str(ctx.workspace), word)
+
+
+async def test_the_workspace_of_a_stored_run_is_its_own(engine: Engine) -> None:
+    await engine.finish(in_its_folder, "kelp")
+    assert await tried(engine, in_its_folder)

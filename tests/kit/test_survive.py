@@ -265,3 +265,37 @@ def test_every_crash_is_tried_while_they_fit_and_a_fixed_sample_beyond() -> None
 def test_a_plan_is_what_its_text_says(plan: planning.Plan) -> None:
     assert planning.parse(str(plan)) == plan
     assert plan.told()
+
+
+def append(folder: str, word: str) -> int:
+    with (Path(folder) / "words").open("a") as file:
+        file.write(f"{word}\n")
+    return len(word)
+
+
+def read(folder: str) -> list[str]:
+    return (Path(folder) / "words").read_text().split()
+
+
+@agent
+async def keeps_files(ctx: Context) -> list[str]:
+    for word in ("coral", "kelp"):
+        await ctx.step(append, str(ctx.workspace), word, key=word)
+        await ctx.sleep("1h")
+    return sorted(set(await ctx.step(read, str(ctx.workspace))))
+
+
+def test_a_workspace_is_there_in_virtual_time_and_survives_each_crash() -> None:
+    assert assert_survives_crashes(keeps_files) == ["coral", "kelp"]
+
+
+@agent
+async def trusts_its_files(ctx: Context) -> list[str]:
+    """What a step does to a file is done again after a crash, and this one does not allow for it."""
+    await ctx.step(append, str(ctx.workspace), "coral")
+    return await ctx.step(read, str(ctx.workspace))
+
+
+def test_a_step_that_does_not_allow_for_what_it_left_in_its_workspace_is_found() -> None:
+    with pytest.raises(AssertionError, match="coral"):
+        assert_survives_crashes(trusts_its_files)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import holdfast
 from holdfast.errors import UsageError
-from holdfast.rules.limits import Limits
+from holdfast.rules.limits import Limits, limits_of
 from holdfast.sizes import MAX_BYTES, size_bytes
 
 
@@ -85,3 +85,31 @@ def test_a_limit_that_cannot_be_meant_is_refused_with_its_name(wrong: dict[str, 
 
 def test_limits_are_public():
     assert holdfast.Limits is Limits
+
+
+def test_limits_are_read_by_their_names_as_they_are_typed() -> None:
+    typed = {"memory": "200MB", "cpu": "0.5", "disk": 1_000_000, "processes": "64", "open_files": 256}
+    assert limits_of(typed) == Limits(cpu=0.5, memory="200MB", disk="1MB", processes=64, open_files=256)
+    assert limits_of({"cpu": 2}) == Limits(cpu=2)
+    assert limits_of({}) == Limits()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"memmory": "1GB"}, "no limit 'memmory': did you mean 'memory'?"),
+        ({"open-files": 20}, "did you mean 'open_files'?"),
+        ({"wealth": 1}, "there are cpu, memory, disk, processes, open_files"),
+        ({"cpu": "half"}, "the limit cpu='half': write a number of cores"),
+        ({"processes": "2.5"}, "the limit processes='2.5': write a whole number"),
+        ({"processes": 2.5}, "Limits(processes=2.5)"),
+        ({"memory": 2e8}, "the limit memory=200000000.0: write whole bytes"),
+        ({"memory": "1MB"}, "Limits(memory='1MB')"),
+    ],
+)
+def test_a_limit_that_cannot_be_meant_is_told_with_what_can(
+    given: dict[str, float | int | str], told: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        limits_of(given)
+    assert told in str(refused.value)

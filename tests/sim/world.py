@@ -104,6 +104,10 @@ class SimStore:
     def lock_folder(self) -> Path | None:
         return self._inner.lock_folder if self._world.weather.locks else None
 
+    @property
+    def workspace_folder(self) -> Path | None:
+        return self._inner.workspace_folder
+
     async def __aenter__(self) -> Self:
         await self._inner.open()
         return self

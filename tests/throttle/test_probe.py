@@ -18,9 +18,19 @@ import pytest
 
 from holdfast.model import Strength
 from holdfast.rules.ladder import Rung
-from holdfast.throttle import Ground, Groups, abilities, probe
+from holdfast.rules.limits import Limits
+from holdfast.throttle import Ground, Groups, abilities, launching, probe
 from holdfast.throttle.ground import Tree, find, trees
-from tests.throttle.trees import folders_of, ground_of, with_word, word
+from tests.throttle.trees import (
+    escape_artists,
+    folders_of,
+    ground_of,
+    python,
+    settled,
+    started,
+    with_word,
+    word,
+)
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -37,10 +47,10 @@ PROGRAM = ["-m", "tests.throttle.ordinary"]
 def everybodys_python() -> str:
     """An interpreter of this version that an ordinary user may execute: root's own may be in root's own home."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        trial = [*AS_NOBODY, python, "-c", "import holdfast.throttle"]
+    for found in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
+        trial = [*AS_NOBODY, found, "-c", "import holdfast.throttle"]
         if not subprocess.run(trial, env=ENVIRON, cwd=ROOT, capture_output=True, check=False).returncode:
-            return python
+            return found
     pytest.skip(f"NOT TRIED: no {version} that user {NOBODY} may execute, with what holdfast needs")
 
 
@@ -275,3 +285,22 @@ def test_macos_says_what_it_cannot_do():
     assert "RLIMIT_DATA" not in able.limits["memory"].by
     assert "lost sight of" in able.rungs["kill"].why
     assert able.measures["bytes"].strength is Strength.REFUSED
+
+
+def test_without_a_shell_nothing_is_promised_that_needs_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """No process can be placed in a control group; a warden needs none, and what it promises holds."""
+    monkeypatch.setattr(launching, "SHELL", "/nowhere/sh")
+    groups = Groups(tmp_path)
+    assert groups.abilities.kind == "no control groups"
+    assert any("/nowhere/sh" in one for one in groups.abilities.troubles) or not find().grouped
+    assert groups.abilities.limits["memory"].strength is Strength.WATCHED
+    token = word()
+    group = groups.create("shell-less", Limits(open_files=40, disk="1MB"))
+    said = "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_FSIZE))"
+    with started(group, python(said), stdout=subprocess.PIPE) as root:
+        assert root.communicate(timeout=20)[0] == "(40, 40) (1000000, 1000000)\n"
+    group = groups.create("escapes")
+    with started(group, escape_artists(token, root_stays=True)):
+        settled(token)
+        assert group.kill() == ()
+        assert with_word(token) == []

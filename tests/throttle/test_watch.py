@@ -168,18 +168,72 @@ def test_a_folder_is_its_allocated_bytes_once(tmp_path: Path):
     assert folder_bytes(tmp_path / "not there") is None
 
 
-def test_a_folder_is_looked_through_when_due_or_feared(tmp_path: Path):
+class Slow:
+    """A clock by which each look at it, and so each file, takes a while."""
+
+    def __init__(self, look_s: float) -> None:
+        self.now_s = 0.0
+        self.look_s = look_s
+
+    def __call__(self) -> float:
+        self.now_s += self.look_s
+        return self.now_s
+
+
+def test_a_folder_without_a_limit_is_looked_through_now_and_then(tmp_path: Path):
     now = [0.0]
     space = Space(tmp_path, clock=lambda: now[0])
+    first = space.size(0)
+    (tmp_path / "file").write_bytes(b"x" * 600_000)
+    now[0] = 4.0
+    assert space.size(600_000) == first, "not due"
+    now[0] = 6.0
+    assert (space.size(600_000) or 0) >= 600_000
+
+
+def test_a_small_folder_with_a_limit_is_looked_through_each_time(tmp_path: Path):
+    space = Space(tmp_path, clock=lambda: 0.0)
+    assert space.size(0, 1_000_000) is not None
+    for n in (1, 2, 3):
+        (tmp_path / str(n)).write_bytes(b"x" * 600_000)
+        assert (space.size(0, 1_000_000) or 0) >= n * 600_000
+
+
+@pytest.mark.parametrize("by", ["written", "gone from the disk"])
+def test_a_large_folder_is_looked_through_at_once_when_it_may_be_over_its_limit(tmp_path: Path, by: str):
+    clock, free = Slow(0.004), [10_000_000]
+    space = Space(tmp_path, clock=clock, free=lambda folder: free[0])
     first = space.size(0, 1_000_000)
     assert first is not None
     (tmp_path / "file").write_bytes(b"x" * 600_000)
-    now[0] = 1.0
-    assert space.size(600_000, 1_000_000) == first, "not due, and it cannot be over the limit yet"
-    assert (space.size(1_200_000, 1_000_000) or 0) >= 600_000, "it may be over the limit"
-    (tmp_path / "more").write_bytes(b"x" * 600_000)
-    now[0] = 7.0
-    assert (space.size(1_200_000) or 0) >= 1_200_000, "due"
+    clock.look_s, clock.now_s = 0.0, clock.now_s + 1.0
+    assert space.size(0, 1_000_000) == first, "not due"
+    for grown in (600_000, 1_200_000):
+        free[0] = 10_000_000 - (grown if by == "gone from the disk" else 0)
+        seen = space.size(grown if by == "written" else 0, 1_000_000)
+        assert seen is not None
+        assert (seen >= 600_000) == (grown > 1_000_000), "looked through only when it may be over"
+
+
+def test_a_look_through_a_large_folder_is_taken_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder of a million files takes seconds, and other runs wait to be looked at."""
+    monkeypatch.setattr("holdfast.throttle.space._TOGETHER", 1)
+    for n in range(30):
+        (tmp_path / str(n)).write_bytes(b"x" * 10_000)
+    clock = Slow(0.005)
+    space = Space(tmp_path, clock=clock)
+    slices = 0
+    while space.size(0, 1_000_000) is None:
+        slices += 1
+        assert slices < 30
+    assert slices >= 5
+    assert space.size(0, 1_000_000) == folder_bytes(tmp_path)
+    cost_s = clock.now_s
+    (tmp_path / "more").write_bytes(b"x" * 10_000)
+    clock.look_s, clock.now_s = 0.0, cost_s + 100 * 0.1
+    assert space.size(0, 1_000_000) != folder_bytes(tmp_path), "half a percent of a core is spent"
+    clock.now_s = cost_s + 1000 * 0.1
+    assert space.size(0, 1_000_000) == folder_bytes(tmp_path)
 
 
 # --- what is done -------------------------------------------------------------------------------------------

@@ -145,6 +145,11 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return Explanation("it took its worker down too often", (_retry(quoted, "try once more"),))
         case Reason.EFFECT_UNKNOWN:
             return _effect_unknown(detail, quoted)
+        case Reason.DISK:
+            why = (
+                "its workspace holds more than its Limits(disk=…): remove files there, or give its agent more"
+            )
+            return Explanation(why, (_retry(quoted, "go on, when there is room"),))
         case Reason.CHECKPOINT_LOST:
             why = "no stored checkpoint is good, and the journal does not reach back to the start"
             return Explanation(why, (_retry(quoted, "look again, after the store was restored"),))

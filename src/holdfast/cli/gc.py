@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from holdfast import workspace
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.views import print_document
@@ -26,7 +27,7 @@ from holdfast.errors import Refused
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @common
 def gc(older_than: float, dry_run: bool, yes: bool, store: str | None, as_json: bool) -> int:
-    """Delete finished runs that ended long ago, with all that belongs to them."""
+    """Delete finished runs that ended long ago, with all that belongs to them; and what deleted ones have left."""
 
     async def collect(client: Client) -> int:
         before_us = await client.store.now() - micros(older_than)
@@ -35,15 +36,16 @@ def gc(older_than: float, dry_run: bool, yes: bool, store: str | None, as_json: 
         if not as_json:
             for agent, count in found.items():
                 click.echo(f"{count:>8,}  {agent}")
-        deleted = 0
+        deleted = folders = 0
         if total and not dry_run:
             _confirm(total, yes)
             deleted = await _prune(client, before_us, total)
         if not dry_run:
             while await client.store.sweep_artifacts(CHUNKS):
                 pass
+            folders = await workspace.sweep(client.store)
         if as_json:
-            print_document({"found": found, "deleted": deleted})
+            print_document({"found": found, "deleted": deleted, "workspaces": folders})
         else:
             what = "1 run" if total == 1 else f"{total:,} runs"
             click.echo(f"{what} would be deleted" if dry_run else f"{deleted:,} of {what} deleted", err=True)

@@ -21,6 +21,7 @@ from holdfast.commands.agent import command
 from holdfast.commands.lines import Gauge
 from holdfast.errors import UsageError
 from holdfast.model import Event
+from holdfast.rules.limits import Limits, limits_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,12 +49,13 @@ class Program:
     """What was typed: the program, and the options that are about it."""
 
     argv: tuple[str, ...]
-    cwd: str
+    cwd: str | None  # None: its workspace
     env: tuple[str, ...]
     progress: str | None
     timeout_s: float | None
     retries: int
     ok_codes: tuple[int, ...]
+    limits: Limits | None
 
     @property
     def agent(self) -> AnyAgent:
@@ -64,9 +66,9 @@ class Program:
         """The input of its run. Raises UsageError for what could never run."""
         if self.progress is not None:
             Gauge(self.progress)
-        folder = Path(self.cwd)
         found = shutil.which(self.argv[0], path=self._variables().get("PATH"))
-        if found is None and not (folder / self.argv[0]).exists():
+        # What is in a workspace only the run knows.
+        if found is None and self.cwd is not None and not Path(self.cwd, self.argv[0]).exists():
             raise UsageError(
                 f"there is no program {self.argv[0]!r} on the PATH: after `--` stands a program and its "
                 "arguments, as one types them (for a line of shell: `-- sh -c '…'`)"
@@ -81,6 +83,8 @@ class Program:
                 self.timeout_s,
                 self.retries,
                 sorted(set(self.ok_codes)) or None,
+                None if self.limits is None else _told(self.limits),
+                self.cwd is None,
             ),
         )
 
@@ -93,7 +97,7 @@ class Program:
 
     def options(self) -> list[str]:
         """The options, so that the same run is named from any folder."""
-        told = ["--cwd", self.cwd]
+        told = ["--workspace"] if self.cwd is None else ["--cwd", self.cwd]
         for pair in self.env:
             told += ["--env", pair]
         if self.progress is not None:
@@ -104,7 +108,14 @@ class Program:
             told += ["--retry", str(self.retries)]
         if self.ok_codes:
             told += ["--ok-codes", ",".join(map(str, self.ok_codes))]
+        for name, value in () if self.limits is None else _told(self.limits).items():
+            told += ["--limit", f"{name}={value}"]
         return told
+
+
+def _told(limits: Limits) -> dict[str, float | int]:
+    """Those that are set, sizes in bytes."""
+    return {name: getattr(limits, name) for name in limits.asked}
 
 
 class CodesType(click.ParamType[tuple[int, ...]]):
@@ -123,8 +134,34 @@ class CodesType(click.ParamType[tuple[int, ...]]):
         return tuple(int(code) for code in codes)
 
 
+class LimitType(click.ParamType[tuple[str, str]]):
+    """A limit: `memory=200MB`."""
+
+    name = "limit"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = (one.strip() for one in value.partition("="))
+        if not (name and equals and text):
+            self.fail(f"write NAME=VALUE, as in memory=200MB or cpu=0.5, not {value!r}", param, ctx)
+        return name, text
+
+
+def _limits(pairs: Sequence[tuple[str, str]]) -> Limits | None:
+    """What was typed as `--limit`; None for none. Raises UsageError for what cannot be meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise UsageError(f"--limit {next(one for one in names if names.count(one) > 1)} is given twice")
+    return limits_of(found) if found else None
+
+
 _OPTIONS: Final = (
     click.option("--cwd", metavar="FOLDER", help="The program's folder. [default: this one]"),
+    click.option("--workspace", is_flag=True, help="Execute it in the run's own folder, instead of --cwd."),
     click.option(
         "--env", metavar="NAME=VALUE", multiple=True, help="Add to the program's environment; repeatable."
     ),
@@ -144,8 +181,17 @@ _OPTIONS: Final = (
     click.option(
         "--ok-codes", type=CodesType(), default="0", help="Exit codes that are success. [default: 0]"
     ),
+    click.option(
+        "--limit",
+        "limits",
+        type=LimitType(),
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="What it may use with all that it starts: memory=200MB, cpu=0.5, processes=64, …; repeatable.",
+    ),
 )
-_NAMES: Final = ("cwd", "env", "progress", "timeout", "retries", "ok_codes")
+_NAMES: Final = ("cwd", "workspace", "env", "progress", "timeout", "retries", "ok_codes", "limits")
+_CALLED: Final = {"retries": "--retry", "ok_codes": "--ok-codes", "limits": "--limit"}
 
 
 def takes_program(function: Callable[Concatenate[Program | None, P], T]) -> Callable[P, T]:
@@ -171,7 +217,7 @@ def _program(ctx: click.Context, agent: object, typed: dict[str, Any]) -> Progra
             )
         given = [name for name in _NAMES if ctx.get_parameter_source(name) is not _DEFAULT]
         if given:
-            option = "--retry" if given[0] == "retries" else f"--{given[0].replace('_', '-')}"
+            option = _CALLED.get(given[0], f"--{given[0]}")
             raise click.UsageError(f"{option} is for a program after `--`, not for an agent", ctx)
         return None
     if agent is not None:
@@ -181,18 +227,28 @@ def _program(ctx: click.Context, agent: object, typed: dict[str, Any]) -> Progra
     if not argv or not argv[0]:
         raise click.UsageError("after `--` stands a program and its arguments", ctx)
     codes = typed["ok_codes"]
-    cwd = Path(str(typed["cwd"] or ".")).absolute()
-    if not cwd.is_dir():
-        raise click.UsageError(f"--cwd: there is no folder {str(cwd)!r}", ctx)
     return Program(
         tuple(argv),
-        os.path.normpath(cwd),
+        _folder(ctx, typed["cwd"], typed["workspace"]),
         typed["env"],
         typed["progress"],
         typed["timeout"],
         typed["retries"],
         () if codes == (0,) else codes,
+        _limits(typed["limits"]),
     )
+
+
+def _folder(ctx: click.Context, typed: str | None, workspace: bool) -> str | None:
+    """Where the program is executed; None: in its workspace."""
+    if workspace:
+        if typed is not None:
+            raise click.UsageError(f"--workspace and --cwd {typed}: a program is executed in one folder", ctx)
+        return None
+    cwd = Path(typed or ".").absolute()
+    if not cwd.is_dir():
+        raise click.UsageError(f"--cwd: there is no folder {str(cwd)!r}", ctx)
+    return os.path.normpath(cwd)
 
 
 def wanted(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import signal
 import sys
@@ -22,6 +21,7 @@ from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.programs import Program, ProgramShow, WithProgram, takes_program, wanted
 from holdfast.cli.views import jsonable, print_document
+from holdfast.cli.writing import Writing
 from holdfast.client import Client, RunHandle, RunView
 from holdfast.client.view import at
 from holdfast.clock import SystemClock
@@ -152,22 +152,16 @@ def _streams(order: Order) -> Generator[None]:
             yield
         return
 
+    writing = Writing()
+
     async def show(stream: int, data: bytes) -> None:
-        await asyncio.to_thread(_write, 2 if order.as_json else stream, data)
+        await writing.write(2 if order.as_json else stream, data)
 
     token = shown.set(show)
     try:
         yield
     finally:
         shown.reset(token)
-
-
-def _write(stream: int, data: bytes) -> None:
-    """Write it, as long as anybody reads: a program goes on without its spectators."""
-    left = memoryview(data)
-    with suppress(BrokenPipeError):
-        while left:
-            left = left[os.write(stream, left) :]
 
 
 async def _followed(client: Client, worker: Worker, run_id: str, after: int, show: Show) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from holdfast import codec
+from holdfast import codec, workspace
 from holdfast.client import artifacts, feed
 from holdfast.client.inbox import meant, whoever
 from holdfast.client.view import (
@@ -101,6 +102,7 @@ class RunHandle(Generic[R]):
             children=await self._store.list_children([self.id], CHILDREN_SHOWN),
             budget=await self._store.get_budget(f"run:{self.id}"),
             clocks=None if worker is None else await self._clocks(run, worker, now_us),
+            workspace=workspace.there(workspace.place_of(self._store.workspace_folder, run)),
         )
 
     async def detail(self) -> Detail:
@@ -315,8 +317,15 @@ class RunHandle(Generic[R]):
         return await self._update(partial(_settle, seen=seen, resolution=resolution))
 
     async def delete(self) -> None:
-        """Delete the run and all that belongs to it. Raises Refused when it is not final."""
-        await self._store.delete_run(self.id)
+        """Delete the run and all that belongs to it, its workspace on this machine included. Raises Refused when it is
+        not final."""
+        run = await self._store.get_run(self.id)
+        place = workspace.place_of(self._store.workspace_folder, run)
+        await self._store.delete_run(
+            self.id
+        )  # first: a folder that is left is swept, a run without its files is not
+        if place is not None:
+            await asyncio.to_thread(workspace.remove, place)
 
     # --- inside ---------------------------------------------------------------------------------------------
 

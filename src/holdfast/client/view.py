@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -143,8 +144,8 @@ class BudgetView(Struct, frozen=True, kw_only=True):
 
 class RunView(Struct, frozen=True, kw_only=True):
     """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one. `children`
-    are the first 100 that it started, `budget` is its own, `clocks` are those of one that is executed; lists leave the
-    three out.
+    are the first 100 that it started, `budget` is its own, `clocks` are those of one that is executed, `workspace` is
+    its folder, if that is there on this machine; lists leave the four out.
     """
 
     id: str
@@ -172,6 +173,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     children: tuple[ChildView, ...] = ()
     budget: BudgetView | None = None
     clocks: ClocksView | None = None
+    workspace: str | None = None
 
 
 StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded", "intended"]
@@ -302,6 +304,7 @@ def run_view(
     children: Sequence[Kin] = (),
     budget: BudgetRecord | None = None,
     clocks: Clocks | None = None,
+    workspace: Path | None = None,
 ) -> RunView:
     """Put together what `show --json` says. Pure: everything that it says is an argument."""
     running = run.state is RunState.RUNNING and worker is not None
@@ -333,6 +336,7 @@ def run_view(
         children=tuple(child_view(kin) for kin in children),
         budget=None if budget is None else budget_view(budget),
         clocks=clocks_view(clocks, worker) if clocks is not None and running and worker else None,
+        workspace=None if workspace is None else str(workspace),
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from holdfast.agents import agent
 from holdfast.commands.door import Door
 from holdfast.commands.program import CommandLine, execute
 from holdfast.commands.words import RUN, SOCKET
 from holdfast.context import Context
 from holdfast.errors import FatalError, UsageError
+from holdfast.programs import executing
+from holdfast.rules.limits import limits_of
 from holdfast.rules.retry import RetryPolicy
+from holdfast.workspace import VARIABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Exited:
     code: int
 
 
-@agent(name="command", retry=RetryPolicy(attempts=1))
+@executing
 async def command(
     ctx: Context,
     argv: list[str],
@@ -33,29 +35,51 @@ async def command(
     timeout_s: float | None = None,
     retries: int = 0,
     ok_codes: list[int] | None = None,
+    limits: dict[str, float | int | str] | None = None,
+    workspace: bool = False,
 ) -> Exited:
-    """Execute a program, in a session of its own, to its end. Its lines become logs of the run.
+    """Execute a program, in a group of its own, to its end. Its lines become logs of the run.
 
     `argv` is the command line, never given to a shell; `env` is added to the environment of the worker; `cwd` is its
-    folder, that of the worker if None. `progress` is a regular expression with the groups `current`, `total`,
+    folder, that of the worker if None, or with `workspace` that of the run, which HOLDFAST_WORKSPACE names in any case.
+    `progress` is a regular expression with the groups `current`, `total`,
     `percent`. `timeout_s` is per try, and there are `retries` after the first. `ok_codes` are the exit codes that count
-    as success, 0 alone if None. After a crash the program is started again; what it did by `holdfast step NAME` is
+    as success, 0 alone if None. `limits` is what the program and all that it starts may use, by the names of `Limits`:
+    {"memory": "200MB", "cpu": 0.5}. After a crash the program is started again; what it did by `holdfast step NAME` is
     not done again. The run fails with the last lines of stderr.
     """
     if not argv or not argv[0]:
         raise FatalError("a command needs a program: argv is empty")
-    line = CommandLine(argv=argv, cwd=cwd, env=env, progress=progress, ok_codes=ok_codes or [0])
+    if workspace and cwd is not None:
+        raise FatalError(f"the program cannot be in its workspace and in {cwd}: give cwd, or workspace")
+    folder = _workspace(ctx, wanted=workspace)
+    try:
+        retry, bounds = RetryPolicy(attempts=retries + 1), limits_of(limits or {})
+    except UsageError as error:
+        raise FatalError(f"command: {error}") from error
+    line = CommandLine(
+        argv=argv, cwd=cwd, env=env, progress=progress, ok_codes=ok_codes or [0], limits=bounds
+    )
     async with Door(ctx) as door:
         environ = _environ(env or {}) | {RUN: ctx.run_id, SOCKET: door.path}
+        if folder is not None:
+            environ[VARIABLE] = folder
 
         async def program(line: CommandLine) -> int:
-            return await execute(line, environ, ctx.progress, door.folder)
+            here = replace(line, cwd=folder) if workspace else line  # not recorded: a store may move
+            return await execute(here, environ, ctx.progress)
 
-        try:
-            retry = RetryPolicy(attempts=retries + 1)
-        except UsageError as error:
-            raise FatalError(f"retries={retries}: {error}") from error
         return Exited(await ctx.step(program, line, timeout=timeout_s, retry=retry))
+
+
+def _workspace(ctx: Context, *, wanted: bool) -> str | None:
+    """The folder of the run; None where its store has no place for one, and none is wanted."""
+    try:
+        return str(ctx.workspace)
+    except UsageError:
+        if wanted:
+            raise
+        return None
 
 
 def _environ(added: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,6 @@ import asyncio
 import os
 import shlex
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +22,7 @@ import msgspec
 from holdfast.commands.words import MAX_LINE, MAX_OUTPUT
 from holdfast.context import Context
 from holdfast.errors import HoldfastError, ProtocolError, Unwind, UsageError
+from holdfast.throttle import scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ class Door:
         return os.path.join(self.folder, "run")
 
     async def __aenter__(self) -> Self:
-        self.folder = tempfile.mkdtemp(prefix="holdfast-")  # nobody else may look in
+        self.folder = scratch.make("door")
         try:
             self._server = await self._listen()
         except OSError:  # a long TMPDIR
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = tempfile.mkdtemp(prefix="holdfast-", dir="/tmp")
+            self.folder = scratch.make("door", "/tmp")  # noqa: S108 - made by mkdtemp
             self._server = await self._listen()
         os.chmod(self.path, 0o600)
         return self

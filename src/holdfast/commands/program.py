@@ -2,7 +2,8 @@
 
 Laws:
 1. What it writes is taken in piece by piece, never as a whole: a program that writes for days needs no more memory.
-2. However the execution ends, everything in the session of the program is dead when it has ended.
+2. However the execution ends, the program and everything that it started is dead when it has ended.
+3. A program that has ended by itself has ended in time: what it left behind counts for nothing.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from holdfast import exit_status
 from holdfast.commands.lines import Gauge, Lines
-from holdfast.errors import FatalError, TransientError
+from holdfast.errors import FatalError, Refused, TransientError
+from holdfast.rules.limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from holdfast.process.session import Session
+    from holdfast.process.beside import Program
+    from holdfast.process.launch import Launched
 
 log = logging.getLogger(__name__)
 
@@ -57,33 +59,44 @@ class CommandLine:
     env: dict[str, str] | None = None
     progress: str | None = None
     ok_codes: list[int]
+    limits: Limits = NO_LIMITS
 
 
 class CommandFailed(TransientError):
     """The program ended with a code that is no success, or by a signal."""
 
 
+class OutOfMemory(CommandFailed):
+    """The kernel killed the program, or one that it started, at the memory limit."""
+
+
 async def execute(
     line: CommandLine,
     environ: Mapping[str, str],
     report: Callable[[float, float | None, str], None],
-    folder: str,
 ) -> int:
-    """Execute the program in a session of its own to its end; its exit code, when that is one of the good ones.
+    """Execute the program, in a group of its own under its limits, to its end; its exit code, when that is one of the
+    good ones.
 
-    `report` is told its progress; `folder` is removed if this process dies. Raises CommandFailed with the last lines of
-    stderr, FatalError when it cannot be started.
+    `report` is told its progress. Raises CommandFailed with the last lines of stderr, FatalError when it cannot be
+    started.
     """
     gauge = None if line.progress is None else Gauge(line.progress)
     pace = _Pace()
     streams = [_Stream(number, pace, gauge, report) for number in (1, 2)]
-    async with _started(line, environ, folder, streams) as session:
-        await session.ended()
-        await asyncio.wait([stream.reading for stream in streams], timeout=LINGER_S)
-    code = session.code
+    program = _start(line, environ, streams)
+    ticking = asyncio.get_running_loop().create_task(_tick(streams), name="log lines")
+    try:
+        await asyncio.shield(program.launched.quit)
+    finally:
+        by_itself = program.launched.quit.done()
+        try:
+            code = await to_its_end(_end(program.launched, streams), heard=not by_itself)
+        finally:
+            ticking.cancel()
     if code in line.ok_codes:
         return code
-    raise CommandFailed(_failure(line.argv[0], code, list(streams[1].last)))
+    raise _failed(line, program, code, list(streams[1].last))
 
 
 class _Pace:
@@ -188,48 +201,27 @@ class _Stream:
         self._lines, self._bytes = [], 0
 
 
-class _Execution:
-    """The session, and the code once it has ended."""
+def _start(line: CommandLine, environ: Mapping[str, str], streams: list[_Stream]) -> Program:
+    from holdfast.process.beside import beside  # only where a program is started
 
-    def __init__(self, session: Session) -> None:
-        self.code = 0
-        self.ended = session.ended
-
-
-@asynccontextmanager
-async def _started(
-    line: CommandLine, environ: Mapping[str, str], folder: str, streams: list[_Stream]
-) -> AsyncGenerator[_Execution]:
-    """The program, started; at the end of the block it is ended, if it has not by itself, and buried."""
-    session = _start(line, environ, folder, streams)
-    ticking = asyncio.get_running_loop().create_task(_tick(streams), name="log lines")
-    execution = _Execution(session)
-    try:
-        yield execution
-    finally:
-        try:
-            execution.code = await to_its_end(_end(session, streams))
-        finally:
-            ticking.cancel()
-
-
-def _start(line: CommandLine, environ: Mapping[str, str], folder: str, streams: list[_Stream]) -> Session:
-    from holdfast.process.session import Session  # only where a program is started
-
+    here = beside.get(None)
+    if here is None:
+        raise FatalError("a command is executed by a worker: start a run of it, or `ctx.call` it")
     pipes = [os.pipe(), os.pipe()]
     try:
-        session = Session.start(
+        program = here.launch(
             line.argv,
+            line.limits,
             cwd=line.cwd,
-            env=environ,
+            environ=environ,
             stdout=pipes[0][1],
             stderr=pipes[1][1],
-            folder=folder,
+            linger_s=LINGER_S,
         )
     except BaseException as error:
         for end, _ in pipes:
             os.close(end)
-        if not isinstance(error, OSError | ValueError):
+        if not isinstance(error, OSError | ValueError | Refused):
             raise
         raise FatalError(f"{line.argv[0]!r} cannot be started: {error}") from error
     finally:
@@ -238,18 +230,22 @@ def _start(line: CommandLine, environ: Mapping[str, str], folder: str, streams: 
     loop = asyncio.get_running_loop()
     for stream, (end, _) in zip(streams, pipes, strict=True):
         stream.reading = loop.create_task(stream.read(end), name="lines of a program")
-    return session
+    return program
 
 
-async def _end(session: Session, streams: list[_Stream]) -> int:
-    """SIGTERM, patience, SIGKILL; then the last lines."""
-    if session.running:
-        session.ask_to_end()
-        ending = asyncio.get_running_loop().create_task(session.ended())
-        await asyncio.wait([ending], timeout=GRACE_S)
-    code = await session.bury()
+async def _end(launched: Launched, streams: list[_Stream]) -> int:
+    """SIGTERM, patience, SIGKILL, if it has not ended by itself; then the last lines."""
     reading = [stream.reading for stream in streams]
-    await asyncio.wait(reading, timeout=LINGER_S)  # a process that left the session may hold the streams open
+    if launched.quit.done():
+        await asyncio.wait(reading, timeout=LINGER_S)
+    else:
+        launched.ask_to_end()
+        await asyncio.wait([launched.quit], timeout=GRACE_S)
+    launched.kill()
+    code = await launched.ended()
+    await asyncio.wait(
+        reading, timeout=LINGER_S
+    )  # its streams may have been handed to who is none of its own
     for task in reading:
         task.cancel()
     await asyncio.wait(reading)
@@ -263,9 +259,9 @@ async def _tick(streams: list[_Stream]) -> None:
             stream.tick()
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+async def to_its_end(work: Coroutine[Any, Any, T], *, heard: bool) -> T:
     """Await work that must not be left half done; a cancellation that comes meanwhile (each second one does, for code
-    that does not end) is raised when it is over."""
+    that does not end) is raised when it is over, if it is `heard`."""
     task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -273,9 +269,20 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is not None:
+    if cancelled is not None and heard:
         raise cancelled
     return task.result()
+
+
+def _failed(line: CommandLine, program: Program, code: int, last: list[str]) -> CommandFailed:
+    from holdfast.process.climbing import at_the_limit
+
+    name = line.argv[0]
+    if program.why is not None:
+        return CommandFailed(f"{name} {program.why}")
+    if program.launched.oom_kills:
+        return OutOfMemory(f"{name} {at_the_limit(line.limits)}")
+    return CommandFailed(_failure(name, code, last))
 
 
 def _failure(name: str, code: int, last: list[str]) -> str:

@@ -1,7 +1,8 @@
 """`holdfast step` and `holdfast progress`, in the program that a run executes: quick to start, so it imports little.
 
-The command runs here, as a child of this process: its stdin, its folder and its terminal are those of the script. The
-run only says whether it is recorded, and makes its stdout durable.
+The command runs here, below a warden that is a child of this process: its stdin and its folder are those of the script.
+The run only says whether it is recorded, and makes its stdout durable. The warden holds the connection to the run, too:
+when this process is killed, the run does not hear that it has gone before everything that the command started has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import sys
 import time
 
+from holdfast import warden
 from holdfast.commands.words import MAX_OUTPUT, OPEN, SOCKET
 
 TYPE_CHECKING = False  # `typing` would cost a third of the start
@@ -21,12 +23,11 @@ TYPE_CHECKING = False  # `typing` would cost a third of the start
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-TIMED_OUT = 124
 BROKEN = 125
-CANNOT_EXECUTE = 126
-NOT_FOUND = 127
-"""Exit codes as timeout(1) and env(1) have them: what is not the command's own doing has a code of its own."""
+"""As timeout(1) and env(1) have it: what is not the command's own doing has a code of its own."""
 GRACE_S = 5.0
+LINGER_S = 1.0
+"""How long what a command left behind may still write to its stdout, before it is killed."""
 BACKOFF_S = 1.0
 MOST_S = 60.0
 """From one try to the next: twice as long each time, up to this."""
@@ -69,6 +70,10 @@ class Run:
             raise CannotAsk(str(answer["error"]))
         return answer
 
+    def fileno(self) -> int:
+        """The number of the connection. It is open until all that hold it have ended."""
+        return self._socket.fileno()
+
     def output(self, size: int) -> bytes:
         """The bytes that follow an answer."""
         found = self._file.read(size)
@@ -77,79 +82,52 @@ class Run:
         return found
 
 
-_HEARD = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Python ignores these two, and what it starts would, too."""
-
-
 class Execution:
-    """One try of the command: its stdout is passed on, and kept."""
+    """One try of the command, below a warden: its stdout is passed on, and kept."""
 
-    def __init__(self, argv: Sequence[str], timeout_s: float | None, *, live: bool) -> None:
+    def __init__(self, run: Run, argv: Sequence[str], timeout_s: float | None, *, live: bool) -> None:
         self.stdout = b""
         self._argv = list(argv)
         self._live = live
-        self._ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+        self._settings = {"grace": GRACE_S, "linger": LINGER_S, "keep": float(run.fileno())}
+        if timeout_s is not None:
+            self._settings["timeout"] = timeout_s
         self._pid = 0
-        self._group = timeout_s is not None
 
     def code(self) -> int:
-        """Execute it to its end; its exit code, or 128 and the number of the signal that ended it."""
+        """Execute it to its end; its exit code, or 128 and the number of the signal that ended it. Nothing that it
+        started is there any more."""
         out, end = os.pipe()
         before = signal.signal(signal.SIGTERM, self._told_to_end)
         try:
-            refused = self._started(end)
-            if refused is not None:
-                return refused
-            in_time = self._read(out) and self._ended_in_time()
-            if not in_time:
-                self._end()
+            self._start(end)
+            self._read(out)
             _, status = os.waitpid(self._pid, 0)
         finally:
             signal.signal(signal.SIGTERM, before)
             os.close(out)
         code = os.waitstatus_to_exitcode(status)
-        return TIMED_OUT if not in_time else 128 - code if code < 0 else code
-
-    def _started(self, end: int) -> int | None:
-        """Start it; the exit code that says why it cannot be."""
-        try:
-            self._start(end)
-        except FileNotFoundError:
-            _complain(f"{self._argv[0]!r} is not there")
-            return NOT_FOUND
-        except OSError as error:
-            _complain(f"{self._argv[0]!r} cannot be executed: {error.strerror}")
-            return CANNOT_EXECUTE
-        finally:
-            os.close(end)
-        return None
+        return 128 - code if code < 0 else code
 
     def _start(self, end: int) -> None:
-        actions = [(os.POSIX_SPAWN_DUP2, end, 1)]
-        if self._group:  # a group of its own, so that its end takes along what it started
-            self._pid = os.posix_spawnp(
-                self._argv[0], self._argv, os.environ, file_actions=actions, setsigdef=_HEARD, setpgroup=0
-            )
-        else:
-            self._pid = os.posix_spawnp(
-                self._argv[0], self._argv, os.environ, file_actions=actions, setsigdef=_HEARD
-            )
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # no handler of ours acts in the child
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.dup2(end, 1)
+                warden.main(self._settings, self._argv)
+            finally:
+                os._exit(BROKEN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        os.close(end)
 
-    def _read(self, out: int) -> bool:
-        """Take in what it writes, until it closes its stdout; whether that was in time."""
+    def _read(self, out: int) -> None:
+        """Take in what it writes, until nobody can write any more."""
         pieces: list[bytes] = []
         size = 0
-        while True:
-            if self._ends_at is not None:
-                left_s = self._ends_at - time.monotonic()
-                if left_s <= 0 or not select.select([out], [], [], left_s)[0]:
-                    return False
-            data = os.read(out, _CHUNK)
-            if not data:
-                break
+        while data := os.read(out, _CHUNK):
             size += len(data)
-            if size > MAX_OUTPUT:
-                self._end()
+            if size > MAX_OUTPUT:  # the warden sees that we go, and ends it
                 raise CannotAsk(
                     f"the command wrote more than {MAX_OUTPUT // 2**20} MiB to stdout, the limit of what a step can "
                     "record: let it write into a file"
@@ -158,37 +136,10 @@ class Execution:
             if self._live:
                 show(data)
         self.stdout = b"".join(pieces)
-        return True
-
-    def _ended_in_time(self) -> bool:
-        """Wait for its end, which may be long after that of its stdout."""
-        while self._ends_at is not None and not self._has_ended():
-            if time.monotonic() >= self._ends_at:
-                return False
-            time.sleep(0.02)
-        return True
-
-    def _has_ended(self) -> bool:
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def _end(self) -> None:
-        self._signal(signal.SIGTERM)
-        until = time.monotonic() + GRACE_S
-        while time.monotonic() < until:
-            if self._has_ended():
-                break
-            time.sleep(0.01)
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.kill(-self._pid if self._group else self._pid, number)
-        except ProcessLookupError:
-            pass
 
     def _told_to_end(self, number: int, _: object) -> None:
         if self._pid:
-            self._end()  # who asks for the step next must not meet this one
+            os.kill(self._pid, number)  # the warden hands it on, and has patience
             os.waitpid(self._pid, 0)
         os._exit(128 + number)
 
@@ -213,7 +164,7 @@ def _step(run: Run, name: str, argv: Sequence[str], retries: int, timeout_s: flo
         return 0
     tried = 0
     while True:
-        execution = Execution(argv, timeout_s, live=not retries)
+        execution = Execution(run, argv, timeout_s, live=not retries)
         code = execution.code()
         tried += 1
         if code == 0 or tried > retries:
@@ -238,7 +189,7 @@ def _text(word: str) -> str:
 
 
 def _how(code: int) -> str:
-    return "out of its time" if code == TIMED_OUT else f"exit code {code}"
+    return "out of its time" if code == warden.TIMED_OUT else f"exit code {code}"
 
 
 def progress(current: float, total: float | None, text: str) -> int:

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     CHILD = "child"  # waiting: for a child to end
     RATE = "rate"  # waiting: for its turn under a shared rate
     BUDGET = "budget"  # waiting: what it would do next does not fit in its budget
+    DISK = "disk"  # waiting: its workspace is over its limit; a person makes room
     LOOP = "loop"  # waiting: it did the same again and again; a person looks
     PAUSED = "paused"  # waiting: an operator paused it
     PARKED = "parked"  # waiting: its `holdfast run` was interrupted; `run --id` goes on
@@ -59,7 +60,7 @@ class Reason(StrEnum):
 
 
 HELD_REASONS: Final = frozenset(
-    {Reason.POISON, Reason.MISMATCH, Reason.CHECKPOINT_LOST, Reason.EFFECT_UNKNOWN}
+    {Reason.POISON, Reason.MISMATCH, Reason.CHECKPOINT_LOST, Reason.EFFECT_UNKNOWN, Reason.DISK}
 )
 """Waits that only an operator ends: by a `retry`, or by saying what became of the effect."""
 

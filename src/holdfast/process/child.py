@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from holdfast import capture
@@ -183,9 +184,11 @@ def _fail(future: asyncio.Future[Any], error: HoldfastError) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the code of a run finds around it. `on_gone` is called when the worker has gone before the end."""
+    """What the code of a run finds around it. `on_gone` is called when the worker has gone before the end;
+    `workspace` is where the folder of the run is."""
 
     on_gone: Callable[[], None]
+    workspace: Path | None = None
     alone: bool = True
     clock: Clock = field(default_factory=SystemClock)
     chance: Callable[[], float] = random.random  # noqa: TID251 - jitter
@@ -208,7 +211,9 @@ class _Served:
         self._claim = claim
         self._around = around
         self._channel = SocketChannel(wire)
-        self._port = ChannelPort(claim, self._channel, around.clock, alone=around.alone)
+        self._port = ChannelPort(
+            claim, self._channel, around.clock, alone=around.alone, workspace=around.workspace
+        )
         self._attempt: Attempt | None = None
 
     async def execute(self, found: AnyAgent | Outcome) -> None:
@@ -284,7 +289,7 @@ def main(end: int) -> None:
     try:
         begin = _begin(sock)
         if begin is not None:  # else a spare that was not needed
-            asyncio.run(_main(sock, begin.claim, _find(begin)))
+            asyncio.run(_main(sock, begin, _find(begin)))
     except ProtocolError as error:
         sys.exit(f"holdfast: {error}")
 
@@ -315,9 +320,10 @@ def _read(sock: socket.socket, size: int) -> bytes:
     return b"" if size else b"".join(parts)
 
 
-async def _main(sock: socket.socket, claim: Claim, found: AnyAgent | Outcome) -> None:
+async def _main(sock: socket.socket, begin: Begin, found: AnyAgent | Outcome) -> None:
     wire = await Wire.over(sock, max_frame=frames.MAX_FROM_WORKER)
-    await serve(wire, claim, found, Surroundings(on_gone=_go_too))
+    workspace = None if begin.workspace is None else Path(begin.workspace)
+    await serve(wire, begin.claim, found, Surroundings(on_gone=_go_too, workspace=workspace))
 
 
 def _find(begin: Begin) -> AnyAgent | Outcome:

@@ -2,68 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from holdfast.process.session import Session
-from holdfast.process.spawn import pair
-from holdfast.process.wire import Wire
-from holdfast.rules.limits import Limits
-from holdfast.throttle.watch import Seen
+from holdfast.process.launch import Launcher, findable
+from holdfast.process.spawn import Process, pair
+from holdfast.rules.limits import NO_LIMITS, Limits
+from holdfast.workspace import VARIABLE, made
 
 DESCRIPTOR: Final = "HOLDFAST_FD"
 """The variable that tells a program the number of its end of the socket."""
 
 
-class ForeignProcess:
-    """A program that executes one attempt."""
-
-    oom_kills: Final = 0
-
-    def __init__(self, wire: Wire, session: Session) -> None:
-        self.wire = wire
-        self._session = session
-        loop = asyncio.get_running_loop()
-        self._code: asyncio.Future[int] = loop.create_future()
-        self._burying = loop.create_task(self._bury(), name="end of a program")
-
-    def watched(self, seen: Callable[[Seen], None]) -> None:
-        """Nothing is seen of it: it has no limits."""
-
-    def kill(self) -> None:
-        """Kill it, and everything that it started; asking twice changes nothing."""
-        self._session.kill()
-
-    async def ended(self) -> int:
-        """Wait for its end: its exit code, or the number of the signal that ended it as a negative one. Nothing that
-        it started is alive then."""
-        return await asyncio.shield(self._code)
-
-    async def _bury(self) -> None:
-        await self._session.ended()
-        self._code.set_result(await self._session.bury())
-        await self.wire.finish()
-
-
 class ProgramSpawner:
     """Starts the program of an agent: nothing is kept warm, for it is told what to execute as soon as it is there."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, launcher: Launcher, command: Sequence[str]) -> None:
+        self._launcher = launcher
         self._command = command
 
-    async def take(self, limits: Limits) -> ForeignProcess:
-        """The program, started. Raises OSError when that cannot be done."""
+    async def take(self, limits: Limits = NO_LIMITS, workspace: Path | None = None) -> Process:
+        """The program, started. Raises OSError or Refused when that cannot be done."""
         wire, theirs = await pair()
         try:
             with theirs:
                 environ = {**os.environ, DESCRIPTOR: str(theirs.fileno())}
-                session = Session.start(self._command, env=environ, pass_fds=[theirs.fileno()])
+                if workspace is not None:
+                    environ[VARIABLE] = str(made(workspace))
+                findable(self._command, None, environ)
+                launched = self._launcher.launch(
+                    self._command, limits, environ=environ, pass_fds=[theirs.fileno()], workspace=workspace
+                )
         except BaseException:
             wire.abort()
             raise
-        return ForeignProcess(wire, session)
+        return Process(wire, launched)
 
     async def close(self) -> None:
         """Leave none behind: each is buried with its attempt."""

@@ -85,11 +85,13 @@ class Origin(Struct, frozen=True):
 
 
 class Begin(Frame, frozen=True):
-    """The first frame: what to execute, and what is recorded of it. `origin` is None for what is no Python agent."""
+    """The first frame: what to execute, and what is recorded of it. `origin` is None for what is no Python agent.
+    `workspace` is the path of the run's folder, which need not be there; None: it has none."""
 
     protocol: int
     claim: Claim
     origin: Origin | None = None
+    workspace: str | None = None
 
 
 class Answer(Frame, frozen=True):

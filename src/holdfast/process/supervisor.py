@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from holdfast import exit_status
 from holdfast.agents import AnyAgent, place_of
@@ -26,8 +25,8 @@ from holdfast.model import (
     Crashed,
     Failure,
     FailureKind,
+    Hold,
     Level,
-    Metric,
     Note,
     Outcome,
     Park,
@@ -36,6 +35,7 @@ from holdfast.model import (
     Retry,
 )
 from holdfast.process import frames
+from holdfast.process.climbing import Climbing, at_the_limit
 from holdfast.process.frames import (
     Alive,
     Answer,
@@ -50,12 +50,13 @@ from holdfast.process.frames import (
     SlowDown,
     Tell,
 )
+from holdfast.process.launch import Stillborn
 from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
 from holdfast.process.wire import MAX_UNSENT
-from holdfast.rules.ladder import Move, Rung
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import RANKS
 from holdfast.threads import ThreadCall
+from holdfast.throttle.space import folder_bytes
 from holdfast.throttle.watch import Seen
 
 MAX_OPEN: Final = 256
@@ -69,6 +70,9 @@ LINGER_S: Final = 5.0
 of its code. Its outcome is recorded after that."""
 REST_S: Final = 5.0
 """A machine that cannot start a process now is asked again then."""
+MAX_STILLBORN: Final = 5
+"""Fewer processes of one run in a row that die before they say that they are there may be the machine's fault: that is
+half a minute of rests. From then on each is a crash of the run."""
 
 
 class ProcessAttempt:
@@ -86,6 +90,8 @@ class ProcessAttempt:
         spawner: SpawnerLike,
         limits: Limits = NO_LIMITS,
         *,
+        stillborn: Stillborn | None = None,
+        workspace: Path | None = None,
         stall_s: float | None = None,
     ) -> None:
         self.claim = claim
@@ -95,6 +101,9 @@ class ProcessAttempt:
         self._channel = channel
         self._spawner = spawner
         self._limits = limits
+        self._stillborn = stillborn or Stillborn()
+        self._climbing = Climbing(limits, note=self.note, park=self._park, kill=self._kill_for)
+        self._workspace = workspace
         self._stall_s = STALL_S if stall_s is None else stall_s
         self._process: ProcessLike | None = None
         self._position = claim.run.position
@@ -117,8 +126,12 @@ class ProcessAttempt:
 
     async def execute(self) -> None:
         """Start the process, do what it says, bury it, settle."""
+        full = await self._overfull()
+        if full is not None:
+            await self.settle(self.ending or full)
+            return
         try:
-            self._process = process = await self._spawner.take(self._limits)
+            self._process = process = await self._spawner.take(self._limits, self._workspace)
         except Exception as error:  # noqa: BLE001 - whatever the machine refuses, the run is not to blame
             await self.settle(_not_begun(f"no process could be started for the run: {error}"))
             return
@@ -192,12 +205,14 @@ class ProcessAttempt:
             return self._asked  # it was to end anyhow: a signal to all processes of a service is a drain
         why, kind = self._why, "ProcessLost"
         if why is None and code == -signal.SIGKILL and oom_kills:
-            limit = "" if self._limits.memory_bytes is None else f" of {self._limits.memory_bytes:,} bytes"
-            why, kind = f"was killed by the kernel: it was at its memory limit{limit}", "OutOfMemory"
+            why, kind = at_the_limit(self._limits), "OutOfMemory"
         elif why is None:
             why = exit_status.told(code)
         if not self._greeted and not oom_kills:
-            return _not_begun(f"the process of the run {why} before it had begun")
+            times = self._stillborn.again(self.claim.run.key)
+            if times < MAX_STILLBORN:
+                return _not_begun(f"the process of the run {why} before it had begun")
+            why = f"{why} before it had begun, {times} times in a row"
         return Crashed(failure=_lost(why, kind))
 
     # --- what the worker asks of a port ---------------------------------------------------------------------
@@ -249,27 +264,34 @@ class ProcessAttempt:
 
     # --- its limits -----------------------------------------------------------------------------------------
 
+    async def _overfull(self) -> Hold | None:
+        """How it ends before it begins, when its workspace is over its limit: it would be ended at the first look, and
+        so would each attempt after it."""
+        limit, workspace = self._limits.disk_bytes, self._workspace
+        if limit is None or workspace is None:
+            return None
+        size = await asyncio.to_thread(folder_bytes, workspace)
+        if size is None or size <= limit:
+            return None
+        message = (
+            f"its workspace {workspace} holds {size:,} bytes, and its limit is {limit:,} (Limits(disk=…)): remove files"
+            f" there, or give its agent more and restart the worker; then: holdfast retry {self.claim.run.id}"
+        )
+        return Hold(
+            reason=Reason.DISK,
+            failure=Failure(kind=FailureKind.FATAL, type="WorkspaceFull", message=message),
+        )
+
     def _seen(self, seen: Seen) -> None:
-        """Do what the ladder asks for, where it is not done already."""
+        """What is seen of its processes, about once a second."""
         if seen.level is not self._level:
             self._level = seen.level
             self._send(Pressure(self.pressure))
-        if seen.oom:
-            self._warn("oom", "the kernel killed a process of the run at its memory limit")
-        for move in seen.moves:
-            if move.taken:
-                self._climbed(move)
+        self._climbing.seen(seen)
 
-    def _climbed(self, move: Move) -> None:
-        what = told(move, self._limits)
-        self._warn("limits", f"{what}: {_DONE[move.rung]}", rung=move.rung.name.lower())
-        if move.rung is Rung.PARK and self._asked is None:
+    def _park(self) -> None:
+        if self._asked is None:
             self.asked = Park(reason=Reason.PARKED)
-        elif move.rung is Rung.KILL:
-            self._kill_for(f"was ended, for {what}")
-
-    def _warn(self, code: str, message: str, **more: str) -> None:
-        self._send(Tell(Note("warning", msgspec.json.encode({"code": code, "message": message, **more}))))
 
     # --- the process ----------------------------------------------------------------------------------------
 
@@ -279,7 +301,8 @@ class ProcessAttempt:
 
     def _send_all_known(self) -> None:
         """What was said before there was a process; it begins with the claim."""
-        self._send(Begin(frames.PROTOCOL, self.claim, self._origin))
+        workspace = None if self._workspace is None else str(self._workspace)
+        self._send(Begin(frames.PROTOCOL, self.claim, self._origin, workspace))
         if self._slow_down_s:
             self._send(SlowDown(self._slow_down_s))
         if self._asked is not None:
@@ -324,6 +347,7 @@ class ProcessAttempt:
                 if protocol != frames.PROTOCOL:
                     raise ProtocolError(f"speaks protocol {protocol}, not {frames.PROTOCOL}")
                 self._greeted = True
+                self._stillborn.born(self.claim.run.key)
                 self._heard_at = self._loop.time()
             case Commit():
                 self._commit(frame)
@@ -398,29 +422,3 @@ def _not_begun(why: str) -> Retry:
 
 def _lost(why: str, kind: str = "ProcessLost") -> Failure:
     return Failure(kind=FailureKind.LOST, type=kind, message=f"the process of the run {why}")
-
-
-_DONE: Final = {
-    Rung.EVENT: "it is told",
-    Rung.HINT: "its code is told, ctx.pressure",
-    Rung.WEIGHT: "it stands back where others want the CPU",
-    Rung.QUOTA: "its CPU is capped, its memory reclaimed early",
-    Rung.FREEZE: "what it started stands still",
-    Rung.PARK: "it is to end at its next safe point, and waits for you then",
-    Rung.KILL: "it is ended, and goes on from its checkpoint",
-}
-_BYTES: Final = frozenset({Metric.MEMORY, Metric.WORKSPACE, Metric.DISK_FREE})
-
-
-def told(move: Move, limits: Limits) -> str:
-    """Why a rung was taken, in words."""
-    if move.metric is None:
-        return "its figures"
-    unit = " bytes" if move.metric in _BYTES else "" if move.metric is Metric.PROCESSES else " %"
-    of = (
-        f", the limit is {limits.memory_bytes:,}"
-        if move.metric is Metric.MEMORY and limits.memory_bytes
-        else ""
-    )
-    crossed = "limit" if move.wall else "threshold"
-    return f"{move.metric.replace('_', ' ')} at {move.value:,.0f}{unit}, past the {crossed} of {move.bound:,.0f}{of}"

@@ -58,11 +58,12 @@ TOP: Final = {
     Metric.MEMORY: Rung.KILL,
     Metric.MEMORY_STALL: Rung.PARK,
     Metric.PROCESSES: Rung.KILL,
-    Metric.WORKSPACE: Rung.KILL,
+    Metric.WORKSPACE: Rung.HINT,
     Metric.DISK_FREE: Rung.PARK,
 }
 """The highest rung that a figure can lead to. The machine's own disk may be full because of somebody else: that and
-mere slowness are no reasons to kill."""
+mere slowness are no reasons to kill. Files do not go away while their owner stands still: of a workspace, short of its
+limit, the run is told."""
 
 _FALLING: Final = frozenset({Metric.DISK_FREE})
 _AT_ONCE: Final = frozenset({Rung.EVENT, Rung.HINT})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from holdfast.errors import UsageError
 from holdfast.sizes import Size, size_bytes
@@ -15,8 +17,9 @@ MIN_CPU: Final = 0.01
 MAX_CPU: Final = 4_096.0
 """More cores than one machine has: what is larger was meant as "no limit", which is None."""
 
-MIN_MEMORY_BYTES: Final = 16 * 1024 * 1024
-"""Under this a Python interpreter that has imported anything cannot live, and the limit would be a death sentence."""
+MIN_MEMORY_BYTES: Final = 24 * 1024 * 1024
+"""An interpreter with holdfast dies in 16 MiB before it has said a word, and executes a step in 20 (measured); a little
+more, or the limit would be a death sentence."""
 
 MIN_DISK_BYTES: Final = 64 * 1024
 """Less is not a workspace: one page of a database and a log do not fit."""
@@ -31,15 +34,19 @@ MAX_OPEN_FILES: Final = 1 << 20
 """Linux's own limit for one process (`fs.nr_open`), unless it was raised."""
 
 
+LIMITS: Final = ("cpu", "memory", "disk", "processes", "open_files")
+"""What can be limited, in the order in which it is told."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one run and every process it starts may use together; None: no limit.
 
-    `cpu` in cores (0.5: half of one). `memory` is the working set of all its processes, `disk` the length of any one
-    file (of a group with a workspace, what that holds, too); both in bytes, or as "200MB", "1GiB", and they read as
-    bytes afterwards. `processes` is at one time, threads counted where the kernel counts (it does in a control group).
-    `open_files` is for each process. Raises UsageError for what cannot be meant. What enforces each one depends on the
-    machine: `holdfast doctor` tells, and `docs/guide/limits-of-a-run.md`.
+    `cpu` in cores (0.5: half of one). `memory` is the working set of all its processes, `disk` what its workspace
+    holds, and the length of any one file; both in bytes, or as "200MB", "1GiB", and they read as bytes afterwards.
+    `processes` is at one time, threads counted where the kernel counts (it does in a control group). `open_files` is
+    for each process. Raises UsageError for what cannot be meant. What enforces each one depends on the machine:
+    `holdfast doctor` tells, and `docs/guide/limits-of-a-run.md`.
     """
 
     cpu: float | None = None
@@ -69,8 +76,7 @@ class Limits:
     @property
     def asked(self) -> tuple[str, ...]:
         """The names of the limits that are set, in their order."""
-        names = ("cpu", "memory", "disk", "processes", "open_files")
-        return tuple(name for name in names if getattr(self, name) is not None)
+        return tuple(name for name in LIMITS if getattr(self, name) is not None)
 
 
 def _check_cpu(cpu: float) -> None:
@@ -98,3 +104,30 @@ def _check_count(name: str, count: int | None, least: int, most: int) -> None:
 
 
 NO_LIMITS: Final = Limits()
+
+
+def limits_of(given: Mapping[str, float | int | str]) -> Limits:
+    """Limits by their names, as a person types them or as they stand in an input: `{"memory": "200MB", "cpu": "0.5"}`.
+    Raises UsageError, with what was meant if that can be guessed."""
+    read: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in LIMITS:
+            near = difflib.get_close_matches(name.replace("-", "_"), LIMITS, n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(LIMITS)}"
+            raise UsageError(f"there is no limit {name!r}: {meant}")
+        read[name] = _read(name, value)
+    return Limits(**read)
+
+
+def _read(name: str, value: float | int | str) -> float | int | str:
+    if name in ("memory", "disk"):
+        if isinstance(value, float):
+            raise UsageError(f"the limit {name}={value!r}: write whole bytes, or a size such as '200MB'")
+        return value
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value) if name == "cpu" else int(value)
+    except ValueError as error:
+        kind = "a number of cores, as in cpu=0.5" if name == "cpu" else "a whole number"
+        raise UsageError(f"the limit {name}={value!r}: write {kind}") from error

@@ -72,6 +72,12 @@ class Lifecycle(Protocol):
         """The folder where workers of this machine hold their locks; None when the store spans machines."""
         ...
 
+    @property
+    def workspace_folder(self) -> Path | None:
+        """The folder where this machine keeps the workspaces of runs, which need not be there yet; None when it keeps
+        none. Two stores never have the same."""
+        ...
+
     async def open(self) -> None:
         """Open the store, create or migrate its schema. Idempotent, safe from many processes at once.
 
@@ -112,6 +118,10 @@ class Runs(Protocol):
 
     async def get_run(self, run_id: str) -> Run:
         """The run with its failure, mismatch and result. Raises RunNotFound."""
+        ...
+
+    async def get_runs(self, run_keys: Sequence[int]) -> dict[int, Run]:
+        """The runs with these keys, without their results; those that are not there are left out."""
         ...
 
     async def get_input(self, run_id: str) -> bytes:

@@ -51,6 +51,7 @@ from holdfast.store import open_store
 from holdfast.store.protocol import Store
 from holdfast.testing.apart import apart
 from holdfast.testing.loop import VirtualLoop
+from holdfast.workspace import place_of
 
 STILL_AFTER_S: Final = 30 * 86_400.0
 """Virtual: longer than a recorded call that the code cancelled is waited for, and than any honest pause in code."""
@@ -91,24 +92,32 @@ def replay(run_id: str, agent: AnyAgent, *, store: str | Path | None = None, who
     """
     url = str(store) if store is not None else find_store(make=False).url
 
-    async def load() -> tuple[Claim, Once]:
+    async def load() -> _Stored:
         async with open_store(url) as opened:
             return await _load(opened, run_id, whole)
 
     def look() -> Replay:
-        claim, once = asyncio.run(load())
-        return _Rehearsal(claim, agent, once).told()
+        return _Rehearsal(asyncio.run(load()), agent).told()
 
     return apart(look)
 
 
 async def rehearse(store: Store, run_id: str, agent: AnyAgent, *, whole: bool = False) -> Replay:
     """The same on an open store. The event loop that runs stands still while the code is tried."""
-    claim, once = await _load(store, run_id, whole)
-    return apart(lambda: _Rehearsal(claim, agent, once).told())
+    stored = await _load(store, run_id, whole)
+    return apart(lambda: _Rehearsal(stored, agent).told())
 
 
-async def _load(store: Store, run_id: str, whole: bool) -> tuple[Claim, Once]:
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the code is tried on."""
+
+    claim: Claim
+    once: Once
+    workspace: Path | None
+
+
+async def _load(store: Store, run_id: str, whole: bool) -> _Stored:
     journal = await store.load_journal(run_id, whole=whole)
     once = {
         entry.identity.key: entry
@@ -116,7 +125,8 @@ async def _load(store: Store, run_id: str, whole: bool) -> tuple[Claim, Once]:
         if entry.kind is EntryKind.ONCE and not entry.superseded and entry.status in _OUTCOMES
     }
     run = await store.get_run(run_id)
-    return Claim(run=run, input=await store.get_input(run_id), journal=journal), once
+    claim = Claim(run=run, input=await store.get_input(run_id), journal=journal)
+    return _Stored(claim, once, place_of(store.workspace_folder, run))
 
 
 class _Port:
@@ -125,9 +135,10 @@ class _Port:
     asked: Outcome | None = None
     slow_down_s = 0.0
 
-    def __init__(self, claim: Claim, once: Once) -> None:
-        self._claim = claim
-        self._once = once
+    def __init__(self, stored: _Stored) -> None:
+        self.workspace = stored.workspace
+        self._claim = stored.claim
+        self._once = stored.once
         self.stopped_at: list[str] = []
 
     @property
@@ -268,9 +279,9 @@ class _Answers(Recording):
 class _Rehearsal:
     """One run and the code that is tried on it."""
 
-    def __init__(self, claim: Claim, agent: AnyAgent, once: Once) -> None:
-        self._claim = claim
-        self._port = _Port(claim, once)
+    def __init__(self, stored: _Stored, agent: AnyAgent) -> None:
+        claim = self._claim = stored.claim
+        self._port = _Port(stored)
         self._answers = _Answers(self._port, Cursor(claim.journal))
         self._attempt = Attempt(claim, agent, self._port, lambda: 1.0, recording=self._answers)
 

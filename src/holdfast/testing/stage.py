@@ -69,7 +69,7 @@ THREADS_MS: Final = 10_000
 """How long a thread of a dead process is waited for; while it works, virtual milliseconds are real ones."""
 CLEAN_UP_ROUNDS: Final = 20
 _READS: Final = ("get_", "list_", "read_", "find_", "count_", "load_", "asks", "now")
-_HOPELESS: Final = frozenset({Reason.MISMATCH, Reason.POISON, Reason.CHECKPOINT_LOST})
+_HOPELESS: Final = frozenset({Reason.MISMATCH, Reason.POISON, Reason.CHECKPOINT_LOST, Reason.DISK})
 _UNFINISHED: Final = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Final
 
 from holdfast.model import Mechanism, Strength
 from holdfast.rules.ladder import Rung
 from holdfast.throttle.ground import Ground, find
 
 KERNEL, EACH, WATCHED, REFUSED = Strength.KERNEL, Strength.EACH, Strength.WATCHED, Strength.REFUSED
-
-LIMITS: Final = ("cpu", "memory", "disk", "processes", "open_files")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +50,7 @@ def abilities(ground: Ground, platform: str = sys.platform) -> Abilities:
             "cpu": _cpu(ground),
             "memory": _memory(ground, platform),
             "disk": Mechanism(
-                WATCHED, "the workspace is measured, the disk's free space, too; RLIMIT_FSIZE for each file",
+                WATCHED, "its workspace is measured each second or so; RLIMIT_FSIZE for each file, exactly",
                 "quotas belong to file systems, and to those who mount them",
             ),
             "processes": (
@@ -114,8 +111,8 @@ def _rungs(ground: Ground, platform: str) -> dict[str, Mechanism]:
         freeze = Mechanism(EACH, "SIGSTOP to all of it")
         kill = Mechanism(
             EACH,
-            "SIGKILL below an init of its own (PR_SET_CHILD_SUBREAPER)",
-            "its own user may kill the init",
+            "SIGKILL below a warden of its own (PR_SET_CHILD_SUBREAPER)",
+            "its own user may kill the warden",
         )
     else:
         freeze = Mechanism(EACH, "SIGSTOP to all of it")

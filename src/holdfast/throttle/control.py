@@ -97,7 +97,7 @@ class ControlGroup:
 
     # --- Group ----------------------------------------------------------------------------------------------
 
-    def launch(self, command: Sequence[str]) -> list[str]:
+    def launch(self, command: Sequence[str], *, linger_s: float = 0.0) -> list[str]:
         """See `Group`."""
         memory = self.limits.memory_bytes
         bounded = memory is None or self._in("memory") is not None

@@ -50,7 +50,7 @@ class TreeMemory:
 class TreeCounters:
     """Counts by walking the processes. What ended unseen counts when its parent waited for it.
 
-    `members` are those that count, `roots` the ones that only count for the CPU time of those who ended (an init).
+    `members` are those that count, `roots` the ones that only count for the CPU time of those who ended (a warden).
     """
 
     def __init__(self, members: Members, roots: Members | None = None) -> None:

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from holdfast.throttle import launching
 from holdfast.throttle.files import read_text, write_text
 from holdfast.throttle.naming import Owner, owner_of
 
@@ -215,7 +216,7 @@ class _Trial:
         script = 'echo 0 > "$1"'
         try:
             done = subprocess.run(
-                ["/bin/sh", "-c", script, "holdfast-probe", str(self.folder / "cgroup.procs")],
+                [launching.SHELL, "-c", script, "holdfast-probe", str(self.folder / "cgroup.procs")],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -39,12 +39,13 @@ class Group(Protocol):
         """What `create` was given."""
         ...
 
-    def launch(self, command: Sequence[str]) -> list[str]:
+    def launch(self, command: Sequence[str], *, linger_s: float = 0.0) -> list[str]:
         """The command that starts `command` inside the group, under its limits.
 
         It replaces itself by it, so that process number, exit code, streams and open files are its own; only where
         there are no control groups a small process stays between, which hands signals on and ends as the command does
-        (end it by `kill`: its death alone ends nobody). It ends with LAUNCH_FAILED when it cannot.
+        (end it by `kill`: its death alone ends nobody), with whatever the command leaves behind, after at most
+        `linger_s`. It ends with LAUNCH_FAILED when it cannot.
         """
         ...
 

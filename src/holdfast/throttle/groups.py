@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +16,7 @@ from typing import Final
 from holdfast.errors import Refused, UsageError
 from holdfast.model import Strength
 from holdfast.rules.limits import Limits
+from holdfast.throttle import scratch
 from holdfast.throttle.abilities import Abilities, abilities
 from holdfast.throttle.control import ControlGroup
 from holdfast.throttle.files import read_text, write_text
@@ -25,6 +29,7 @@ from holdfast.throttle.session import SessionGroup, end_below, kept
 from holdfast.throttle.signals import end_all
 
 RECORD: Final = ".group"
+_GUARD: Final = Path(__file__).with_name("guard.py")
 _CLEAR_TIMEOUT_S: Final = 5.0
 
 
@@ -81,19 +86,38 @@ class Groups:
         record = None if self._folder is None else self._folder / (folder + RECORD)
         return SessionGroup(name, limits, record)
 
+    def guard(self) -> subprocess.Popen[bytes]:
+        """Start a small process that ends our groups as soon as this process has died, by whatever, and removes its
+        temporary folders (`scratch`). Costs an interpreter of 7 MB; kill it when there is nothing left to guard."""
+        own = glob.escape(self._owner.prefix) + "*"
+        groups = [os.path.join(glob.escape(str(base)), own) for base in _bases(self._ground)]
+        folders = [os.path.join(glob.escape(place), own) for place in scratch.places()]
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(len(groups)), *groups, *folders],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
     def clear_leftovers(self) -> tuple[Leftover, ...]:
-        """End the processes of groups whose makers are dead, and remove the groups. Those of other namespaces, and of
-        the living, are left alone. Call it at the start: nobody else does."""
+        """End the processes of groups whose makers are dead, and remove the groups, and their temporary folders. Those
+        of other namespaces, and of the living, are left alone. Call it at the start: nobody else does."""
+        scratch.clear_dead()
         found = [*_left_in_trees(self._ground)]
         if self._folder is not None:
             found += _left_on_record(self._folder)
         return tuple(found)
 
 
+def _bases(ground: Ground) -> set[Path]:
+    return {*([] if ground.v2 is None else [ground.v2]), *ground.v1.values()}
+
+
 def _left_in_trees(ground: Ground) -> Iterator[Leftover]:
-    bases = {*([] if ground.v2 is None else [ground.v2]), *ground.v1.values()}
     names: dict[str, list[Path]] = {}
-    for base in bases:
+    for base in _bases(ground):
         for folder in _folders(base):
             owner = owner_of(folder.name)
             if owner is not None and owner.known_dead:

@@ -34,9 +34,14 @@ class Owner:
         own = look_at(pid)
         return cls(boot(), namespace(), pid, own.started if own else 0)
 
+    @property
+    def prefix(self) -> str:
+        """What the names of all its folders begin with."""
+        return f"{PREFIX}-{self.boot}-{self.namespace}-{self.pid}-{self.started}-"
+
     def name(self, of: str) -> str:
         """The folder's name of a group called `of`."""
-        return f"{PREFIX}-{self.boot}-{self.namespace}-{self.pid}-{self.started}-{_safe(of)}"
+        return self.prefix + _safe(of)
 
     @property
     def known_dead(self) -> bool:

@@ -1,4 +1,4 @@
-"""A group without control groups: below an init of its own, bounded by signals and by what each process may have."""
+"""A group without control groups: below a warden of its own, bounded by signals and by what each process may have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holdfast.model import Usage
 from holdfast.rules.limits import Limits
 from holdfast.throttle.counters import TreeCounters
 from holdfast.throttle.group import KILL_TIMEOUT_S
-from holdfast.throttle.launching import under_init
+from holdfast.throttle.launching import under_warden
 from holdfast.throttle.processes import Process, below, below_for_sure, boot, everyone, look_at, signal_one
 from holdfast.throttle.signals import NICENESS, DutyCycle, Members, Stopper, end_all, make_nice
 
@@ -29,29 +29,29 @@ class SessionGroup:
         self.limits = limits
         self._record = record
         self._root: Process | None = None
-        self._below_init = False
+        self._below_warden = False
         self._session = 0
         self._launched = False
         self._stopper = Stopper(self._members)
-        self._counters = TreeCounters(self._members, self._init)
+        self._counters = TreeCounters(self._members, self._warden)
         self._duty: DutyCycle | None = None
 
-    def launch(self, command: Sequence[str]) -> list[str]:
+    def launch(self, command: Sequence[str], *, linger_s: float = 0.0) -> list[str]:
         """See `Group`."""
         self._launched = True
-        return under_init(command, self.limits)
+        return under_warden(command, self.limits, linger_s)
 
     def attach(self, pid: int) -> None:
         """See `Group`."""
         self._root = look_at(pid)
-        self._below_init = self._launched
+        self._below_warden = self._launched
         if self._root is not None and self._record is not None:
             keep(self._record, self._root)
         if self.limits.cpu is not None:
             self._take_turns(self.limits.cpu)
 
     def pids(self) -> tuple[int, ...]:
-        """See `Group`. The init is not among them."""
+        """See `Group`. The warden is not among them."""
         return tuple(sorted(one.pid for one in self._members()))
 
     def usage(self) -> Usage:
@@ -63,9 +63,9 @@ class SessionGroup:
         return 0
 
     def freeze(self, spare: Collection[int] = ()) -> None:
-        """See `Group`. Whoever spares the init means its first child, which is all that was asked for."""
+        """See `Group`. Whoever spares the warden means its first child, which is all that was asked for."""
         spared = set(spare)
-        if self._below_init and self._root is not None and self._root.pid in spared:
+        if self._below_warden and self._root is not None and self._root.pid in spared:
             self._members()
             spared.add(self._session)
         self._stopper.freeze(spared)
@@ -103,9 +103,9 @@ class SessionGroup:
         if self._record is not None:
             self._record.unlink(missing_ok=True)
 
-    def _init(self) -> list[Process]:
-        """The init, as it is now: it alone knows the time of those who ended below it."""
-        if self._root is None or not self._below_init:
+    def _warden(self) -> list[Process]:
+        """The warden, as it is now: it alone knows the time of those who ended below it."""
+        if self._root is None or not self._below_warden:
             return []
         now = look_at(self._root.pid)
         return [now] if now is not None and now.started == self._root.started else []
@@ -121,10 +121,10 @@ class SessionGroup:
         now = look_at(root.pid)
         alive = now is not None and now.started == root.started
         found = (below_for_sure(root.pid) if sure else below(root.pid)) if alive else []
-        if now is not None and alive and not self._below_init and not now.ended:
+        if now is not None and alive and not self._below_warden and not now.ended:
             found.append(now)
         self._session = self._session or _session_below(root, found)
-        if self._session and (sys.platform != "linux" or not self._below_init):
+        if self._session and (sys.platform != "linux" or not self._below_warden):
             known = {one.pid for one in found}
             found += [
                 one
@@ -134,11 +134,11 @@ class SessionGroup:
                 and not one.ended
                 and one.pid != os.getpid()
             ]
-        return [one for one in found if one.pid != root.pid or not self._below_init]
+        return [one for one in found if one.pid != root.pid or not self._below_warden]
 
 
 def _session_below(root: Process, found: Sequence[Process]) -> int:
-    """The session that the first process began, or the one that its init began for it; 0: it is in somebody else's."""
+    """The session that the first process began, or the one that its warden began for it; 0: it is in another's."""
     if root.session == root.pid:
         return root.pid
     return next((one.session for one in found if one.session == one.pid), 0)

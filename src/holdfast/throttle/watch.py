@@ -73,6 +73,10 @@ class Gauge:
         self._before = Usage(cpu_us=0, memory_bytes=0, processes=0)
         self._at_us = self._clock.boot_us()
 
+    def measure(self, workspace: Path) -> None:
+        """From the next sample on: the size of this folder, too."""
+        self._space = Space(workspace)
+
     def sample(self, host: HostStall | None = None) -> TreeSample:
         """Measure now, and keep it in the history. `host` is what `Host.stall` said, if it was asked."""
         usage, now_us = self._group.usage(), self._clock.boot_us()

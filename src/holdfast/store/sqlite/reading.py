@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from holdfast.errors import RunNotFound
 from holdfast.model import (
@@ -91,6 +94,12 @@ def runs(connection: Connection, chosen: RunFilter) -> list[Run]:
         )
     found.sort(key=lambda row: row[0], reverse=True)
     return [rows.run_of(row) for row in found[: max(0, chosen.limit)]]
+
+
+def runs_by_key(connection: Connection, run_keys: Sequence[int]) -> dict[int, Run]:
+    """The runs with these keys; those that are not there are left out."""
+    found = connection.rows(_SQL["runs_by_key"], (msgspec.json.encode(run_keys).decode(),))
+    return {row[0]: rows.run_of(row) for row in found}
 
 
 def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[Any]]:

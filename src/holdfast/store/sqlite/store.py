@@ -107,6 +107,11 @@ class SQLiteStore:
         """Beside the file: the locks of the workers on this machine, in whatever container they run."""
         return self._path.with_name(f"{self._path.name}-workers")
 
+    @property
+    def workspace_folder(self) -> Path | None:
+        """Beside the file, and called after it: two stores in one folder know nothing of each other's runs."""
+        return self._path.with_name(f"{self._path.name}-workspaces")
+
     # --- opening and closing --------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -149,6 +154,9 @@ class SQLiteStore:
         if run is not None:
             return run
         return await self._engine.read(lambda connection: decisions.run_by_id(connection, run_id))
+
+    async def get_runs(self, run_keys: Sequence[int]) -> dict[int, Run]:
+        return await self._engine.read(lambda connection: reading.runs_by_key(connection, run_keys))
 
     async def get_input(self, run_id: str) -> bytes:
         return await self._engine.read(lambda connection: reading.input_of(connection, run_id))

@@ -318,6 +318,17 @@ class RunPromises(Promises):
             await store.update_run("r", wake_the_dead)
         assert await fingerprint(store, "r") == before
 
+    async def test_runs_by_key_are_those_that_are_there(self, store: Store) -> None:
+        keys = [(await store.create_run(new_run(name))).run.key for name in ("a", "b", "c")]
+        await store.update_run("b", cancel)
+        await store.delete_run("b")
+        found = await store.get_runs([keys[2], keys[1], keys[0], 10**9])
+        assert {key: run.id for key, run in found.items()} == {keys[0]: "a", keys[2]: "c"}
+        assert found[keys[0]] == await store.get_run("a")
+        assert await store.get_runs([]) == {}
+        again = await store.create_run(new_run("b"))
+        assert again.run.key not in keys, "a key is used once, for folders are called by it"
+
     # --- delete and prune ---------------------------------------------------------------------------------------
 
     async def test_delete_removes_a_final_run_and_all_that_belongs_to_it(self, store: Store) -> None:

@@ -70,3 +70,6 @@ SELECT name, max(at_most), sum(queued), sum(running) FROM (
     UNION ALL
     SELECT queue, NULL, 0, count(*) FROM runs INDEXED BY runs_live WHERE state = 'running' GROUP BY queue
 ) GROUP BY name ORDER BY name;
+
+-- name: runs_by_key
+SELECT run_rows.* FROM run_rows JOIN json_each(?) AS wanted ON run_rows.key = wanted.value;

@@ -1,0 +1,107 @@
+"""Programs that the code of a run executes beside it, through its worker: `command` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+
+from holdfast.model import Note
+from holdfast.process.climbing import Climbing
+from holdfast.process.launch import Launched, Launcher, findable
+from holdfast.rules.limits import Limits
+from holdfast.throttle.watch import Seen
+
+
+class Program:
+    """One execution. `why` says for what it was ended when it was not by itself."""
+
+    def __init__(self, launched: Launched) -> None:
+        self.launched = launched
+        self.why: str | None = None
+
+
+class Beside:
+    """What a worker starts for one run, and can end without asking its code. `note` writes an event of the run, `park`
+    ends the attempt so that the run waits for a person. `workspace` is its folder."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        note: Callable[[Note], None],
+        park: Callable[[], None],
+        workspace: Path | None = None,
+    ) -> None:
+        self._workspace = workspace
+        self._launcher = launcher
+        self._note = note
+        self._park = park
+        self._programs: set[Program] = set()
+        self._climbing: dict[Program, Climbing] = {}
+
+    def launch(
+        self,
+        command: Sequence[str],
+        limits: Limits,
+        *,
+        cwd: str | None,
+        environ: Mapping[str, str],
+        stdout: int,
+        stderr: int,
+        linger_s: float,
+    ) -> Program:
+        """Start it; what it leaves behind has `linger_s`, and is ended by `kill`.
+
+        Raises OSError and ValueError when it cannot be started, Refused when its limits cannot be held.
+        """
+        findable(command, cwd, environ)
+        self._launcher.check(limits)
+        launched = self._launcher.launch(
+            command,
+            limits,
+            cwd=cwd,
+            environ=environ,
+            stdout=stdout,
+            stderr=stderr,
+            linger_s=linger_s,
+            workspace=self._workspace,
+        )
+        program = Program(launched)
+
+        def ended(why: str) -> None:
+            program.why = why
+
+        climbing = Climbing(
+            limits,
+            note=self._note,
+            park=self._park,
+            kill=ended,
+            parks="it is asked to end, and waits for you then",
+        )
+
+        def seen(seen: Seen) -> None:
+            self._seen(program, seen)
+
+        self._programs.add(program)
+        self._climbing[program] = climbing
+        launched.gone.add_done_callback(lambda _: self._forget(program))
+        launched.watched(seen)
+        return program
+
+    def kill(self) -> bool:
+        """End all of them at once; whether there were any."""
+        for program in self._programs:
+            program.launched.kill()
+        return bool(self._programs)
+
+    def _seen(self, program: Program, seen: Seen) -> None:
+        """What is seen of one of them, about once a second."""
+        self._climbing[program].seen(seen)
+
+    def _forget(self, program: Program) -> None:
+        self._programs.discard(program)
+        self._climbing.pop(program, None)
+
+
+beside: ContextVar[Beside] = ContextVar("holdfast_beside")
+"""Where the code of a run has its programs executed. Set by a worker, for agents that say so (`programs.Executing`)."""
