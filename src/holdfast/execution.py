@@ -22,7 +22,18 @@ from holdfast.failures import (
     timed_out,
 )
 from holdfast.looping import Loops, watches
-from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
+from holdfast.model import (
+    SETUP,
+    Beside,
+    Entry,
+    EntryKind,
+    EntryStatus,
+    Failure,
+    Identity,
+    Reason,
+    Release,
+    Retry,
+)
 from holdfast.opened import OpenCall
 from holdfast.pace import Pace
 from holdfast.port import Port
@@ -65,6 +76,10 @@ class Execution:
     def background(self) -> tuple[asyncio.Task[Entry], ...]:
         """Tasks of ours that must not outlive the attempt."""
         return tuple(self._once.values())
+
+    def rest(self) -> tuple[Beside, ...]:
+        """What stands beside the end of the attempt: what it cuts off is charged."""
+        return self._spending.rest()
 
     # --- steps ----------------------------------------------------------------------------------------------
 

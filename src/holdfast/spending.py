@@ -66,6 +66,7 @@ class Spending:
         self._since_s = self._worked_s = 0.0
         self._warned: set[str] = set()
         self._unpriced: UsageError | None = None
+        self._open: dict[str, tuple[OpenCall, Meter | None]] = {}  # what stands reserved, and what has begun
 
     async def begin(self, call: OpenCall, body: Body, scene: Scene) -> tuple[Meter | None, Entry | None]:
         """Return when what the body may use up is reserved; or how the call ended, because it can never fit. The run is
@@ -89,17 +90,39 @@ class Spending:
             self._branches.in_flight += 1
         if answer.verdict is Verdict.NEVER:
             return None, await self._refuse(call, "OverBudget", self._never(call, answer))
-        _owes(call, {})
+        self._owe(call, {})
         return meter, None
 
     def works(self, call: OpenCall, meter: Meter) -> None:
         """The body begins."""
+        self._open[str(call.identity)] = call, meter
         call.settles = meter.settle
         self._work(1)
 
     def ended(self, call: OpenCall, body: Body) -> None:
         """The call is over by its last try, which is settled: it is counted beside its outcome."""
-        _owes(call, _counted(body))
+        self._owe(call, _counted(body))
+
+    def rest(self) -> tuple[Beside, ...]:
+        """What stands beside the end of the attempt: bodies that it cuts off are charged what is known of them, and
+        what had not begun costs nothing."""
+        standing, self._open = self._open, {}
+        settled: tuple[Beside, ...] = ()
+        for name, (call, meter) in standing.items():
+            if call.settles is not None:
+                settled += (Settle(call=name, spent={}),) if meter is None else meter.cut_off()
+        return settled
+
+    def _owe(self, call: OpenCall, spent: Amounts) -> None:
+        """Beside the next entry of the call stands this charge, however the call ends."""
+        self._open[str(call.identity)] = call, None
+        call.settles = lambda _: (self.closed(call, spent),)
+
+    def closed(self, call: OpenCall, spent: Amounts) -> Settle:
+        """The charge of a call that stands no more."""
+        name = str(call.identity)
+        self._open.pop(name, None)
+        return Settle(call=name, spent=spent)
 
     def late(self, call: OpenCall, body: Body, scene: Scene) -> None:
         """The body said what it used, and nothing was reserved: it is charged all the same."""
@@ -143,7 +166,7 @@ class Spending:
                     await asyncio.wait({asking})
             heard = not asking.cancelled() and asking.exception() is None
             if heard and asking.result().verdict is Verdict.GRANTED:
-                _owes(call, {})
+                self._owe(call, {})
             raise
 
     async def _stand(self, call: OpenCall, answer: Reserved) -> None:
@@ -274,13 +297,14 @@ class Spending:
 class Meter:
     """One try of one call: what it asked for, and what it is charged."""
 
-    __slots__ = ("_body", "_call", "_scene", "_spending", "asked")
+    __slots__ = ("_body", "_call", "_cut", "_scene", "_spending", "asked")
 
     def __init__(self, spending: Spending, call: OpenCall, body: Body, scene: Scene) -> None:
         self._spending = spending
         self._call = call
         self._body = body
         self._scene = scene
+        self._cut = False
         self.asked = self._estimate()
 
     def _estimate(self) -> Amounts:
@@ -294,6 +318,11 @@ class Meter:
             asked |= _amounts(usage, usd)
         return asked
 
+    def cut_off(self) -> tuple[Beside, ...]:
+        """What stands beside the end of the attempt in the middle of the try: it is no step that was done."""
+        self._cut = True
+        return self.settle(EntryStatus.RETRIED)
+
     def settle(self, status: EntryStatus) -> tuple[Beside, ...]:
         """What stands beside the entry that ends the try."""
         spent: Amounts = {Unit.WORKING_S: self._spending.worked_us()}
@@ -301,14 +330,14 @@ class Meter:
             spent |= _counted(self._body)
         said, cost = self._said(status), self._body.cost
         found = usages.together(said) if said else None
-        least = rules.lost(self.asked) if self._cut_off(status) else {}
+        least = rules.lost(self.asked) if self._cut_off_by(status) else {}
         if found is not None:
             usd = self._spending.bill(said, None if cost is None else cost.model, self.asked.get(Unit.USD))
             used = _amounts(found, usd)
             spent |= {unit: max(used.get(unit, 0), least.get(unit, 0)) for unit in used | least}
         elif cost is not None:
             spent |= least or (rules.lost(self.asked) if status is EntryStatus.OK else {Unit.REQUESTS: 1})
-        beside: tuple[Beside, ...] = (Settle(call=str(self._call.identity), spent=spent),)
+        beside: tuple[Beside, ...] = (self._spending.closed(self._call, spent),)
         rate = self._body.rate
         if rate is not None and rate.counts != "calls" and found is not None:
             more = rate.counted(found) - rate.units
@@ -329,20 +358,15 @@ class Meter:
             return []
         return [] if found is None else [found]
 
-    def _cut_off(self, status: EntryStatus) -> bool:
+    def _cut_off_by(self, status: EntryStatus) -> bool:
         """Whether the body may have used more than it came to say."""
-        cut_off = BodyTimedOut | BodyStuck | asyncio.CancelledError
-        return status is EntryStatus.ABANDONED or isinstance(self._scene.error, cut_off)
+        ends = BodyTimedOut | BodyStuck | asyncio.CancelledError
+        return self._cut or status is EntryStatus.ABANDONED or isinstance(self._scene.error, ends)
 
 
 def _counted(body: Body) -> Amounts:
     """What an ended step counts as."""
     return {Unit.STEPS: 1, Unit.TOOL_CALLS: 1} if body.tool else {Unit.STEPS: 1}
-
-
-def _owes(call: OpenCall, spent: Amounts) -> None:
-    """Beside the next entry of the call stands this charge, however the call ends."""
-    call.settles = lambda _: (Settle(call=str(call.identity), spent=spent),)
 
 
 def _read(asking: asyncio.Future[Reserved]) -> None:

@@ -174,6 +174,25 @@ async def test_a_call_that_is_cut_off_is_charged_its_estimate_whatever_it_said_b
     assert found["requests"] == (None, 1, 0)
 
 
+@agent(budget=Budget(usd=1), prices=CENT)
+async def drained(ctx: Context) -> list[str]:
+    return await ctx.map(cut_off, ["a", "b"], cost=tokens(20))
+
+
+async def test_bodies_that_a_drain_cuts_off_are_charged_with_the_end_of_the_attempt(engine: Engine) -> None:
+    handle = await engine.client.start(drained, id="r")
+    async with Worker(engine.store, [drained], drain_timeout=0.3), asyncio.timeout(20):
+        while (await spent(engine)).get("usd", (0, 0, 0))[2] < 0.4:
+            await engine.store.wait_for_news(0.05)
+        await asyncio.sleep(0.2)
+    assert (await handle.status()).state is RunState.QUEUED
+    found = await spent(engine)
+    assert found["usd"] == (1, 0.4, 0), "with no sweep"
+    assert found["steps"] == (None, 0, 0), "it is no step that was done"
+    assert found["working_s"][1] >= 0.2, "counted once"
+    assert found["working_s"][1] < 5
+
+
 class SlowAnswers:
     """A store whose reservations are made at once, and heard of later."""
 
