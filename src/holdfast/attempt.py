@@ -128,7 +128,7 @@ class Attempt:
             # Code that does not fit the journal, or has none, gives nothing up.
             beside = () if isinstance(ending, Hold) else self._recording.scopes.cancellations()
             state = self._recording.unsaved if keep_state else None
-            if not await self._port.settle(ending, state, beside):
+            if not await self._port.settle(ending, state, (*beside, *self._execution.rest())):
                 self._recording.end.decide(Lost(cancelled=False, message="its end could not be recorded"))
 
     # --- the stages -----------------------------------------------------------------------------------------

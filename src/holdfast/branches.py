@@ -88,6 +88,11 @@ class Branches:
         """The code in the scope moves again."""
         self._waits.pop(scope, None)
 
+    @property
+    def looping(self) -> Park | None:
+        """The wait of code that goes round in circles, if some does."""
+        return next((park for park in self._waits.values() if park.reason is Reason.LOOP), None)
+
     def stillness(self) -> Park | None:
         """How the run may be unloaded: for the earliest time and any of the signals. None while any code can move."""
         innermost = [scope for scope in ("", *self._open) if scope not in self.inside]
@@ -102,10 +107,13 @@ def _wake(watcher: asyncio.Future[bool], moved: bool) -> None:
 
 
 def together(parks: Iterable[Park]) -> Park:
-    """One wait for several: it ends with the first of them."""
+    """One wait for several: it ends with the first of them, but for a loop, which ends by a person alone."""
     waits = list(parks)
     if len(waits) == 1:
         return waits[0]
+    looping = next((park for park in waits if park.reason is Reason.LOOP), None)
+    if looping is not None:  # woken by another branch, it would go on though nobody let it
+        return looping
     times = [park.until_us for park in waits if park.until_us is not None]
     signals = [park for park in waits if park.reason in INBOX_REASONS]
     unfunded = any(park.unfunded for park in waits)

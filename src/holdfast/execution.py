@@ -22,7 +22,18 @@ from holdfast.failures import (
     timed_out,
 )
 from holdfast.looping import Loops, watches
-from holdfast.model import SETUP, Entry, EntryKind, EntryStatus, Failure, Identity, Reason, Release, Retry
+from holdfast.model import (
+    SETUP,
+    Beside,
+    Entry,
+    EntryKind,
+    EntryStatus,
+    Failure,
+    Identity,
+    Reason,
+    Release,
+    Retry,
+)
 from holdfast.opened import OpenCall
 from holdfast.pace import Pace
 from holdfast.port import Port
@@ -66,6 +77,10 @@ class Execution:
         """Tasks of ours that must not outlive the attempt."""
         return tuple(self._once.values())
 
+    def rest(self) -> tuple[Beside, ...]:
+        """What stands beside the end of the attempt: what it cuts off is charged."""
+        return self._spending.rest()
+
     # --- steps ----------------------------------------------------------------------------------------------
 
     async def step(self, call: OpenCall, body: Body, policy: RetryPolicy) -> object:
@@ -87,7 +102,7 @@ class Execution:
                 while True:
                     found = None if plain else await self._before(call, body, policy, scene)
                     if found is not None:
-                        return self._concluded(call, body, found)
+                        return await self._ended(call, body, found)
                     port.opened(call.identity.name, call.started_at_us)
                     try:
                         if plain:  # what `execute` does then
@@ -149,14 +164,18 @@ class Execution:
             found = await self._effects.before(call, body, policy, scene)
             if found is not None:
                 return found
-        if body.rate is not None:
-            await self._pace.turn(call, body.rate)
-        if self._limited or body.cost is not None:
-            found = await self._spending.begin(call, body, scene)
-            if found is not None:
-                return found
+        meter = None
+        while True:  # the turn comes last: one that waited for a budget would be used too late
+            if self._limited or body.cost is not None:
+                meter, found = await self._spending.begin(call, body, scene)
+                if found is not None:
+                    return found
+            if body.rate is None or await self._pace.turn(call, body.rate):
+                break
         if body.once:
             await self._effects.intend(call)
+        if meter is not None:
+            self._spending.works(call, meter)
         return None
 
     async def _ended(self, call: OpenCall, body: Body, entry: Entry) -> object:
@@ -235,7 +254,10 @@ class Execution:
         """Record the failure. When it is known that nothing was done, that is said first: a retry of the run then has
         no reason to ask."""
         if body.once and undone:
+            charged = call.settles is not None
             await self._recording.tried(call, failure)
+            if charged:
+                self._spending.ended(call, body)
         elif body.once and retry_rules.worth_another(failure):
             failure = not_again(failure)
         if call.tries > 1:

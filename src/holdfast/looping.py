@@ -45,6 +45,9 @@ class Loops:
 
     def observe(self, call: OpenCall, body: Body, entry: Entry) -> Loop | None:
         """An outcome is delivered, of a tool or of a model. The loop that it goes on with."""
+        if body.tool and not body.watched:
+            self._turns.poll()
+            return None
         if entry.status is EntryStatus.FAILED:
             failure = decode_failure(entry.payload)
             seen = msgspec.json.encode((failure.type, failure.message))
@@ -81,8 +84,8 @@ class Loops:
 
 
 def watches(body: Body) -> bool:
-    """Whether loops of this step are looked for: it is a tool that does not poll, or asks a model."""
-    return body.watched or (body.cost is not None and not body.tool)
+    """Whether loops know of this step: it is a tool, or asks a model."""
+    return body.tool or body.cost is not None
 
 
 def _group(call: OpenCall) -> str | None:

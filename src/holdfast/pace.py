@@ -4,6 +4,7 @@ Laws:
 1. A turn is taken for each try of a body, never at replay; a crash between the two wastes it, and that is all.
 2. A turn that is far ahead is kept by the store: the run is unloaded, and woken a little before it.
 3. What was held back meanwhile, or comes too late to be used, is taken again.
+4. Nothing of a budget stays reserved while a turn is far ahead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from holdfast.model import Park, Reason
+from holdfast.model import EntryStatus, Park, Reason
 from holdfast.opened import OpenCall
 from holdfast.port import Port
 from holdfast.recording import Recording
@@ -33,12 +34,13 @@ class Pace:
         self._recording = recording
         self._branches = recording.branches
 
-    async def turn(self, call: OpenCall, limit: RateLimit) -> None:
-        """Return when the body may begin. Nothing of the call is in flight until then."""
+    async def turn(self, call: OpenCall, limit: RateLimit) -> bool:
+        """Return when the body may begin; False: what the call had reserved of a budget was let go meanwhile. Nothing
+        of the call is in flight until then."""
         self._port.opened(None)
         self._branches.in_flight -= 1
         try:
-            await self._wait(call, limit)
+            stands = await self._wait(call, limit)
         except asyncio.CancelledError:
             self._recording.end.check()
             self._recording.abandon(call)
@@ -47,6 +49,7 @@ class Pace:
             self._branches.in_flight += 1
         call.started_at_us = self._port.now_us()
         self._port.opened(call.name, call.started_at_us)
+        return stands
 
     async def hold_back(self, call: OpenCall, limit: RateLimit, for_s: float) -> None:
         """A server asked to wait: tell it to every worker."""
@@ -58,13 +61,19 @@ class Pace:
             self._recording.abandon(call)
             raise
 
-    async def _wait(self, call: OpenCall, limit: RateLimit) -> None:
+    async def _wait(self, call: OpenCall, limit: RateLimit) -> bool:
         late, time = 0, asyncio.get_running_loop().time
         while True:
             asked_s = time()
             wait_us = await self._take(call, limit)
             if wait_us > LOADED_US:
-                await self._far_ahead(call, self._port.now_us() + wait_us - LEAD_US)
+                until_us = self._port.now_us() + wait_us - LEAD_US
+                beside = call.settled(EntryStatus.ABANDONED)
+                if beside:
+                    await self._recording.end.guarded(self._port.submit(None, None, beside))
+                await self._far_ahead(call, until_us)
+                if beside:
+                    return False
                 continue  # the store has kept it
             if wait_us > 0:
                 await asyncio.sleep(wait_us / 1e6)
@@ -74,7 +83,7 @@ class Pace:
                     continue
             late += 1
             if time() - asked_s <= (wait_us + LATE_US) / 1e6 or late > MAX_LATE:
-                return
+                return True
 
     async def _take(self, call: OpenCall, limit: RateLimit) -> int:
         self._recording.end.check()

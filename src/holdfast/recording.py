@@ -36,6 +36,7 @@ from holdfast.model import (
     Mismatch,
     NewCheckpoint,
     Note,
+    Release,
 )
 from holdfast.opened import OpenCall
 from holdfast.port import Port
@@ -309,7 +310,9 @@ class Recording:
         flight in any branch; and a machine under pressure is given a rest."""
         while (asked := self.doubts.asked) is not None:  # a pause may be taken back meanwhile
             if not (self.branches.several and self.branches.in_flight):
-                raise self.end.unwinding(asked)
+                # A loop that stands in a branch stands after a deploy, too: the run waits for a person.
+                looping = self.branches.looping if isinstance(asked, Release) else None
+                raise self.end.unwinding(looping or asked)
             await self.branches.movement(_PATIENCE_S)
             self.end.check()
         if self._port.slow_down_s:

@@ -3,13 +3,18 @@
 Laws:
 1. Nothing begins under a limited budget that has not reserved what it may use; a replay reserves nothing.
 2. Each try is settled once: by what its body said, else by the usage that its result carries, else by its estimate.
-3. Of a failed try without usage only the request counts, unless its end is not known (a timeout, a cancellation).
+3. Of a failed try without usage only the request counts, unless its end is not known (a timeout, a cancellation): then
+   it is charged its estimate at least.
 4. Working time is that in which bodies run, counted once however many run side by side.
+5. A limit of money is none while somebody spends what nobody can price: nothing begins after that.
+6. What is reserved for a body that does not begin is let go.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 from holdfast import prices as price_files
 from holdfast.bodies import Scene
@@ -60,16 +65,20 @@ class Spending:
         self._working = 0
         self._since_s = self._worked_s = 0.0
         self._warned: set[str] = set()
+        self._unpriced: UsageError | None = None
+        self._open: dict[str, tuple[OpenCall, Meter | None]] = {}  # what stands reserved, and what has begun
 
-    async def begin(self, call: OpenCall, body: Body, scene: Scene) -> Entry | None:
-        """Return when the body may begin, with what it may use up reserved; or how the call ended, because it can never
-        fit. The run is parked where it does not fit now. Nothing of the call is in flight until then."""
+    async def begin(self, call: OpenCall, body: Body, scene: Scene) -> tuple[Meter | None, Entry | None]:
+        """Return when what the body may use up is reserved; or how the call ended, because it can never fit. The run is
+        parked where it does not fit now. Nothing of the call is in flight until then."""
         if call.kind not in _COUNTED:
-            return None
+            return None, None
         try:
-            meter = _Meter(self, call, body, scene)
+            if self._unpriced is not None:
+                raise self._unpriced
+            meter = Meter(self, call, body, scene)
         except UsageError as error:
-            return await self._refuse(call, type(error).__name__, str(error))
+            return None, await self._refuse(call, type(error).__name__, str(error))
         self._branches.in_flight -= 1
         try:
             answer = await self._granted(call, meter.asked)
@@ -80,16 +89,45 @@ class Spending:
         finally:
             self._branches.in_flight += 1
         if answer.verdict is Verdict.NEVER:
-            return await self._refuse(call, "OverBudget", self._never(call, answer))
+            return None, await self._refuse(call, "OverBudget", self._never(call, answer))
+        self._owe(call, {})
+        return meter, None
+
+    def works(self, call: OpenCall, meter: Meter) -> None:
+        """The body begins."""
+        self._open[str(call.identity)] = call, meter
         call.settles = meter.settle
         self._work(1)
-        return None
+
+    def ended(self, call: OpenCall, body: Body) -> None:
+        """The call is over by its last try, which is settled: it is counted beside its outcome."""
+        self._owe(call, _counted(body))
+
+    def rest(self) -> tuple[Beside, ...]:
+        """What stands beside the end of the attempt: bodies that it cuts off are charged what is known of them, and
+        what had not begun costs nothing."""
+        standing, self._open = self._open, {}
+        settled: tuple[Beside, ...] = ()
+        for name, (call, meter) in standing.items():
+            if call.settles is not None:
+                settled += (Settle(call=name, spent={}),) if meter is None else meter.cut_off()
+        return settled
+
+    def _owe(self, call: OpenCall, spent: Amounts) -> None:
+        """Beside the next entry of the call stands this charge, however the call ends."""
+        self._open[str(call.identity)] = call, None
+        call.settles = lambda _: (self.closed(call, spent),)
+
+    def closed(self, call: OpenCall, spent: Amounts) -> Settle:
+        """The charge of a call that stands no more."""
+        name = str(call.identity)
+        self._open.pop(name, None)
+        return Settle(call=name, spent=spent)
 
     def late(self, call: OpenCall, body: Body, scene: Scene) -> None:
         """The body said what it used, and nothing was reserved: it is charged all the same."""
         if call.settles is None and call.kind in _COUNTED:
-            self._work(1)
-            call.settles = _Meter(self, call, body, scene).settle
+            self.works(call, Meter(self, call, body, scene))
 
     # --- before ---------------------------------------------------------------------------------------------
 
@@ -97,7 +135,7 @@ class Spending:
         told_of = ""
         while True:
             self._recording.end.check()
-            answer = await self._recording.end.guarded(self._port.reserve(str(call.identity), asked))
+            answer = await self._reserved(call, asked)
             self._recording.end.check()
             match answer.verdict:
                 case Verdict.GRANTED | Verdict.NEVER:
@@ -113,6 +151,23 @@ class Spending:
                         told_of = answer.scope
                         self._tell(call, answer)
                     await self._stand(call, answer)
+
+    async def _reserved(self, call: OpenCall, asked: Amounts) -> Reserved:
+        """The answer of the store. Who is cancelled meanwhile waits for it, to let go of what is granted all the
+        same."""
+        asking = asyncio.create_task(self._port.reserve(str(call.identity), asked), name="reserve")
+        try:
+            return await self._recording.end.guarded(asyncio.shield(asking))
+        except asyncio.CancelledError:
+            asking.add_done_callback(_read)
+            while not asking.done():
+                self._recording.end.check()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({asking})
+            heard = not asking.cancelled() and asking.exception() is None
+            if heard and asking.result().verdict is Verdict.GRANTED:
+                self._owe(call, {})
+            raise
 
     async def _stand(self, call: OpenCall, answer: Reserved) -> None:
         """Stand until it is worth asking again; the attempt ends where no other code of the run can move meanwhile."""
@@ -171,6 +226,34 @@ class Spending:
                 return price.nanodollars(usage)
         return None
 
+    def bill(self, said: Sequence[Usage], model: str | None, estimate: int | None) -> int:
+        """What all of it costs in nanodollars, each by its own model; the estimate at least, where somebody's price is
+        not known. It is paid for already, so nothing is raised."""
+        total, unpriced = 0, None
+        for usage in said:
+            try:
+                usd = self.money(usage, usage.model, model)
+            except UsageError as error:  # the prices cannot be read
+                usd, unpriced = None, error
+            if usd is not None:
+                total += usd
+            elif usage.tokens and unpriced is None:
+                unpriced = self._nobodys_price(usage.model)
+        if unpriced is None:
+            return total
+        if estimate is None and Unit.USD in self.limited:
+            self._unpriced = unpriced
+            self.warn("no_price", f"{unpriced}; nothing more begins under the limit of usd")
+        return max(total, estimate or 0)
+
+    def _nobodys_price(self, model: str | None) -> UsageError:
+        if model is not None:
+            return self._prices().missing(model)
+        return UsageError(
+            "a limit of usd holds here, and a step said what it used without a model or the money: "
+            "step_context.used(usage, model='…') or step_context.used(usd=…)"
+        )
+
     def _prices(self) -> Prices:
         if self._given is None:
             self._given = price_files.default()
@@ -211,23 +294,22 @@ class Spending:
         return round(worked_s * 1e6)
 
 
-class _Meter:
+class Meter:
     """One try of one call: what it asked for, and what it is charged."""
 
-    __slots__ = ("_body", "_call", "_scene", "_spending", "asked")
+    __slots__ = ("_body", "_call", "_cut", "_scene", "_spending", "asked")
 
     def __init__(self, spending: Spending, call: OpenCall, body: Body, scene: Scene) -> None:
         self._spending = spending
         self._call = call
         self._body = body
         self._scene = scene
+        self._cut = False
         self.asked = self._estimate()
 
     def _estimate(self) -> Amounts:
         body, spending = self._body, self._spending
-        asked: Amounts = {Unit.STEPS: 1, Unit.WORKING_S: 1}
-        if body.tool:
-            asked[Unit.TOOL_CALLS] = 1
+        asked: Amounts = {Unit.WORKING_S: 1, **_counted(body)}
         if body.cost is not None:
             usage = body.cost.usage
             usd = spending.money(usage, usage.model)
@@ -236,47 +318,60 @@ class _Meter:
             asked |= _amounts(usage, usd)
         return asked
 
+    def cut_off(self) -> tuple[Beside, ...]:
+        """What stands beside the end of the attempt in the middle of the try: it is no step that was done."""
+        self._cut = True
+        return self.settle(EntryStatus.RETRIED)
+
     def settle(self, status: EntryStatus) -> tuple[Beside, ...]:
         """What stands beside the entry that ends the try."""
         spent: Amounts = {Unit.WORKING_S: self._spending.worked_us()}
         if status is not EntryStatus.RETRIED:
-            spent[Unit.STEPS] = 1
-            if self._body.tool:
-                spent[Unit.TOOL_CALLS] = 1
-        found = self._found(status)
+            spent |= _counted(self._body)
+        said, cost = self._said(status), self._body.cost
+        found = usages.together(said) if said else None
+        least = rules.lost(self.asked) if self._cut_off_by(status) else {}
         if found is not None:
-            cost = self._body.cost
-            usd = self._spending.money(found, found.model, None if cost is None else cost.model)
-            if usd is None:  # nobody knows the price of what was called: the estimate has to do
-                usd = self.asked.get(Unit.USD)
-            spent |= _amounts(found, usd)
-        elif self._body.cost is not None:
-            spent |= self._unsaid(status)
-        beside: tuple[Beside, ...] = (Settle(call=str(self._call.identity), spent=spent),)
+            usd = self._spending.bill(said, None if cost is None else cost.model, self.asked.get(Unit.USD))
+            used = _amounts(found, usd)
+            spent |= {unit: max(used.get(unit, 0), least.get(unit, 0)) for unit in used | least}
+        elif cost is not None:
+            spent |= least or (rules.lost(self.asked) if status is EntryStatus.OK else {Unit.REQUESTS: 1})
+        beside: tuple[Beside, ...] = (self._spending.closed(self._call, spent),)
         rate = self._body.rate
         if rate is not None and rate.counts != "calls" and found is not None:
             more = rate.counted(found) - rate.units
             beside += (AdjustRate(rate=rate.name, units=more),) if more else ()
         return beside
 
-    def _found(self, status: EntryStatus) -> Usage | None:
+    def _said(self, status: EntryStatus) -> list[Usage]:
+        """What it used, as the body or its result says it."""
         if self._scene.usages:
-            return usages.together(self._scene.usages)
+            return self._scene.usages
         result, self._scene.result = self._scene.result, None
         if result is None or status is not EntryStatus.OK:
-            return None
+            return []
         try:
-            return usages.usage_of(result)
+            found = usages.usage_of(result)
         except Exception as error:  # noqa: BLE001 - it asks somebody else's object, and the call was paid for
             self._spending.warn("usage", f"step {self._call.name!r}: {error}; its estimate is charged")
-            return None
+            return []
+        return [] if found is None else [found]
 
-    def _unsaid(self, status: EntryStatus) -> Amounts:
-        """What a call with a cost is charged that did not say what it used."""
-        unknown = status in (EntryStatus.OK, EntryStatus.ABANDONED) or isinstance(
-            self._scene.error, BodyTimedOut | BodyStuck | asyncio.CancelledError
-        )
-        return rules.lost(self.asked) if unknown else {Unit.REQUESTS: 1}
+    def _cut_off_by(self, status: EntryStatus) -> bool:
+        """Whether the body may have used more than it came to say."""
+        ends = BodyTimedOut | BodyStuck | asyncio.CancelledError
+        return self._cut or status is EntryStatus.ABANDONED or isinstance(self._scene.error, ends)
+
+
+def _counted(body: Body) -> Amounts:
+    """What an ended step counts as."""
+    return {Unit.STEPS: 1, Unit.TOOL_CALLS: 1} if body.tool else {Unit.STEPS: 1}
+
+
+def _read(asking: asyncio.Future[Reserved]) -> None:
+    if not asking.cancelled():
+        asking.exception()  # read here, so that nobody being there any more is no warning
 
 
 def _amounts(usage: Usage, usd: int | None) -> Amounts:
@@ -287,4 +382,4 @@ def _amounts(usage: Usage, usd: int | None) -> Amounts:
         Unit.TOKENS_CACHED: usage.tokens_cached,
         Unit.REQUESTS: usage.requests,
     }
-    return {unit: amount for unit, amount in found.items() if amount}
+    return {unit: min(rules.MOST, amount) for unit, amount in found.items() if amount}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
@@ -32,6 +33,7 @@ def test_a_budget_is_written_in_dollars_durations_and_counts() -> None:
     )
     assert Budget(working_s=timedelta(seconds=3)).limits == {Unit.WORKING_S: 3_000_000}
     assert Budget(usd=0.000_000_001).limits == {Unit.USD: 1}
+    assert Budget(usd=Decimal("0.1")).limits == {Unit.USD: USD // 10}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,9 @@ def test_a_budget_is_written_in_dollars_durations_and_counts() -> None:
         ({"usd": 1e12}, "over the largest limit"),
         ({"steps": 1.5}, "a whole number"),
         ({"steps": -1}, "a whole number"),
+        ({"steps": 10**400}, "over the largest limit"),
+        ({"usd": Decimal("NaN")}, "dollars, 0 or more"),
+        ({"usd": Decimal("sNaN")}, "dollars, 0 or more"),
         ({"tokens_out": float("inf")}, "a whole number"),
         ({"working_s": "two hours"}, "not a duration"),
         ({"working_s": -1}, "negative"),
@@ -146,6 +151,18 @@ def test_a_lost_call_is_charged_what_it_reserved_at_its_provider_and_is_no_step(
 def test_the_soft_limit_is_passed_once(before: int, after: int, passes: bool) -> None:
     assert rules.passes_soft(account(used=before), account(used=after), 80) is passes
     assert not rules.passes_soft(account(None, used=before), account(None, used=after), 80)
+
+
+def test_a_limit_that_is_set_under_what_is_used_passes_its_soft_limit_and_one_of_nothing_has_none() -> None:
+    assert rules.passes_soft(account(None, used=9), account(used=9), 80)
+    assert rules.passes_soft(account(20, used=9), account(used=9), 80)
+    assert not rules.passes_soft(account(used=9), account(20, used=9), 80)
+    assert not rules.passes_soft(account(0), account(0, used=9), 80)
+
+
+def test_what_is_counted_ends_where_a_database_ends() -> None:
+    assert rules.settle(account(None, used=rules.KEPT - 1), 0, 10**30).used == rules.KEPT < 2**63
+    assert rules.reserve(account(None, reserved=rules.KEPT), 10**30).reserved == rules.KEPT
 
 
 def test_windows_are_aligned_and_a_clock_set_back_ends_none() -> None:

@@ -138,3 +138,31 @@ def test_a_checkpoint_changes_no_verdict(acts: list[Act], groups: list[str | Non
     nothing.go_on(Turns().tell())
     assert nothing.tell() == b""
     assert nothing.loop is None
+
+
+def test_a_model_that_says_the_same_between_polls_is_no_monologue() -> None:
+    turns = Turns()
+    for _ in range(12):
+        assert turns.observe(act("ask", result="wait", model=True)) is None
+        turns.poll()
+
+
+def test_a_poll_hides_no_tool_that_repeats() -> None:
+    turns, found = Turns(), []
+    for _ in range(6):
+        found.append(turns.observe(act()))
+        turns.poll()
+    assert parks(found) == [6]
+
+
+def test_a_turn_of_ten_thousand_calls_is_kept_small_and_known_again() -> None:
+    turns, found = Turns(), []
+    numbers = list(range(2_000))
+    for turn in range(6):
+        numbers.reverse()
+        found += [turns.observe(act(args=str(number)), f"g{turn}") for number in numbers]
+        found += [turns.observe(act(args=str(number)), f"g{turn}") for number in numbers]
+    assert found[-2_001] is not None and found[-2_001].parks
+    assert len(turns.tell()) < 20_000
+    other = [turns.observe(act(args=str(number)), "h") for number in (*range(1_999), 7_777)]
+    assert other[-1] is None, "one of them differs"

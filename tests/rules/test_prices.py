@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.errors import UsageError
 from holdfast.rules.prices import Cost, Price, Prices, check_cost, parsed
-from holdfast.rules.rate import Booked, RateLimit, adjust, terms_of
+from holdfast.rules.rate import HORIZON_US, Booked, RateLimit, adjust, terms_of
 from holdfast.rules.usage import Usage, stated, together, usage_of
 
 # --- the SDKs, with their own classes ---------------------------------------------------------------------------
@@ -87,12 +87,36 @@ def test_a_run_of_pydantic_ai_counts_its_requests_and_knows_its_cost() -> None:
     assert usage_of(pydantic_ai(requests=0, cache_write_tokens=500)) == Usage(40, 7, 60, 40, requests=1)
 
 
-@pytest.mark.parametrize("value", [None, 5, "text", {}, [], object(), {"usage": None}, {"usage": 7}])
+def test_the_end_of_a_stream_of_anthropic_may_know_only_what_was_made() -> None:
+    from anthropic.types import MessageDeltaUsage
+
+    delta = MessageDeltaUsage(output_tokens=7)
+    assert usage_of(delta) == Usage(tokens_out=7)
+    assert usage_of(SimpleNamespace(type="message_delta", usage=delta)) == Usage(tokens_out=7)
+    assert usage_of(delta.model_dump()) == Usage(tokens_out=7)
+
+
+def test_a_run_of_the_agents_sdk_of_openai_counts_its_requests() -> None:
+    """The attributes of agents.usage.Usage, as its reference has them."""
+    usage = SimpleNamespace(
+        requests=4,
+        input_tokens=100,
+        input_tokens_details=SimpleNamespace(cached_tokens=60),
+        output_tokens=7,
+        output_tokens_details=SimpleNamespace(reasoning_tokens=5),
+        total_tokens=107,
+    )
+    assert usage_of(usage) == Usage(40, 7, 60, requests=4)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "text", {}, [], object(), {"usage": None}, {"usage": 7}, {"output_tokens": 7}]
+)
 def test_what_has_no_usage_has_none(value: object) -> None:
     assert usage_of(value) is None
 
 
-@pytest.mark.parametrize("count", [-1, float("nan"), float("inf"), 1.5, True, "7", 10**15])
+@pytest.mark.parametrize("count", [-1, float("nan"), float("inf"), 1.5, True, "7", 10**15, 10**400])
 def test_garbage_is_refused(count: object) -> None:
     for usage in (
         {"input_tokens": count, "output_tokens": 1},
@@ -103,7 +127,9 @@ def test_garbage_is_refused(count: object) -> None:
             usage_of(usage)
 
 
-@pytest.mark.parametrize("usd", [-1, float("nan"), "5", True, 2e9])
+@pytest.mark.parametrize(
+    "usd", [-1, float("nan"), "5", True, 2e9, 10**400, Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity")]
+)
 def test_money_that_is_none_is_refused(usd: object) -> None:
     with pytest.raises(UsageError, match="no amount of money"):
         stated(0, 0, 0, usd, None)
@@ -146,6 +172,12 @@ def test_tokens_are_priced_exactly_and_rounded_up_to_a_nanodollar() -> None:
 )
 def test_a_model_is_found_by_its_name_with_provider_and_date(model: str, found: bool) -> None:
     assert (TABLE.price(model) is not None) is found
+
+
+@pytest.mark.parametrize("table", [5, None, {"m": 3}, {7: SONNET}])
+def test_what_is_no_table_of_prices_says_what_is_one(table: Any) -> None:
+    with pytest.raises(UsageError, match="a table of prices by model"):
+        Prices(table)
 
 
 def test_a_model_without_price_names_the_fix() -> None:
@@ -220,3 +252,9 @@ def test_what_a_call_used_more_or_less_than_its_turn_moves_the_booking() -> None
     assert adjust(Booked(5_000_000), terms, 2) == Booked(7_000_000)
     assert adjust(Booked(5_000_000), terms, -2) == Booked(3_000_000)
     assert adjust(Booked(1_000_000, 9), terms, -2) == Booked(0, 9)
+    assert adjust(Booked(), terms, 10**12) == Booked(HORIZON_US), "no further than a day"
+    assert adjust(Booked(2 * HORIZON_US), terms, 10**12) == Booked(2 * HORIZON_US)
+
+
+def test_the_tokens_of_a_usage_are_all_that_somebody_has_to_price() -> None:
+    assert Usage(1, 2, 4, tokens_written=1, requests=9).tokens == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import Context, Cost, FatalError, RunState, StepFailed, agent
+from holdfast import Context, Cost, FatalError, RunState, StepFailed, Worker, agent
 from holdfast.errors import UsageError
 from holdfast.model import Reason
 from holdfast.testing import assert_survives_crashes
@@ -234,6 +235,67 @@ async def test_a_loop_in_branches_parks_once_nothing_else_moves(engine: Engine) 
     await engine.work(wide)
     assert await handle.result() is not None
     assert executed["kelp"] == 56
+
+
+async def circling(ctx: Context) -> None:
+    async with ctx.branch("circles"):
+        for n in range(9):
+            await ctx.step(search, "kelp", key=str(n), tool=True)
+
+
+async def sleeping(ctx: Context) -> None:
+    async with ctx.branch("sleeps"):
+        await ctx.sleep("1h")
+
+
+async def computing(ctx: Context) -> None:
+    async with ctx.branch("computes"):
+        await ctx.step(asyncio.sleep, 2, name="compute")
+
+
+@agent
+async def beside(ctx: Context, sleeps: bool) -> str:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(circling(ctx))
+        group.create_task(sleeping(ctx) if sleeps else computing(ctx))
+    return "done"
+
+
+async def test_a_loop_beside_a_sleep_waits_for_a_person_all_the_same(engine: Engine) -> None:
+    handle = await engine.client.start(beside, True, id="r")
+    await engine.work(beside)
+    view = await handle.status()
+    assert (view.state, view.reason, executed["kelp"]) == (RunState.WAITING, Reason.LOOP, 6)
+    assert (await engine.store.get_run("r")).available_at_us is None, "nothing but a person wakes it"
+    await handle.resume()
+    async with Worker(engine.store, [beside]), asyncio.timeout(20):
+        while (await handle.status()).reason is not Reason.SLEEP:
+            await engine.store.wait_for_news(1)
+    assert executed["kelp"] == 9
+
+
+async def test_a_loop_that_stands_in_a_branch_stands_after_a_drain(engine: Engine) -> None:
+    handle = await engine.client.start(beside, False, id="r")
+    async with Worker(engine.store, [beside], drain_timeout=20), asyncio.timeout(20):
+        while not await told(engine, "loop.parked"):
+            await engine.store.wait_for_news(1)
+    await engine.work(beside)
+    view = await handle.status()
+    assert (view.state, view.reason, executed["kelp"]) == (RunState.WAITING, Reason.LOOP, 6)
+    await handle.resume()
+    await engine.work(beside)
+    assert (await handle.result(), executed["kelp"]) == ("done", 9)
+
+
+async def test_a_model_that_waits_by_polls_is_not_parked(engine: Engine) -> None:
+    @agent(name="patient")
+    async def patient(ctx: Context) -> str | None:
+        for _ in range(20):
+            await ctx.step(ask, [], cost=Cost(usd=0))
+            await ctx.step(search, "build", tool=True, poll=True)
+        return ctx.nudge
+
+    assert await engine.finish(patient) is None
 
 
 async def test_poll_without_tool_says_what_is_meant(engine: Engine) -> None:

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields
+from decimal import Decimal
 from typing import Final, TypeGuard
 
 from msgspec.structs import replace
@@ -24,6 +25,9 @@ from holdfast.model import GRAINS, Account, Amounts, NewBudget, Unit, Verdict
 
 MOST: Final = 1 << 60
 """The largest limit, in grains: over a billion dollars. Sums of some of them are still whole numbers of a database."""
+
+KEPT: Final = 1 << 62
+"""The most that is counted of a unit: a whole number of a database ends little above. Whoever is there has no limit."""
 
 RECHECK_US: Final = 5_000_000
 """A call that does not fit beside others in flight asks again so often: they end within seconds or minutes."""
@@ -49,7 +53,7 @@ class Budget:
     Raises UsageError for what can be no limit.
     """
 
-    usd: float | None = None
+    usd: float | Decimal | None = None
     _: KW_ONLY
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -139,8 +143,12 @@ def told(unit: Unit, amount: int) -> str:
     return f"{amount:,} {unit}"
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: object) -> TypeGuard[int | float | Decimal]:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return False
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    return isinstance(value, int) or math.isfinite(value)
 
 
 # --- scopes ---------------------------------------------------------------------------------------------------
@@ -181,12 +189,13 @@ def worst(verdicts: Mapping[Unit, Verdict]) -> Unit | None:
 
 def reserve(account: Account, asked: int) -> Account:
     """The account when the call has begun."""
-    return replace(account, reserved=account.reserved + asked)
+    return replace(account, reserved=min(KEPT, account.reserved + asked))
 
 
 def settle(account: Account, reserved: int, spent: int) -> Account:
     """The account when a call that reserved so much has used so much."""
-    return replace(account, reserved=max(0, account.reserved - reserved), used=account.used + spent)
+    used = min(KEPT, account.used + spent)
+    return replace(account, reserved=max(0, account.reserved - reserved), used=used)
 
 
 def lost(reserved: Mapping[Unit, int]) -> Amounts:
@@ -195,11 +204,13 @@ def lost(reserved: Mapping[Unit, int]) -> Amounts:
 
 
 def passes_soft(before: Account, after: Account, soft_percent: int) -> bool:
-    """Whether the charge took the account over its soft limit."""
-    if after.hard is None:
-        return False
-    soft = after.hard * soft_percent
-    return before.used * 100 < soft <= after.used * 100
+    """Whether the charge, or a new limit, took the account over its soft limit."""
+    return _at_soft(after, soft_percent) and not _at_soft(before, soft_percent)
+
+
+def _at_soft(account: Account, soft_percent: int) -> bool:
+    hard = account.hard
+    return hard is not None and hard > 0 and account.used * 100 >= hard * soft_percent
 
 
 def window_start(per_us: int, now_us: int) -> int:

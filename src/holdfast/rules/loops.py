@@ -3,7 +3,8 @@
 Laws of this file:
 1. Only what came back counts: a call whose result differs from the one before, by one byte, is no repetition.
 2. A turn is what was called side by side: identical calls in it count once, in whatever order they ended.
-3. A call that is declared a poll stands outside: it neither counts nor interrupts.
+3. A call that is declared a poll stands outside: it neither counts nor interrupts. A model that says the same between
+   polls is no monologue.
 
 The thresholds follow what others found by trial (OpenHands' stuck detector; its users' false positives by polling).
 """
@@ -11,6 +12,7 @@ The thresholds follow what others found by trial (OpenHands' stuck detector; its
 from __future__ import annotations
 
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Final, NamedTuple, assert_never
 
 from msgspec import Struct, json
@@ -66,14 +68,23 @@ _LIMITS: Final = {
 }
 
 
+_MARKS: Final = 1 << 56
+"""So many marks there are: a whole number of any JSON."""
+
 Turn = tuple[Act, ...]
-"""What was called side by side, sorted."""
+"""What was called side by side: of all that differ the first `SHOWN` in their order."""
+
+SHOWN: Final = 64
+"""Acts of a turn that are kept as they are: those beyond are in its mark, so a map of ten thousand stays small."""
 
 
 class _Story(Struct):
     """What is known of the turns so far: enough to go on with, however long ago they began."""
 
     current: Turn = ()
+    mark: int = 0  # the sum of what all the acts of the current turn are
+    last_mark: int = 0
+    before_mark: int = 0
     group: str | None = None
     last: Turn = ()  # the turn before, and the one before that
     before: Turn = ()
@@ -87,10 +98,11 @@ class _Story(Struct):
 class Turns:
     """Watches the turns of one run."""
 
-    __slots__ = ("_story",)
+    __slots__ = ("_met", "_story")
 
     def __init__(self) -> None:
         self._story = _Story()
+        self._met: set[Act] = set()  # all acts of the current turn: it is over before there is a checkpoint
 
     def tell(self) -> bytes:
         """All that is known, for a checkpoint: a few hundred bytes. b"" when nothing was observed."""
@@ -100,6 +112,11 @@ class Turns:
     def go_on(self, told: bytes) -> None:
         """Go on from a checkpoint: what was observed since is forgotten."""
         self._story = json.decode(told, type=_Story) if told else _Story()
+        self._met = set(self._story.current)
+
+    def poll(self) -> None:
+        """A call that is declared a poll is over."""
+        self._story.said, self._story.said_times = None, 0
 
     @property
     def loop(self) -> Loop | None:
@@ -115,14 +132,18 @@ class Turns:
             return self._say(act, group)
         story.said, story.said_times = None, 0
         if group is not None and group == story.group:
-            if act in story.current:
+            if act in self._met:
                 return None
-            story.current = tuple(sorted((*story.current, act)))
+            story.current = tuple(sorted((*story.current, act)))[:SHOWN]
         else:
             same, turn_about = self._lengths()
             story.last, story.before = story.current, story.last
+            story.last_mark, story.before_mark = story.mark, story.last_mark
             story.same, story.turn_about = same, turn_about
-            story.current, story.group = (act,), group
+            story.current, story.mark, story.group = (act,), 0, group
+            self._met.clear()
+        self._met.add(act)
+        story.mark = (story.mark + _mark(act)) % _MARKS
         return self._looping()
 
     def _say(self, act: Act, group: str | None) -> Loop | None:
@@ -141,9 +162,10 @@ class Turns:
         story = self._story
         if not story.current:
             return 0, 0
-        if story.current == story.last:
+        current = story.current, story.mark
+        if current == (story.last, story.last_mark):
             return story.same + 1, 0
-        if story.last and story.current == story.before:
+        if story.last and current == (story.before, story.before_mark):
             return 1, story.turn_about + 1
         return 1, 2 if story.last else 0
 
@@ -153,6 +175,14 @@ class Turns:
         rule = Rule.FAILED if all(act.failed for act in story.current) else Rule.REPEATED
         both = tuple(sorted({*story.current, *story.last}))
         return _loop(rule, same, story.current) or _loop(Rule.ALTERNATED, turn_about, both)
+
+
+def _mark(act: Act) -> int:
+    """A number for what the act is, the same in every process."""
+    words = b"\0".join(
+        (act.name.encode("utf-8", "replace"), act.args, act.result, b"!" if act.failed else b"")
+    )
+    return int.from_bytes(blake2b(words, digest_size=7).digest(), "big")
 
 
 def _loop(rule: Rule, turns: int, acts: Turn) -> Loop | None:

@@ -58,6 +58,9 @@ class Price:
         return -(-total // _MILLION)
 
 
+_TABLE: Final = "a table of prices by model, {'my-model': Price(tokens_in=3, tokens_out=15)}"
+
+
 def _nano(dollars: float) -> int:
     return round(Decimal(str(dollars)) * GRAINS[Unit.USD])
 
@@ -68,6 +71,15 @@ class Prices:
 
     table: Mapping[str, Price]
     named: str = "the prices given"
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what is no table of prices."""
+        table = cast("object", self.table)
+        if not isinstance(table, Mapping):
+            raise UsageError(f"Prices({table!r}): {_TABLE}")
+        for model, price in cast("Mapping[object, object]", table).items():
+            if not isinstance(model, str) or not isinstance(price, Price):
+                raise UsageError(f"Prices({{{model!r}: {price!r}}}): {_TABLE}")
 
     def price(self, model: str) -> Price | None:
         """The price of a model, or None."""

@@ -191,10 +191,13 @@ def hold_back(booked: Booked, terms: Terms, for_us: int) -> Booked:
 
 
 def adjust(booked: Booked, terms: Terms, units: int) -> Booked:
-    """What is booked when a call used so many units more than it took (negative: fewer). Turns that were given out
-    before stand."""
+    """What is booked when a call used so many units more than it took (negative: fewer), up to the horizon. Turns that
+    were given out before stand."""
     moved_us = interval_us(terms, abs(units))
-    return replace(booked, ahead_us=max(0, booked.ahead_us + (moved_us if units > 0 else -moved_us)))
+    if units < 0:
+        return replace(booked, ahead_us=max(0, booked.ahead_us - moved_us))
+    most_us = max(booked.ahead_us, HORIZON_US)
+    return replace(booked, ahead_us=min(most_us, booked.ahead_us + moved_us))
 
 
 def interval_us(terms: Terms, units: int) -> int:

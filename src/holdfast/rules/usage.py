@@ -1,8 +1,10 @@
 """What a call of a model used up, read from the usage objects of the SDKs by the names of their attributes.
 
-* anthropic `Usage`: `input_tokens` leaves out the cache; `cache_read_input_tokens`, `cache_creation_input_tokens`.
+* anthropic `Usage`: `input_tokens` leaves out the cache; `cache_read_input_tokens`, `cache_creation_input_tokens`. At
+  the end of a stream, `MessageDeltaUsage`: all but `output_tokens` may be None.
 * openai `CompletionUsage`: `prompt_tokens`, of which `prompt_tokens_details.cached_tokens` are cached.
-* openai `ResponseUsage`: `input_tokens`, of which `input_tokens_details.cached_tokens` are cached.
+* openai `ResponseUsage`: `input_tokens`, of which `input_tokens_details.cached_tokens` are cached; the `Usage` of its
+  agents SDK has `requests`, too.
 * pydantic-ai `RunUsage`: `input_tokens`, of which `cache_read_tokens` are cached; `cache_write_tokens`.
 
 Their JSON (a dict of the same names) is read as well.
@@ -32,6 +34,11 @@ class Usage(NamedTuple):
     requests: int = 1
     usd: int | None = None
     model: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """All of them, cached ones, too."""
+        return self.tokens_in + self.tokens_out + self.tokens_cached
 
 
 def usage_of(value: object) -> Usage | None:
@@ -81,6 +88,10 @@ def _get(value: object, name: str) -> object:
     return getattr(value, name, None)
 
 
+def _has(value: object, name: str) -> bool:
+    return name in value if isinstance(value, Mapping) else hasattr(value, name)
+
+
 def _model(value: object) -> str | None:
     named = _get(value, "model") or _get(value, "model_name")
     return named if isinstance(named, str) else None
@@ -91,11 +102,14 @@ def _read(usage: object) -> Usage | None:
     if _get(usage, "prompt_tokens") is not None:  # openai, chat completions
         details = _get(usage, "prompt_tokens_details")
         return _whole(usage, "prompt_tokens", "completion_tokens", _get(details, "cached_tokens"), 0)
-    if _get(usage, "input_tokens") is None or _get(usage, "output_tokens") is None:
+    if _get(usage, "output_tokens") is None:
+        return None
+    if _get(usage, "input_tokens") is None and not _has(usage, "input_tokens"):
         return None
     details = _get(usage, "input_tokens_details")
     if details is not None:  # openai, responses
-        return _whole(usage, "input_tokens", "output_tokens", _get(details, "cached_tokens"), 0)
+        found = _whole(usage, "input_tokens", "output_tokens", _get(details, "cached_tokens"), 0)
+        return found._replace(requests=max(1, _tokens("requests", _get(usage, "requests"))))
     if _get(usage, "cache_read_tokens") is not None:  # pydantic-ai
         found = _whole(
             usage,
@@ -125,7 +139,7 @@ def _whole(usage: object, read: str, made: str, cached: object, written: int) ->
 def _tokens(name: str, value: object) -> int:
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{name}={value!r} is no count of tokens: it is a whole number, 0 or more")
     if not 0 <= value <= MOST_TOKENS or value != int(value):
         raise UsageError(f"{name}={value!r} is no count of tokens: it is a whole number, 0 or more")
@@ -135,7 +149,9 @@ def _tokens(name: str, value: object) -> int:
 def _usd(value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise UsageError(f"usd={value!r} is no amount of money: dollars, 0 or more")
+    if isinstance(value, Decimal) and not value.is_finite():  # it cannot be compared
         raise UsageError(f"usd={value!r} is no amount of money: dollars, 0 or more")
     if not 0 <= value <= 1_000_000_000:
         raise UsageError(f"usd={value!r} is no amount of money: dollars, 0 or more")

@@ -7,7 +7,7 @@ meets it first settles it as used: the same call when it asks again, or a sweep.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -139,7 +139,8 @@ def settle_lost(connection: Connection, now_us: int, limit: int) -> int:
 
 
 def _settle_lost(connection: Connection, run: int, call: str, held: Sequence[Row], now_us: int) -> None:
-    """Nobody knows what the call used. Each scope is charged what was reserved there, whatever became of the run."""
+    """Nobody knows what the call used. Each scope is charged what was reserved there, whatever became of the run; that
+    a soft limit is passed is told in its feed, if it has one."""
     _let_go(connection, run, call, held)
     by_scope: dict[int, Amounts] = {}
     for budget, unit, amount, _ in held:
@@ -148,7 +149,12 @@ def _settle_lost(connection: Connection, run: int, call: str, held: Sequence[Row
         for unit, amount in rules.lost(amounts).items():
             row = connection.row(_SQL["account"], (budget, unit))
             assert row is not None, "a reservation's account is there"
-            _save_account(connection, budget, rules.settle(_account_of(row), 0, amount))
+            before = _account_of(row)
+            after = rules.settle(before, 0, amount)
+            _save_account(connection, budget, after)
+            scope = _Scope(*connection.row(_SQL["by_key"], (budget,)) or ())
+            if rules.passes_soft(before, after, scope.soft_percent):
+                _tell_anyway(connection, run, _soft(scope.name, after), now_us)
 
 
 def _let_go(connection: Connection, run: int, call: str, held: Sequence[Row]) -> None:
@@ -167,8 +173,7 @@ def _charge(connection: Connection, run: int, spent: Amounts, now_us: int, *, mo
             after = rules.settle(before, 0, amount)
             _save(connection, scope, after)
             if rules.passes_soft(before, after, scope.soft_percent):
-                told = rows.event_json(scope=scope.name, unit=unit, used=after.used, hard=after.hard)
-                _tell(connection, run, Note("budget.soft", told), now_us)
+                _tell(connection, run, _soft(scope.name, after), now_us)
 
 
 def _chain(connection: Connection, run: int, now_us: int, *, models: bool) -> list[_Scope]:
@@ -193,6 +198,18 @@ def _tell(connection: Connection, run: int, note: Note, now_us: int) -> None:
     decisions.write_notes(connection, run, event_no, (note,), now_us)
 
 
+def _tell_anyway(connection: Connection, key: int, note: Note, now_us: int) -> None:
+    """The same, whatever became of the run: one that was deleted has no feed."""
+    run = decisions.run_by_key(connection, key)
+    if run is not None:
+        decisions.apply(connection, run, Decision(run=run, notes=(note,)), now_us)
+
+
+def _soft(scope: str, account: Account) -> Note:
+    told = rows.event_json(scope=scope, unit=account.unit, used=account.used, hard=account.hard)
+    return Note("budget.soft", told)
+
+
 # --- what operators do ------------------------------------------------------------------------------------------
 
 
@@ -211,6 +228,7 @@ def change(connection: Connection, name: str, asked: BudgetChange, now_us: int) 
             raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
     if scope is None:
         scope = _add(connection, name, run, None, now_us)
+    before = _accounts(connection, scope)
     for unit, hard in asked.set.items():
         _save(connection, scope, msgspec.structs.replace(_account(connection, scope, unit), hard=hard))
     for unit, added in asked.add.items():
@@ -224,17 +242,15 @@ def change(connection: Connection, name: str, asked: BudgetChange, now_us: int) 
     soft_percent = asked.soft_percent or scope.soft_percent
     connection.run(_SQL["change"], (scope.key, soft_percent, per_us, since_us))
     if run is not None:
-        limits = {account.unit: account.hard for account in _accounts(connection, scope)}
-        _note_change(connection, run, limits, now_us)
+        after = _accounts(connection, scope)
+        limits = {account.unit: account.hard for account in after}
+        _tell_anyway(connection, run, Note("budget.set", rows.event_json(limits=limits)), now_us)
+        was = {account.unit: account for account in before}
+        for account in after:
+            if rules.passes_soft(was.get(account.unit, Account(unit=account.unit)), account, soft_percent):
+                _tell_anyway(connection, run, _soft(name, account), now_us)
     _wake(connection, scope, now_us)
     return _record(connection, _Scope(scope.key, name, soft_percent, per_us, since_us))
-
-
-def _note_change(connection: Connection, key: int, limits: Mapping[Unit, int | None], now_us: int) -> None:
-    run = decisions.run_by_key(connection, key)
-    assert run is not None, "it was found in this transaction"
-    note = Note("budget.set", rows.event_json(limits=limits))
-    decisions.apply(connection, run, Decision(run=run, notes=(note,)), now_us)
 
 
 def _wake(connection: Connection, scope: _Scope, now_us: int) -> None:
@@ -329,7 +345,7 @@ def _now(connection: Connection, scope: _Scope, now_us: int) -> _Scope:
     return found
 
 
-def _accounts(connection: Connection, scope: _Scope) -> Iterable[Account]:
+def _accounts(connection: Connection, scope: _Scope) -> list[Account]:
     return [_account_of(row) for row in connection.rows(_SQL["accounts"], (scope.key,))]
 
 

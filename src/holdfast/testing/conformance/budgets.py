@@ -32,7 +32,7 @@ from holdfast.model import (
     Unit,
     Verdict,
 )
-from holdfast.rules.budget import DAY_US, RECHECK_US
+from holdfast.rules.budget import DAY_US, KEPT, RECHECK_US
 from holdfast.rules.rate import terms_of
 from holdfast.rules.transitions import cancel, resume
 from holdfast.store.protocol import Store
@@ -208,6 +208,41 @@ class BudgetPromises(Promises):
             "it is no step that was done"
         )
         assert await store.sweep(100) == 0
+
+    async def test_a_soft_limit_that_a_lost_call_passes_is_told_once(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin(store)
+        await reserve(store, asks(attempt, asked={OUT: 85}))
+        await store.retire_worker(attempt.run.worker or 0)
+        again = await take(store, await register(store, "next"))
+        await reserve(store, asks(again, asked={OUT: 10}))
+        await store.sweep(100)
+        await settle(again, {OUT: 10})
+        assert (await event_types(store, "r")).count("budget.soft") == 1
+
+    async def test_a_limit_set_under_what_is_used_tells_of_its_soft_limit_once(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin(store)
+        await reserve(store, asks(attempt))
+        await settle(attempt, {OUT: 40})
+        for hard in (50, 45, 200):
+            await store.change_budget("run:r", BudgetChange(set={OUT: hard}))
+        assert (await event_types(store, "r")).count("budget.soft") == 1
+
+    async def test_amounts_that_no_database_counts_are_kept_as_the_most(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin(store, hard=None)
+        await store.change_budget("run:r", BudgetChange(set={Unit.STEPS: 9}))
+        for number in range(5):
+            asked: Amounts = {Unit.USD: 1 << 60, Unit.STEPS: 1}
+            assert await reserve(store, asks(attempt, f"c{number}", asked)) == [Verdict.GRANTED]
+        assert (await stands(store, unit=Unit.USD))[2] == KEPT
+        for number in range(5):
+            await settle(attempt, {Unit.USD: 1 << 60}, f"c{number}")
+        assert await stands(store, unit=Unit.USD) == (None, KEPT, 0)
 
     async def test_children_are_charged_to_all_of_their_ancestors_once(
         self, store: Store, place: Place

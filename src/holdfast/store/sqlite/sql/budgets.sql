@@ -44,6 +44,9 @@ INSERT INTO budgets (scope, run, soft_percent, since_us) VALUES (?, ?, ?, ?);
 -- name: by_scope
 SELECT key, scope, soft_percent, per_us, since_us FROM budgets WHERE scope = ?;
 
+-- name: by_key
+SELECT key, scope, soft_percent, per_us, since_us FROM budgets WHERE key = ?;
+
 -- name: all
 SELECT key, scope, soft_percent, per_us, since_us FROM budgets
 WHERE run IS NULL OR (?1 AND EXISTS (SELECT 1 FROM budget_units WHERE budget = key AND hard IS NOT NULL))
