@@ -135,8 +135,7 @@ async def test_a_crash_is_counted_only_while_nothing_new_is_recorded(engine: Eng
 async def test_a_stopped_process_is_killed_when_it_said_nothing_for_too_long(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "STALL_S", 2.0)
-    monkeypatch.setattr(supervisor, "START_S", 2.0)
+    monkeypatch.setattr(supervisor, "STALL_S", 3.0)  # a busy machine starts an interpreter in as long
     handle = await engine.client.start(agents.dies, "stop", str(tmp_path), 2, id="r")
     async with serving(engine):
         assert await handle.result() == "alive"
