@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .PHONY: help setup check lint format types imports pyright test coverage demo bench sim torture large lock clean
 
 PY := .venv/bin/python
-WORKLOAD ?= refactor
+WORKLOAD ?= refactor misbehave
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 # Variables reach the scripts through the environment: make sim SEEDS=5000, make torture KILLS=500, make demo KILLS=10 SEED=7,
@@ -44,9 +44,10 @@ coverage: setup ## the rules are pure, so every branch of theirs is tested
 	@$(PY) -m coverage run -m pytest -q tests/rules
 	@$(PY) -m coverage report --include 'src/holdfast/rules/*' --fail-under 100
 
-demo: setup ## refactor a real codebase, killed and resumed before your eyes (WORKLOAD=report: a data-analysis report)
-	@test -f examples/$(WORKLOAD)/demo.py || { echo "demo: there is no workload '$(WORKLOAD)': WORKLOAD=refactor or WORKLOAD=report" >&2; exit 2; }
-	@$(PY) -m examples.$(WORKLOAD).demo
+demo: setup ## a real codebase refactored, killed and resumed before your eyes; then runs that misbehave (WORKLOAD=report: a data report)
+	@for workload in $(WORKLOAD); do test -f examples/$$workload/demo.py || \
+	{ echo "demo: there is no workload '$$workload': WORKLOAD=refactor, report or misbehave" >&2; exit 2; }; done
+	@for workload in $(WORKLOAD); do $(PY) -m examples.$$workload.demo || exit; done
 
 bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports")
 	@PYTHONPATH=. $(PY) bench/run.py

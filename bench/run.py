@@ -28,6 +28,7 @@ BENCHMARKS = (
     "starts",
     "sleepers",
     "monitor",
+    "isolation",
     "imports",
 )
 REPEATS = 5

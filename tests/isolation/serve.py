@@ -14,7 +14,7 @@ from tests.isolation import agents
 async def main(url: str, until_idle: bool) -> None:
     """Serve until idle or drained."""
     async with open_store(url) as store:
-        worker = Worker(store, agents.ALL, until_idle=until_idle, lease=2)
+        worker = Worker(store, agents.ALL, until_idle=until_idle, lease=2, capacity=20)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
         await worker.run()
 

@@ -26,6 +26,7 @@ from tests.processes import harness
 from tests.processes.harness import Scene, lines, stop, wait_until
 
 ROOT = Path(__file__).parents[2]
+CHILDREN = 20
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
@@ -253,29 +254,30 @@ async def test_a_pause_reaches_a_process_at_its_next_step(engine: Engine, tmp_pa
     assert lines(tmp_path, "executed") == [str(n) for n in range(30)]
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_is_killed_leaves_no_process_and_the_next_one_goes_on(
     tmp_path: Path, signum: int
 ) -> None:
     scene = Scene(tmp_path)
-    for n in range(8):
+    for n in range(CHILDREN):
         (tmp_path / str(n)).mkdir()
-        scene.start(agents.counts, str(tmp_path / str(n)), 40, 0.1, id=f"r{n}")
+        scene.start(agents.counts, str(tmp_path / str(n)), 20, 0.1, id=f"r{n}")
     command = [sys.executable, "-m", "tests.isolation.serve", scene.url]
     worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: all(len(lines(tmp_path / str(n), "executed")) >= 3 for n in range(8)), 60)
+    wait_until(lambda: all(len(lines(tmp_path / str(n), "executed")) >= 3 for n in range(CHILDREN)), 60)
     processes = psutil.Process(worker.pid).children(recursive=True)
-    assert len(processes) >= 8
+    assert len(processes) >= CHILDREN
     errors = stop(worker, signum)
     assert "Traceback" not in errors
     wait_until(lambda: not any(alive(process.pid) for process in processes), 5)
-    done = subprocess.run([*command, "until_idle"], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*command, "until_idle"], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    for n in range(8):
+    for n in range(CHILDREN):
         assert scene.run(f"r{n}").state is RunState.SUCCEEDED
         executed = [int(line) for line in lines(tmp_path / str(n), "executed")]
-        assert set(executed) == set(range(40))
-        assert len(executed) <= 41  # at most the step in flight is repeated
+        assert set(executed) == set(range(20))
+        assert len(executed) <= 21  # at most the step in flight is repeated
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -11,9 +11,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from holdfast.client import Client
 from holdfast.model import Entry, EntryStatus, Run, RunState
@@ -44,6 +47,23 @@ def stop(process: subprocess.Popen[str], signum: int = signal.SIGKILL) -> str:
         os.kill(process.pid, signum)
     _, err = process.communicate(timeout=60)
     return err
+
+
+def freeze(process: subprocess.Popen[str], store: Path) -> None:
+    """Stop a process where it holds nobody up: inside a transaction it would keep the store's write lock for as long as
+    it stands still, and nobody could take over what it had."""
+    for _ in range(200):
+        os.kill(process.pid, signal.SIGSTOP)
+        with closing(apsw.Connection(str(store))) as connection:
+            connection.set_busy_timeout(200)  # whoever else writes goes on meanwhile
+            try:
+                connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+            except apsw.BusyError:
+                os.kill(process.pid, signal.SIGCONT)
+                time.sleep(0.005)
+            else:
+                return
+    raise AssertionError(f"process {process.pid} was in a transaction whenever it was stopped")
 
 
 def ended(process: subprocess.Popen[str], timeout_s: float = 60.0) -> int:

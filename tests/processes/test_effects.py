@@ -14,7 +14,7 @@ from holdfast.client import Client
 from holdfast.model import RunState
 from holdfast.store import open_store
 from tests.processes import agents
-from tests.processes.harness import Scene, lines, serve, stop, wait_until
+from tests.processes.harness import Scene, freeze, lines, serve, stop, wait_until
 
 
 def held(scene: Scene) -> int:
@@ -45,7 +45,7 @@ def test_a_worker_that_is_stopped_in_an_effect_leaves_an_intent_that_the_next_on
     scene.start(agents.payer, str(scene.folder), 0.5)
     zombie = serve(scene.url, lease=1.5, until_idle=True)
     wait_until(lambda: lines(scene.folder, "begun"))
-    zombie.send_signal(signal.SIGSTOP)
+    freeze(zombie, scene.folder / "holdfast.db")
     second = serve(scene.url, lease=1.5, until_idle=True)
     wait_until(lambda: scene.run().state is RunState.WAITING)
     entry = held(scene)

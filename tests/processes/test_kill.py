@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.model import RunState
 from tests.processes import agents
-from tests.processes.harness import ROOT, Scene, ended, lines, serve, stop, wait_until
+from tests.processes.harness import ROOT, Scene, ended, freeze, lines, serve, stop, wait_until
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -58,7 +58,7 @@ def test_a_worker_stopped_past_its_lease_records_nothing_after_it_wakes(scene: S
     scene.start_tally(60, 0.03)
     zombie = serve(scene.url, lease=1.5, until_idle=True)
     wait_until(lambda: len(lines(scene.folder, "acked")) > 10)
-    zombie.send_signal(signal.SIGSTOP)
+    freeze(zombie, scene.folder / "holdfast.db")
     second = serve(scene.url, lease=1.5, until_idle=True)
     wait_until(lambda: scene.run().token == 2)
     wait_until(lambda: len(lines(scene.folder, "acked")) > 30)

@@ -42,14 +42,14 @@ class Climbing:
 
     def _climbed(self, move: Move) -> None:
         what = told(move, self._limits)
-        self._warn("limits", f"{what}: {self._done[move.rung]}")
+        self._warn("limits", f"{what}: {self._done[move.rung]}", rung=move.rung.name.lower())
         if move.rung is Rung.PARK:
             self._park()
         elif move.rung is Rung.KILL:
             self._kill(f"was ended, for {what}")
 
-    def _warn(self, code: str, message: str) -> None:
-        self._note(Note("warning", msgspec.json.encode({"code": code, "message": message})))
+    def _warn(self, code: str, message: str, **more: str) -> None:
+        self._note(Note("warning", msgspec.json.encode({"code": code, "message": message, **more})))
 
 
 def at_the_limit(limits: Limits) -> str:
