@@ -171,6 +171,11 @@ def wait_for_signal() -> int:
 def end_all(child: int) -> None:
     """Kill what is below us until waiting for children says that there is none."""
     while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
         below = everyone_below(os.getpid())
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in below:
@@ -181,12 +186,6 @@ def end_all(child: int) -> None:
         if sys.platform != "linux":
             with contextlib.suppress(OSError):
                 os.killpg(child, signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
-        if sys.platform != "linux":
             return
         time.sleep(0.002)
 

@@ -317,6 +317,9 @@ async def test_a_program_in_another_language_is_told_how_near_its_limit_is(
         await until(lambda: lines(tmp_path, "pressed"))
         await handle.cancel()
     assert lines(tmp_path, "pressed")[0] in ("warning", "critical")
+    assert any("memory at" in one for one in await warnings(engine)), (
+        "it ignores what it is told, and is told of"
+    )
 
 
 # --- the shell --------------------------------------------------------------------------------------------------

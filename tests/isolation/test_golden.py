@@ -167,7 +167,6 @@ def samples() -> dict[str, frames.Frame]:
         "end": frames.End(frames.tagged(Lost(cancelled=True, message="the run was cancelled"))),
         "slowdown": frames.SlowDown(0.5),
         "pressure": frames.Pressure(Level.WARNING),
-        "tell": frames.Tell(Note("warning", b'{"code":"resources","message":"memory is short"}')),
         "hello": frames.Hello(frames.PROTOCOL),
         "alive": frames.Alive(),
         "commit.step": frames.commit(1, change(entries=(NEW_ENTRY,))),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,28 @@ async def test_a_look_that_fails_blinds_nobody(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bad._launched._watch, "look", fail)
     await until(lambda: len(seen) >= 6)
     await spawner.close()
+    await launcher.close()
+
+
+async def test_why_a_look_ended_a_run_is_told_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = Launcher()
+    launched = launcher.launch(["sleep", "60"])
+    told: list[str] = []
+
+    def ended_by_it(*_: object) -> str:
+        launched._group.kill()
+        return "look"
+
+    def turn() -> None:
+        launched.look(None)
+        time.sleep(0.5)  # the others are looked at in the same turn
+
+    monkeypatch.setattr(launched._watch, "look", ended_by_it)
+    launched.watched(lambda seen: told.append(str(seen)))
+    launched.gone.add_done_callback(lambda _: told.append("gone"))
+    await asyncio.to_thread(turn)
+    await launched.ended()
+    assert told == ["look", "gone"]
     await launcher.close()
 
 

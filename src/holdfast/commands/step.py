@@ -127,7 +127,8 @@ class Execution:
         size = 0
         while data := os.read(out, _CHUNK):
             size += len(data)
-            if size > MAX_OUTPUT:  # the warden sees that we go, and ends it
+            if size > MAX_OUTPUT:
+                self._end(signal.SIGTERM)
                 raise CannotAsk(
                     f"the command wrote more than {MAX_OUTPUT // 2**20} MiB to stdout, the limit of what a step can "
                     "record: let it write into a file"
@@ -137,10 +138,13 @@ class Execution:
                 show(data)
         self.stdout = b"".join(pieces)
 
+    def _end(self, number: int) -> None:
+        os.kill(self._pid, number)  # the warden hands it on, and has patience
+        os.waitpid(self._pid, 0)
+
     def _told_to_end(self, number: int, _: object) -> None:
         if self._pid:
-            os.kill(self._pid, number)  # the warden hands it on, and has patience
-            os.waitpid(self._pid, 0)
+            self._end(number)
         os._exit(128 + number)
 
 

@@ -50,7 +50,6 @@ from holdfast.process.frames import (
     Refusal,
     Reply,
     SlowDown,
-    Tell,
 )
 from holdfast.process.wire import Wire
 from holdfast.rules.rate import RateLimit
@@ -268,8 +267,6 @@ class _Served:
                     self._port.slow_down_s = pause_s
                 case Pressure(level=level):
                     self._port.pressure = level
-                case Tell(note=note):
-                    self._port.note(note)
                 case _:
                     raise ProtocolError(f"the worker sent {type(frame).__name__} in the middle of an attempt")
         self._leave()

@@ -134,12 +134,6 @@ class SlowDown(Frame, frozen=True):
     pause_s: float
 
 
-class Tell(Frame, frozen=True):
-    """An event to be written with what the run says next."""
-
-    note: Note
-
-
 # --- from the process of the run --------------------------------------------------------------------------------
 
 
@@ -179,7 +173,7 @@ class Alive(Frame, frozen=True):
     """The event loop of the process turns: sent once a second."""
 
 
-Down = Begin | Answer | Reply | Refusal | Asked | End | SlowDown | Pressure | Tell
+Down = Begin | Answer | Reply | Refusal | Asked | End | SlowDown | Pressure
 Up = Hello | Commit | Ask | Alive
 
 _DOWN: Final[msgspec.json.Decoder[Down]] = msgspec.json.Decoder(Down)

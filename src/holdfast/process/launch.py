@@ -75,21 +75,28 @@ class Launched:
         """From the next look on: this folder, too."""
         self._watch.gauge.measure(workspace)
 
-    def look(self, host: HostStall | None) -> Callable[[], None] | None:
-        """Look at it now, in whatever thread; what is returned tells about it, on the loop."""
+    def look(self, host: HostStall | None) -> None:
+        """Look at it now, in whatever thread, and have it told on the loop what was seen: before its end is, for the
+        look itself may be what ends it."""
         if not self._one_at_a_time.acquire(blocking=False):
-            return None  # it is being ended, which takes its time
+            return  # it is being ended, which takes its time
         try:
             if self._removed or self._seen is None:
-                return None
-            try:
-                seen, told = self._watch.look(host), self._seen
-            except Exception as error:  # noqa: BLE001 - the others are looked after all the same
-                log.warning("the process of a run could not be looked after: %s", error)
-                return None
+                return
+            seen = self._watch.look(host)
+            with suppress(RuntimeError):  # the loop may be closed by now
+                self._loop.call_soon_threadsafe(self._tell_seen, self._seen, seen)
+        except Exception as error:  # noqa: BLE001 - the others are looked after all the same
+            log.warning("the process of a run could not be looked after: %s", error)
         finally:
             self._one_at_a_time.release()
-        return lambda: told(seen)
+
+    @staticmethod
+    def _tell_seen(told: Callable[[Seen], None], seen: Seen) -> None:
+        try:
+            told(seen)
+        except Exception:
+            log.exception("what was seen of a run could not be acted on")
 
     def ask_to_end(self) -> None:
         """SIGTERM to all of it, also to what stands still."""
@@ -264,11 +271,7 @@ class Launcher:
             while True:
                 await asyncio.sleep(LOOK_S)
                 looking = asyncio.get_running_loop().run_in_executor(None, _look_at, list(self._alive), host)
-                for tell in await asyncio.shield(looking):
-                    try:
-                        tell()
-                    except Exception:
-                        log.exception("what was seen of a run could not be acted on")
+                await asyncio.shield(looking)
         finally:
             host.close()
 
@@ -320,9 +323,10 @@ def findable(command: Sequence[str], cwd: str | None, environ: Mapping[str, str]
         raise PermissionError(13, "it may not be executed", program)
 
 
-def _look_at(processes: list[Launched], host: Host) -> list[Callable[[], None]]:
+def _look_at(processes: list[Launched], host: Host) -> None:
     stall = host.stall()
-    return [tell for process in processes if (tell := process.look(stall)) is not None]
+    for process in processes:
+        process.look(stall)
 
 
 def _give_up(group: Group, started: subprocess.Popen[bytes] | None) -> None:

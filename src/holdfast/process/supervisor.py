@@ -48,7 +48,6 @@ from holdfast.process.frames import (
     Origin,
     Pressure,
     SlowDown,
-    Tell,
 )
 from holdfast.process.launch import Stillborn
 from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
@@ -115,6 +114,7 @@ class ProcessAttempt:
         self._greeted = origin is None  # of a program in another language all is its own code
         self._open: set[asyncio.Future[Any]] = set()
         self._last: Change | None = None
+        self._said: tuple[str | None, Reason | None] = (None, None)
         self._why: str | None = None
 
     # --- what the worker asks of an attempt -----------------------------------------------------------------
@@ -249,8 +249,25 @@ class ProcessAttempt:
         self._send(Pressure(self.pressure))
 
     def note(self, note: Note) -> None:
-        """Write an event with what the run says next."""
-        self._send(Tell(note))
+        """Write an event of the run, from here: its code may stand still, or know nothing of such things."""
+        if self._process is None or self._last is not None:
+            return
+        run = self.claim.run
+        step, reason = self._said
+        try:
+            answer = self._channel.submit(
+                Change(
+                    run=run.key,
+                    token=run.token,
+                    position=self._position,
+                    notes=(note,),
+                    step=step,
+                    reason=reason,
+                )
+            )
+        except HoldfastError:  # the attempt is over, as it is about to hear
+            return
+        self._keep(answer, _heard)
 
     def tick(self, now_us: int) -> None:
         """Look after a process that does not say anything any more, or takes nothing in."""
@@ -375,6 +392,7 @@ class ProcessAttempt:
         if change.outcome is not None:
             self._last = change  # recorded when the process has gone
             return
+        self._said = change.step, change.reason
         try:
             answer = self._channel.submit(change)
         except HoldfastError as error:
@@ -412,6 +430,12 @@ class ProcessAttempt:
 def origin_of(agent: AnyAgent) -> Origin:
     """Where a process finds the agent. Raises UsageError for one that no other process can import."""
     return Origin(place_of(agent), agent.name, agent.version, import_path())
+
+
+def _heard(answered: asyncio.Future[Any]) -> None:
+    """Whether an event could be written makes no difference to the attempt."""
+    if not answered.cancelled():
+        answered.exception()
 
 
 def _not_begun(why: str) -> Retry:

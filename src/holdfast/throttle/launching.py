@@ -45,7 +45,7 @@ def under_warden(command: Sequence[str], limits: Limits, linger_s: float) -> lis
     data_bytes = None if memory is None or sys.platform != "linux" else memory * DATA_FACTOR
     wanted: dict[str, float | None] = {
         "open_files": limits.open_files,
-        "disk": limits.disk_bytes,
+        "disk": None if limits.disk_bytes is None else limits.disk_bytes // _BLOCK * _BLOCK,
         "data": data_bytes,
         "linger": linger_s or None,
     }
