@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from holdfast import codec
 from holdfast.agents import Agent
@@ -59,6 +59,9 @@ class AttemptPort(Port, Protocol):
 
 class Attempt:
     """One worker's tenure of a run. `execute` is the whole road; the other methods reach in from outside."""
+
+    sightings: Final = None
+    """Nothing is seen of it apart from the other runs of its worker."""
 
     def __init__(
         self,
@@ -115,6 +118,12 @@ class Attempt:
 
     def kill(self) -> bool:
         """End code that does not listen: false, for inside this process it can only be asked."""
+        return False
+
+    kill_as_asked = kill
+
+    def hold(self, held: bool) -> bool:
+        """Hold its processes back: false, for it has none of its own."""
         return False
 
     async def settle(self, ending: Ending) -> None:

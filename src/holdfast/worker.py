@@ -48,7 +48,7 @@ from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.rules.limits import NO_LIMITS
 from holdfast.store.protocol import Store
-from holdfast.tenure import Tenure, by_served, origins_of, told
+from holdfast.tenure import Tenure, apart_of, by_served, origins_of, told
 from holdfast.writer import StoreChannel, Writer
 
 if TYPE_CHECKING:
@@ -63,10 +63,6 @@ MIN_LEASE_S: Final = 1.0
 """A shorter lease would end by a slow disk or a busy scheduler, not by a death."""
 GRACE_S: Final = 10.0
 """How long code may go on after it was told to end; then the worker replaces itself."""
-
-
-_PAUSE: Final = Release(reason=Reason.PAUSED)
-"""The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
 
 
 class Worker:
@@ -252,9 +248,10 @@ class Worker:
                 writing = group.create_task(writer.run(), name="writer")
                 ticking = group.create_task(self._tick(heart), name="tick")
                 watching = group.create_task(self._watch(), name="watch")
+                sampling = group.create_task(self._sample(), name="samples")
                 async with asyncio.TaskGroup() as attempts:  # all settled before the writer goes
                     await self._serve(key, heart, writer, attempts)
-                for task in (writing, ticking, watching):
+                for task in (writing, ticking, watching, sampling):
                     task.cancel()
         finally:
             heart.stop()
@@ -268,6 +265,7 @@ class Worker:
             capacity=self._capacity,
             serves=serves,
             lock_path=lock_path,
+            apart=apart_of(self._agents, self._origins),
         )
         tries = 0
         while True:
@@ -367,6 +365,13 @@ class Worker:
             # Every commit of our own runs is news, too.
             await asyncio.sleep(self._pace.round_s if self._tenures else self._pace.refill_s)
 
+    async def _sample(self) -> None:
+        if self._origins:
+            from holdfast.process.sampling import Sampling
+
+            tenures = self._tenures
+            await Sampling(self._store, lambda: [one.attempt.sightings for one in tenures.values()]).run()
+
     async def _over(self) -> bool:
         """Whether this generation ends. Attempts are never left behind: they end or are given up first."""
         self._stray = [
@@ -410,7 +415,7 @@ class Worker:
 
     def _begin(self, claim: Claim, writer: Writer, group: asyncio.TaskGroup) -> None:
         tenure = self._new_tenure(claim, StoreChannel(claim.run, self._store, writer))
-        tenure.port.slow_down_s = pressure.slow_down_s(self._level)
+        tenure.press(self._level)
         self._tenures[tenure.key] = tenure
         if capture.heard(log):
             log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
@@ -488,10 +493,8 @@ class Worker:
         if ask is None or ask.token != token or ask.state is not RunState.RUNNING:
             cancelled = ask is not None and ask.state is RunState.CANCELLED
             self._tell_to_end(tenure, Lost(cancelled=cancelled, message="another attempt owns the run"))
-        elif ask.asked == "pause":
-            tenure.port.asked = tenure.port.asked or _PAUSE
-        elif tenure.port.asked is _PAUSE:
-            tenure.port.asked = None  # resumed before it parked
+        else:
+            tenure.heed(ask)
 
     def _tell_to_end(self, tenure: Tenure, ending: Ending) -> None:
         now = self._time()
@@ -560,7 +563,7 @@ class Worker:
         if level is not self._level:
             self._level = level
             for tenure in self._tenures.values():
-                tenure.port.slow_down_s = pressure.slow_down_s(level)
+                tenure.press(level)
                 tenure.port.pressure = level
             if sample is not None and level is not Level.OK:
                 warning = warning or f"resources of this worker are at {level}: {sample.why}"

@@ -32,6 +32,9 @@ class ForeignProcess:
     def watched(self, seen: Callable[[Seen], None]) -> None:
         """Nothing is seen of it: it has no limits."""
 
+    def hold(self, held: bool) -> None:
+        """It is asked to slow down instead: see `ProgramSpawner.holds`."""
+
     def kill(self) -> None:
         """Kill it, and everything that it started; asking twice changes nothing."""
         self._session.kill()
@@ -51,6 +54,7 @@ class ProgramSpawner:
     """Starts the program of an agent: nothing is kept warm, for it is told what to execute as soon as it is there."""
 
     def __init__(self, command: Sequence[str]) -> None:
+        self.holds = False
         self._command = command
 
     async def take(self, limits: Limits) -> ForeignProcess:

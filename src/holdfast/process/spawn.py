@@ -55,6 +55,10 @@ class ProcessLike(Protocol):
         """From now on tell what is seen of it, about once a second."""
         ...
 
+    def hold(self, held: bool) -> None:
+        """Hold it back within a second, or let it go again; asking twice changes nothing."""
+        ...
+
     def kill(self) -> None:
         """Kill it, and everything that it started; asking twice changes nothing."""
         ...
@@ -66,7 +70,10 @@ class ProcessLike(Protocol):
 
 
 class SpawnerLike(Protocol):
-    """Where processes come from."""
+    """Where processes come from. `holds`: they can be held back from outside, by `ProcessLike.hold`."""
+
+    @property
+    def holds(self) -> bool: ...
 
     async def take(self, limits: Limits) -> ProcessLike:
         """A process under these limits that has nothing to do yet. Raises OSError or Refused when it cannot be."""
@@ -98,6 +105,9 @@ class Process:
 
     def watched(self, seen: Callable[[Seen], None]) -> None:
         self._seen = seen
+
+    def hold(self, held: bool) -> None:
+        self._watch.hold(held)
 
     def look(self, host: HostStall | None) -> Callable[[], None] | None:
         """Look at it now, in whatever thread; what is returned tells about it, on the loop."""
@@ -179,6 +189,7 @@ class Spawner:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        self.holds = True
         self.groups = Groups(folder)
         self._numbers = count(1)
         self._spares: dict[Limits, asyncio.Task[Process]] = {}
@@ -248,7 +259,8 @@ class Spawner:
                 group = self.groups.create(f"run-{os.getpid()}-{next(self._numbers)}", limits)
                 started = _start(theirs, group)
             group.attach(started.pid)
-            watch = Watch(group, self.groups.abilities, _UNJUDGED, spare=(started.pid,))
+            # Its history is kept by the attempt, for it goes on in the next one.
+            watch = Watch(group, self.groups.abilities, _UNJUDGED, spare=(started.pid,), history=0)
             process = Process(wire, started, group, watch)
         except BaseException:
             wire.abort()

@@ -5,6 +5,12 @@ from __future__ import annotations
 from holdfast.errors import InvalidTransition
 from holdfast.model import Run, RunState, Wish
 
+NOT_ALONE = (
+    "its code runs inside its worker, beside other runs. `holdfast pause` parks it at its next safe point, `holdfast "
+    "cancel` ends it; with isolation='process' it has a process of its own"
+)
+"""Why, and what can be done instead."""
+
 
 def check(run: Run, wish: Wish) -> None:
     """Raise InvalidTransition for what nobody can do any more, or yet."""

@@ -14,7 +14,7 @@ class Samples(Protocol):
     A `Sampled` beside an entry, or alone in a Change, does the same for one run. Both go with their run.
     """
 
-    async def save_samples(self, samples: Sequence[NewSample]) -> list[bool]:
+    async def save_samples(self, seen: Sequence[NewSample]) -> list[bool]:
         """Replace the newest sample of each run, and its history where one is given; False for each that changed
         nothing, because the run is not `running` under that token.
 

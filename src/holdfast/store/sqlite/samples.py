@@ -156,7 +156,7 @@ def _glimpse(row: Row) -> Glimpse:
 
 def _began(step: str | None, started: bytes | None) -> int | None:
     """When the open step began, by the event that told it: a quick one is not told."""
-    told = {} if started is None else msgspec.json.decode(started)
+    told: dict[str, object] = {} if started is None else msgspec.json.decode(started)
     began_us = told.get("started_at_us")
     return began_us if told.get("name") == step and isinstance(began_us, int) else None
 

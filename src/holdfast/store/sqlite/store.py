@@ -386,9 +386,9 @@ class SQLiteStore:
 
     # --- samples and wishes ---------------------------------------------------------------------------------
 
-    async def save_samples(self, samples_of: Sequence[NewSample]) -> list[bool]:
+    async def save_samples(self, seen: Sequence[NewSample]) -> list[bool]:
         return await self._engine.write(
-            lambda connection: samples.save(connection, samples_of, self._clock.wall_us()), is_news=_no
+            lambda connection: samples.save(connection, seen, self._clock.wall_us()), is_news=_no
         )
 
     async def read_history(self, run_id: str) -> tuple[TreeSample, ...]:
