@@ -15,7 +15,7 @@ from holdfast import Worker
 from holdfast.client import RunView
 from holdfast.errors import InvalidTransition, Refused, StoreUnavailable
 from holdfast.model import Level, NewSample, Reason, Release, RunState, Sampled, TreeSample, Wish
-from holdfast.process.sampling import Sampling
+from holdfast.process.sampling import HISTORIES, Sampling
 from holdfast.process.sightings import Sightings
 from holdfast.rules import clocks
 from holdfast.rules import sampling as rules
@@ -255,6 +255,21 @@ async def test_samples_of_all_runs_are_one_transaction_and_nothing_new_is_none(e
     await sampling.store()
     assert store.rounds == [3, 2, 3]
     assert len(await engine.store.read_history("r0")) == 4  # 30 s are over: the history goes along
+
+
+async def test_histories_are_stored_some_at_a_time_and_each_in_its_turn(engine: Engine) -> None:
+    worker = await register(engine.store, capacity=100)
+    clock = MovableClock()
+    runs = [(await start(engine.store, worker, f"r{n}")).run for n in range(2 * HISTORIES + 1)]
+    seen = [Sightings(run, clock) for run in runs]
+    for one in seen:
+        one.add(sample(clock), Level.OK)
+    clock.advance(40_000_000)
+    stored = []
+    for _ in range(3):
+        await Sampling(engine.store, lambda: seen).store()
+        stored.append(sum([bool(await engine.store.read_history(run.id)) for run in runs]))
+    assert stored == [HISTORIES, 2 * HISTORIES, 2 * HISTORIES + 1]
 
 
 async def test_an_attempt_that_does_not_know_what_came_before_writes_no_history(engine: Engine) -> None:

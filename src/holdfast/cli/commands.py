@@ -21,6 +21,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
     "Look": {
         "ls": Command("look", "List runs: state, reason, progress, age"),
+        "top": Command("top", "All runs that go on, live; keys pause, throttle, kill, cancel"),
         "show": Command("look", "Everything about one run, and why nothing moves"),
         "steps": Command("look", "What a run has recorded, step by step"),
         "watch": Command("follow", "Follow a run live, to its end"),

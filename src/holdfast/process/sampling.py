@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from holdfast.errors import HoldfastError
 from holdfast.process.sightings import Sightings
@@ -12,6 +13,9 @@ from holdfast.rules import sampling
 from holdfast.store.protocol import Store
 
 log = logging.getLogger(__name__)
+
+HISTORIES: Final = 8
+"""In one round: a history is a millisecond of the write lock, and of 100 runs one is due each third of a second."""
 
 
 class Sampling:
@@ -41,7 +45,11 @@ class Sampling:
             if not one.known:
                 past = await self._store.read_history(one.run.id)
                 one.continues(past, await self._store.now())
-        wanted = [(one, new) for one in seen if (new := one.worth_storing()) is not None]
+        waiting = [(due_us, n) for n, one in enumerate(seen) if (due_us := one.history_due_us) is not None]
+        due = {n for _, n in sorted(waiting)[:HISTORIES]}
+        wanted = [
+            (one, new) for n, one in enumerate(seen) if (new := one.worth_storing(n in due)) is not None
+        ]
         if not wanted:
             return
         saved = await self._store.save_samples([new for _, new in wanted])

@@ -44,15 +44,19 @@ class Sightings:
         if past:
             self._began_us = past[0].at_us + shift_us
 
-    def worth_storing(self) -> NewSample | None:
+    @property
+    def history_due_us(self) -> int | None:
+        """Since when the history has not been stored; None: it need not be yet."""
+        now_us = self._clock.boot_us()
+        due = self.known and sampling.history_due(self._began_us, self._history_stored_us, now_us)
+        return self._history_stored_us if due else None
+
+    def worth_storing(self, history_due: bool) -> NewSample | None:
         """What the store does not know yet and should; None: nothing. `stored` follows when it does."""
         if self._newest is None:
             return None
         sample, level = self._newest
         before = None if self._stored is None else self._stored[0]
-        history_due = self.known and sampling.history_due(
-            self._began_us, self._history_stored_us, self._clock.boot_us()
-        )
         same_level = self._stored is not None and self._stored[1] is level
         if same_level and not history_due and not sampling.worth_storing(before, sample):
             return None
