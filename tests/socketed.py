@@ -32,6 +32,9 @@ class Served:
     def watched(self, seen: object) -> None:
         """Nobody looks."""
 
+    def hold(self, held: bool) -> None:
+        """It is asked to slow down instead."""
+
     def kill(self) -> None:
         if not self._killed:
             self._killed = True
@@ -48,6 +51,8 @@ class Served:
 
 class Here:
     """Begins them, beside the worker."""
+
+    holds = False
 
     def __init__(self, worker: Worker) -> None:
         self._agents = worker._agents

@@ -28,6 +28,7 @@ REASONS = f"""## Reasons
 | queued | (none) | its time, and a free place on a worker | by itself |
 | queued | `backoff` | the next try after a failure | by itself; now: `holdfast retry ID` |
 | queued | `drained`, `stuck` | its worker shut down, or had to be replaced | by itself |
+| queued | `killed` | a worker: a person had its attempt killed | by itself, at once |
 | queued | `limit` | its turn: the runs of its concurrency key are at their limit | by itself, in the order of claims |
 | waiting | `sleep` | a time | by itself |
 | waiting | `rate` | its turn under a shared rate | by itself |
@@ -46,7 +47,7 @@ REASONS = f"""## Reasons
 | waiting | `poison` | you: it went down with its worker {POISON}, recording nothing | `holdfast retry ID` |
 | queued | `crashed` | a short rest: its own process died | by itself; `holdfast retry ID` for at once |
 | running | `crashed` | nothing: in the feed, it says that the worker before went down | by itself |
-| running | `throttled` | the machine, which is under pressure | by itself |
+| running | `throttled` | the machine, which is under pressure, or you | by itself; `holdfast throttle ID --off` |
 | running | `stuck` | a sync step that outlived its time-out | by itself: the worker replaces itself |
 
 A wait that is over is claimed directly; it does not pass through `queued`. `retry` sets every counter to zero. Final

@@ -117,6 +117,12 @@ class Attempt:
         """End code that does not listen: false, for inside this process it can only be asked."""
         return False
 
+    kill_as_asked = kill
+
+    def hold(self, held: bool) -> bool:
+        """Hold its processes back: false, for it has none of its own."""
+        return False
+
     async def settle(self, ending: Ending) -> None:
         """Make the ending durable, once; a lost run settles nothing."""
         if self.settled:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from holdfast.agents import AnyAgent, Isolation
 from holdfast.attempt import Attempt
@@ -14,9 +16,25 @@ from holdfast.channel import Channel, ChannelPort
 from holdfast.clock import Clock
 from holdfast.ending import Ending, Lost
 from holdfast.errors import UsageError
-from holdfast.model import Claim, Crashed, Failed, Hold, Park, Reason, Release, Retry, Succeeded
-from holdfast.programs import Program
+from holdfast.model import (
+    Ask,
+    Claim,
+    Crashed,
+    Failed,
+    Hold,
+    Level,
+    Note,
+    Park,
+    Reason,
+    Release,
+    Retry,
+    Served,
+    Succeeded,
+)
+from holdfast.programs import Executing, Program
+from holdfast.rules import pressure
 from holdfast.rules.limits import NO_LIMITS
+from holdfast.rules.wishes import NOT_ALONE
 from holdfast.store.protocol import Store
 from holdfast.workspace import place_of
 
@@ -24,8 +42,16 @@ if TYPE_CHECKING:
     from holdfast.process.beside import Beside
     from holdfast.process.frames import Origin
     from holdfast.process.launch import Launcher
+    from holdfast.process.sightings import Sightings
     from holdfast.process.spawn import SpawnerLike
     from holdfast.process.supervisor import ProcessAttempt
+
+
+_PAUSE: Final = Release(reason=Reason.PAUSED)
+"""The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
+HELD_S: Final = 0.5
+"""How long a run that is held back pauses at each step boundary, where nothing holds its processes: as under a machine
+at its limits."""
 
 
 class Tenure:
@@ -38,7 +64,49 @@ class Tenure:
         self.told_to_end_at: float | None = None
         self.cancelled_at = 0.0
         self.scene: contextvars.Context | None = None
+        self.sightings: Sightings | None = None
         self.task: asyncio.Task[None] | None = None
+        self._level = Level.OK
+        self._held = self._kill_heard = False
+        self._pause_s = 0.0
+
+    def press(self, level: Level) -> None:
+        """Pass on how the machine is doing."""
+        self._level = level
+        self.port.slow_down_s = max(pressure.slow_down_s(level), self._pause_s)
+
+    def heed(self, ask: Ask) -> None:
+        """Do what people ask of the one who executes the run."""
+        if ask.asked == "pause":
+            self.port.asked = self.port.asked or _PAUSE
+        elif self.port.asked is _PAUSE:
+            self.port.asked = None  # resumed before it parked
+        if ask.throttled is not self._held:
+            self._hold(ask.throttled)
+        if ask.kill and not self._kill_heard:
+            self._kill_heard = True
+            if self.programs is not None:
+                self.attempt.interrupt(Release(reason=Reason.KILLED))
+                self.programs.kill()
+            elif not self.attempt.kill_as_asked():
+                self._say("kill", f"it cannot be killed alone: {NOT_ALONE}")
+
+    def _hold(self, held: bool) -> None:
+        self._held = held
+        alone = self.attempt.hold(held) or self.programs is not None
+        if self.programs is not None:
+            self.programs.hold(held)
+        self._pause_s = HELD_S if held and not alone else 0.0
+        self.press(self._level)
+        how = (
+            "its CPU is capped and its memory reclaimed early"
+            if alone
+            else f"it pauses for {HELD_S:g} s at each step boundary"
+        )
+        self._say("throttled", f"held back as asked: {how}" if held else "let go as asked")
+
+    def _say(self, code: str, message: str) -> None:
+        self.port.note(Note("warning", msgspec.json.encode({"code": code, "message": message})))
 
     @property
     def key(self) -> int:
@@ -72,20 +140,34 @@ def warm_spawner(launcher: Launcher, agents: Sequence[AnyAgent]) -> SpawnerLike:
     return spawner
 
 
-def port_of(claim: Claim, channel: Channel, clock: Clock, store: Store) -> ChannelPort:
-    """The port of a run whose code is in this process."""
-    return ChannelPort(claim, channel, clock, workspace=place_of(store.workspace_folder, claim.run))
+def inside(
+    claim: Claim,
+    agent: AnyAgent,
+    channel: Channel,
+    clock: Clock,
+    store: Store,
+    launcher: Launcher | None,
+    chance: Callable[[], float],
+) -> Tenure:
+    """The tenure of a run whose code is in this process."""
+    port = ChannelPort(claim, channel, clock, workspace=place_of(store.workspace_folder, claim.run))
+    tenure = Tenure(Attempt(claim, agent, port, chance), port)
+    if isinstance(agent, Executing):
+        _let_execute(tenure, launcher, port.workspace, clock)
+    return tenure
 
 
-def let_execute(tenure: Tenure, launcher: Launcher | None, workspace: Path | None) -> None:
+def _let_execute(tenure: Tenure, launcher: Launcher | None, workspace: Path | None, clock: Clock) -> None:
     """Let the code of the run have programs executed beside it."""
     assert launcher is not None
     from holdfast.process.beside import Beside, beside  # most workers need none of it
+    from holdfast.process.sightings import Sightings
 
     def park() -> None:
         tenure.interrupt(Park(reason=Reason.PARKED))
 
-    tenure.programs = Beside(launcher, tenure.port.note, park, workspace)
+    tenure.sightings = Sightings(tenure.attempt.claim.run, clock)
+    tenure.programs = Beside(launcher, tenure.port.note, park, tenure.sightings, workspace)
     tenure.scene = contextvars.copy_context()
     tenure.scene.run(beside.set, tenure.programs)
 
@@ -114,7 +196,17 @@ def apart(
     attempt = ProcessAttempt(
         claim, origin, channel, spawner, limits, stillborn=stillborn, workspace=workspace
     )
-    return Tenure(attempt, attempt)
+    tenure = Tenure(attempt, attempt)
+    tenure.sightings = attempt.sightings
+    return tenure
+
+
+async def keep_samples(store: Store, tenures: Mapping[int, Tenure], launcher: Launcher | None) -> None:
+    """Store what is seen of the runs in hand, for as long as the worker serves, when anything is."""
+    if launcher is not None:
+        from holdfast.process.sampling import Sampling  # most workers need none of it
+
+        await Sampling(store, lambda: [tenure.sightings for tenure in tenures.values()]).run()
 
 
 def told(ending: Ending | None) -> str:
@@ -154,6 +246,15 @@ def origins_of(
     from holdfast.process.supervisor import origin_of  # most workers need none of it
 
     return {served: origin_of(agent) for served, agent in isolated.items()}
+
+
+def apart_of(agents: dict[tuple[str, str], Any], origins: Collection[tuple[str, str]]) -> tuple[Served, ...]:
+    """The agents whose runs have processes of their own, which can be killed alone."""
+    return tuple(
+        Served(agent=name, version=version)
+        for (name, version), agent in agents.items()
+        if (name, version) in origins or isinstance(agent, Program | Executing)
+    )
 
 
 def check_served(agents: Sequence[AnyAgent]) -> None:

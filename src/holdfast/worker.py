@@ -49,11 +49,12 @@ from holdfast.store.protocol import Store
 from holdfast.tenure import (
     Tenure,
     apart,
+    apart_of,
     by_served,
-    let_execute,
+    inside,
+    keep_samples,
     new_launcher,
     origins_of,
-    port_of,
     told,
     warm_spawner,
 )
@@ -72,8 +73,6 @@ MIN_LEASE_S: Final = 1.0
 """A shorter lease would end by a slow disk or a busy scheduler, not by a death."""
 GRACE_S: Final = 10.0
 """How long code may go on after it was told to end; then the worker replaces itself."""
-_PAUSE: Final = Release(reason=Reason.PAUSED)
-"""The store makes it a pause while one is asked; of one that was taken back a moment ago, the run goes on."""
 
 
 class Worker:
@@ -260,9 +259,12 @@ class Worker:
                 writing = group.create_task(writer.run(), name="writer")
                 ticking = group.create_task(self._tick(heart), name="tick")
                 watching = group.create_task(self._watch(), name="watch")
+                sampling = group.create_task(
+                    keep_samples(self._store, self._tenures, self._launcher), name="samples"
+                )
                 async with asyncio.TaskGroup() as attempts:  # all settled before the writer goes
                     await self._serve(key, heart, writer, attempts)
-                for task in (writing, ticking, watching):
+                for task in (writing, ticking, watching, sampling):
                     task.cancel()
         finally:
             heart.stop()
@@ -276,6 +278,7 @@ class Worker:
             capacity=self._capacity,
             serves=serves,
             lock_path=lock_path,
+            apart=apart_of(self._agents, self._origins),
         )
         tries = 0
         while True:
@@ -423,7 +426,7 @@ class Worker:
 
     def _begin(self, claim: Claim, writer: Writer, group: asyncio.TaskGroup) -> None:
         tenure = self._new_tenure(claim, StoreChannel(claim.run, self._store, writer))
-        tenure.port.slow_down_s = pressure.slow_down_s(self._level)
+        tenure.press(self._level)
         self._tenures[tenure.key] = tenure
         if capture.heard(log):
             log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
@@ -435,11 +438,7 @@ class Worker:
         agent, origin = self._agents[served], self._origins.get(served)
         if origin is not None or isinstance(agent, Program):
             return apart(claim, agent, channel, origin, self._spawner, self._launcher, self._store)
-        port = port_of(claim, channel, self._clock, self._store)
-        tenure = Tenure(Attempt(claim, agent, port, self._chance), port)
-        if isinstance(agent, Executing):
-            let_execute(tenure, self._launcher, port.workspace)
-        return tenure
+        return inside(claim, agent, channel, self._clock, self._store, self._launcher, self._chance)
 
     async def _execute(self, tenure: Tenure) -> None:
         try:
@@ -493,10 +492,8 @@ class Worker:
         if ask is None or ask.token != token or ask.state is not RunState.RUNNING:
             cancelled = ask is not None and ask.state is RunState.CANCELLED
             self._tell_to_end(tenure, Lost(cancelled=cancelled, message="another attempt owns the run"))
-        elif ask.asked == "pause":
-            tenure.port.asked = tenure.port.asked or _PAUSE
-        elif tenure.port.asked is _PAUSE:
-            tenure.port.asked = None  # resumed before it parked
+        else:
+            tenure.heed(ask)
 
     def _tell_to_end(self, tenure: Tenure, ending: Ending) -> None:
         now = self._time()
@@ -565,7 +562,7 @@ class Worker:
         if level is not self._level:
             self._level = level
             for tenure in self._tenures.values():
-                tenure.port.slow_down_s = pressure.slow_down_s(level)
+                tenure.press(level)
                 tenure.port.pressure = level
             if sample is not None and level is not Level.OK:
                 warning = warning or f"resources of this worker are at {level}: {sample.why}"

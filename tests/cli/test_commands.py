@@ -18,7 +18,7 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 SHOW_KEYS = [
     "id", "agent", "version", "state", "reason", "queue", "priority", "attempts", "failures", "steps", "step",
     "progress", "checkpoint", "resources", "worker", "result", "error", "created_at", "started_at", "finished_at",
-    "tags", "parent", "children", "budget", "clocks", "workspace",
+    "tags", "parent", "children", "budget", "clocks", "workspace", "throttled", "history",
 ]  # fmt: skip
 
 

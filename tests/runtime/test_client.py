@@ -418,7 +418,8 @@ async def test_four_clocks_are_shown_apart_and_say_whether_it_works(
                 view = await handle.status()
         assert view.clocks is not None
         assert view.clocks.step_s is not None and view.clocks.step_s >= view.clocks.silent_s >= 0.5
-        assert (await engine.client.runs())[0].clocks is None
+        (listed,) = await engine.client.runs()
+        assert listed.clocks is not None and listed.clocks.step_s is not None
         gate.set()
         await handle.result()
     assert (await handle.status()).clocks is None

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.clock import SystemClock
-from holdfast.model import HostStall, Level, TreeSample
+from holdfast.errors import Refused
+from holdfast.model import HostStall, Level, TreeSample, Usage
 from holdfast.rules.ladder import Rung
+from holdfast.rules.limits import Limits
 from holdfast.rules.pressure import Thresholds
-from holdfast.throttle import Group, Groups
+from holdfast.throttle import Group, Groups, probe
 from holdfast.throttle.counters import SHARES_EVERY_S, TreeMemory
 from holdfast.throttle.history import History
 from holdfast.throttle.processes import Process, look_at
@@ -449,3 +451,132 @@ def test_a_day_at_a_sample_a_second_stays_even():
     samples = history.samples()
     assert 256 <= len(samples) <= 512
     assert {round(one.span_us / 1e6) for one in samples[:-1]} == {256}
+
+
+def second_long(n: int) -> TreeSample:
+    return plain((n + 1) * 1_000_000, 1_000_000)
+
+
+def test_a_history_goes_on_after_what_was_kept_and_stays_as_fine():
+    first = History()
+    for n in range(1000):
+        first.add(second_long(n))
+    kept = first.samples()
+    second = History.after(kept)
+    assert second.samples() == kept
+    for n in range(1000, 3000):
+        second.add(second_long(n))
+    assert len(second.samples()) < 512
+    assert sum(one.span_us for one in second.samples()) == 3000 * 1_000_000
+    young = History.after([second_long(n) for n in range(20)])
+    young.add(second_long(20))
+    assert len(young.samples()) == 21, "as fine as at first"
+
+
+def test_a_history_of_none_keeps_none():
+    history = History(0)
+    history.add(second_long(0))
+    assert history.samples() == ()
+
+
+# --- held back by a person -----------------------------------------------------------------------------------
+
+
+class Recording:
+    """A group that only writes down what is asked of it, with a load that is set."""
+
+    limits = Limits(memory="100MB", cpu=2)
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+        self.memory_bytes = 1_000_000
+        self.refuses = False
+
+    def usage(self) -> Usage:
+        return Usage(cpu_us=0, memory_bytes=self.memory_bytes, processes=1)
+
+    def set_weight(self, share: float) -> None:
+        if self.refuses:
+            raise Refused("not now")
+        self.asked.append(("weight", share))
+
+    def set_cpu(self, cores: float | None) -> None:
+        self.asked.append(("cpu", cores))
+
+    def set_memory_brake(self, count_bytes: int | None) -> None:
+        self.asked.append(("brake", count_bytes))
+
+    def freeze(self, spare: object = ()) -> None: ...
+
+    def thaw(self) -> None: ...
+
+    def kill(self) -> tuple[int, ...]:
+        return ()
+
+
+HELD = [("weight", 0.1), ("cpu", 0.5), ("brake", 90_000_000)]
+FREE = [("weight", 1.0), ("cpu", None), ("brake", None)]
+
+
+def watching(group: Recording) -> Watch:
+    return Watch(group, probe(), Thresholds(disk_mb=None, processes=None), clock=Steps())  # type: ignore[arg-type]
+
+
+def told(group: Recording) -> list[tuple[str, object]]:
+    said, group.asked = group.asked, []
+    return said
+
+
+def test_who_is_held_back_is_so_from_the_next_look_on_until_let_go():
+    group = Recording()
+    watch = watching(group)
+    watch.look()
+    watch.hold(True)
+    assert told(group) == []
+    watch.look()
+    assert told(group) == HELD
+    watch.hold(True)
+    watch.look()
+    assert told(group) == []
+    watch.hold(False)
+    watch.look()
+    assert told(group) == FREE
+
+
+def test_what_the_ladder_takes_back_stays_while_a_person_holds_and_the_other_way_round():
+    group = Recording()
+    watch = watching(group)
+    watch.hold(True)
+    watch.look()
+    told(group)
+    group.memory_bytes = 90_000_000  # critical: the ladder climbs to its quota, and past it
+    for _ in range(12):
+        watch.look()
+    assert set(told(group)) <= set(HELD)
+    group.memory_bytes = 1_000_000
+    for _ in range(30):
+        watch.look()  # the ladder is down again
+    assert set(told(group)) <= set(HELD)
+    group.memory_bytes = 90_000_000
+    for _ in range(12):
+        watch.look()
+    told(group)
+    watch.hold(False)
+    watch.look()
+    assert set(told(group)) <= set(HELD)  # the ladder wants it still
+    group.memory_bytes = 1_000_000
+    for _ in range(30):
+        watch.look()
+    assert set(FREE) <= set(told(group))
+
+
+def test_a_hold_that_is_refused_is_tried_again():
+    group = Recording()
+    watch = watching(group)
+    group.refuses = True
+    watch.hold(True)
+    with pytest.raises(Refused):
+        watch.look()
+    group.refuses = False
+    watch.look()
+    assert told(group) == HELD

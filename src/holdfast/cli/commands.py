@@ -21,6 +21,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
     "Look": {
         "ls": Command("look", "List runs: state, reason, progress, age"),
+        "top": Command("top", "All runs that go on, live; keys pause, throttle, kill, cancel"),
         "show": Command("look", "Everything about one run, and why nothing moves"),
         "steps": Command("look", "What a run has recorded, step by step"),
         "watch": Command("follow", "Follow a run live, to its end"),
@@ -33,6 +34,8 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     "Steer": {
         "pause": Command("steer", "Pause runs at their next safe point"),
         "resume": Command("steer", "Let paused runs go on"),
+        "throttle": Command("steer", "Hold runs back until they are let go"),
+        "kill": Command("steer", "Kill the processes of runs, which go on from their checkpoints"),
         "cancel": Command("steer", "Cancel runs: nothing more of them is recorded"),
         "signal": Command("steer", "Send a named signal to a run"),
         "approve": Command("approve", "Answer what a run asks, or say what became of an effect"),

@@ -11,7 +11,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
 from holdfast.cli.needs import needs_of
 from holdfast.cli.options import common, filters, on_run, on_store, run_argument
-from holdfast.cli.views import in_trees, print_document
+from holdfast.cli.views import in_trees, print_document, shown_whole
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
 from holdfast.errors import UsageError
@@ -93,17 +93,21 @@ def show(run_id: str, store: str | None, as_json: bool) -> int:
     """Everything about one run: its state, why nothing moves, and the commands that lead out."""
 
     async def tell(client: Client, handle: RunHandle[object]) -> int:
-        view = await handle.status()
+        view, history = await handle.status(), await handle.history()
         if as_json:
-            print_document(view)
+            print_document(shown_whole(view, history))
             return Exit.SUCCEEDED
+        from holdfast.cli.charts import BLOCKS, PLAIN, history_chart
         from holdfast.cli.render import console, page
 
         detail = await handle.detail()
         now = at(await client.store.now())
         why, given = explain(view, detail, now), await handle.input()
         below = in_trees([], await client.tree([run_id], SHOWN_BELOW), of=run_id) if view.children else []
-        console().print(page(view, detail, why, now, given, below), soft_wrap=False)
+        screen = console()
+        blocks = BLOCKS if screen.encoding.startswith("utf") else PLAIN
+        chart = history_chart(history, view.resources, screen.width, blocks=blocks)
+        screen.print(page(view, detail, why, now, given, below, chart), soft_wrap=False)
         if len(below) == SHOWN_BELOW:
             click.echo(f"the first {SHOWN_BELOW} of them; `holdfast ls --tree` has all", err=True)
         return Exit.SUCCEEDED

@@ -221,14 +221,17 @@ def page(
     now: datetime,
     run_input: object,
     below: Sequence[RunView] = (),
+    chart: RenderableType | None = None,
 ) -> RenderableType:
-    """The page of `show`; `below` is what the run started, in trees."""
+    """The page of `show`; `below` is what the run started, in trees, `chart` what it used."""
     head = Text.assemble((view.id, "bold"), "  ")
     head.append_text(state_text(view.state, view.reason))
     parts: list[RenderableType] = [
         head,
         Padding(_facts(view, detail, why, now, run_input), (0, 0, 0, 2), expand=False),
     ]
+    if chart is not None:
+        parts += ["", chart]
     if detail.mismatch is not None:
         parts += ["", _both_sides(detail)]
     elif detail.failure is not None and view.state is not RunState.SUCCEEDED:
@@ -313,6 +316,8 @@ def _facts(view: RunView, detail: Detail, why: Explanation, now: datetime, run_i
         grid.add_row("checkpoint", f"{view.checkpoint.n}{name}, saved {saved} ago")
     if view.workspace is not None:
         grid.add_row("workspace", view.workspace)
+    if view.throttled:
+        grid.add_row("throttled", f"a person asked for it; holdfast throttle {view.id} --off lets it go")
     if view.worker is not None:
         grid.add_row("worker", f"{view.worker.name} (pid {view.worker.pid} on {view.worker.host})")
     if view.clocks is not None:

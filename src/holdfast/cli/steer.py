@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `cancel`, `signal`, `retry`, `delete`, `tag`: steer runs from any process."""
+"""`pause`, `resume`, `throttle`, `kill`, `cancel`, `signal`, `retry`, `delete`, `tag`: steer runs from any process."""
 
 from __future__ import annotations
 
@@ -58,6 +58,26 @@ def resume(chosen: Chosen, store: str | None, as_json: bool) -> int:
     """Let paused or parked runs go on."""
     states = frozenset({RunState.WAITING, RunState.RUNNING})
     return _steer(store, chosen, as_json, Deed("resume", "resumed", states, lambda handle: handle.resume()))
+
+
+@click.command()
+@chosen_runs
+@click.option("--off", is_flag=True, help="Let them go again.")
+@common
+def throttle(chosen: Chosen, off: bool, store: str | None, as_json: bool) -> int:
+    """Hold runs back until they are let go: less CPU, their memory reclaimed early."""
+    verb, done = ("let go", "let go") if off else ("throttle", "throttled")
+    deed = Deed(verb, done, _UNFINISHED, lambda handle: handle.throttle(off=off))
+    return _steer(store, chosen, as_json, deed)
+
+
+@click.command()
+@chosen_runs
+@common
+def kill(chosen: Chosen, store: str | None, as_json: bool) -> int:
+    """Kill the processes of runs; the runs go on from their checkpoints."""
+    deed = Deed("kill", "killed", frozenset({RunState.RUNNING}), lambda handle: handle.kill())
+    return _steer(store, chosen, as_json, deed)
 
 
 @click.command()

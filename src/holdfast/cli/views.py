@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from holdfast.cli.words import rfc3339
-from holdfast.client import Json, RunView
+from holdfast.client import Json, RunView, UsageView
 from holdfast.client.view import at, event_payload
 from holdfast.model import Event
 
@@ -71,6 +71,13 @@ def event_json(event: Event) -> dict[str, Json]:
 def _told(key: str, value: Json) -> Json:
     """Instants are whole microseconds in the store (`…_at_us`), and RFC 3339 in the shell."""
     return rfc3339(at(value)) if key.endswith("at_us") and isinstance(value, int) else value
+
+
+def shown_whole(view: RunView, history: Sequence[UsageView]) -> dict[str, Json]:
+    """What `show --json` prints: a view of a run, and what it used over its life."""
+    shown = jsonable(view)
+    assert isinstance(shown, dict), "a view is an object"
+    return {**shown, "history": jsonable(history)}
 
 
 def print_document(value: object) -> None:

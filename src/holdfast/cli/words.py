@@ -129,19 +129,20 @@ def one_line(text: str, longest: int = 120) -> str:
 
 def spent(view: BudgetUnitView) -> str:
     """`usd: $1.20 of $5.00, $0.30 reserved, $3.50 left`; without a limit what is used alone."""
-
-    def told(amount: float) -> str:
-        match view.unit:
-            case "usd":
-                return f"${amount:,.4f}" if amount < 1 else f"${amount:,.2f}"
-            case "working_s":
-                return duration(amount)
-            case _:
-                return f"{amount:,.0f}"
-
-    text = f"{view.unit}: {told(view.used)}"
+    text = f"{view.unit}: {amount(view.unit, view.used)}"
     if view.limit is not None:
-        text += f" of {told(view.limit)}"
+        text += f" of {amount(view.unit, view.limit)}"
     if view.reserved:
-        text += f", {told(view.reserved)} reserved"
-    return text if view.remaining is None else f"{text}, {told(view.remaining)} left"
+        text += f", {amount(view.unit, view.reserved)} reserved"
+    return text if view.remaining is None else f"{text}, {amount(view.unit, view.remaining)} left"
+
+
+def amount(unit: str, used: float) -> str:
+    """`$1.20`, `2h 10m`, `1,200`: so much of a budget's unit."""
+    match unit:
+        case "usd":
+            return f"${used:,.4f}" if used < 1 else f"${used:,.2f}"
+        case "working_s":
+            return duration(used)
+        case _:
+            return f"{used:,.0f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from holdfast.client.budgets import Budgets
 from holdfast.client.client import Client
 from holdfast.client.handle import RunHandle
+from holdfast.client.resources import ClocksView, ResourcesView, UsageView
 from holdfast.client.schedules import FireView, Schedule, Schedules, ScheduleView
 from holdfast.client.view import (
     ApprovalView,
@@ -12,7 +13,6 @@ from holdfast.client.view import (
     BudgetView,
     CheckpointView,
     ChildView,
-    ClocksView,
     CursorView,
     Detail,
     EffectView,
@@ -20,7 +20,6 @@ from holdfast.client.view import (
     Json,
     OutputView,
     ProgressView,
-    ResourcesView,
     RunView,
     StepView,
     StoredCheckpoint,
@@ -52,5 +51,6 @@ __all__ = [
     "ClocksView",
     "StepView",
     "StoredCheckpoint",
+    "UsageView",
     "WorkerView",
 ]

@@ -18,7 +18,7 @@ from holdfast.client.view import ApprovalView, RunView, approval_view, decode_js
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
 from holdfast.lanes import lane_of
-from holdfast.model import Created, NewRun, NewSignal, Run, RunFilter, RunState
+from holdfast.model import Created, Glimpse, NewRun, NewSignal, Run, RunFilter, RunState
 from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.ids import checked_id
 from holdfast.rules.lanes import Concurrency
@@ -192,7 +192,7 @@ class Client:
         limit: int = 100,
         top: bool = False,
     ) -> list[RunView]:
-        """Runs that fit, newest first, at most `limit`, without results and checkpoints.
+        """Runs that fit, newest first, at most `limit`, without results, checkpoints and children.
 
         Each of `tags` must be there, with its value unless that is ""; `text` is looked for in ids, agents, tags, open
         steps, progress and errors. `top` leaves out children of other runs: `tree` lists those.
@@ -237,13 +237,14 @@ class Client:
         keys = [run.key for run in runs]
         tags = await self.store.get_tags(keys) if runs else {}
         parents = await self.store.parents_of(keys) if runs else {}
+        glimpses = await self.store.glimpse(keys) if runs else {}
         return [
             run_view(
                 run,
                 now_us=now_us,
                 tags=tags.get(run.key),
                 parent=parents.get(run.key),
-                progress=await self.store.get_progress(run.key),
+                glimpse=glimpses.get(run.key) or Glimpse(),
                 worker=workers.get(run.worker) if run.worker is not None else None,
             )
             for run in runs

@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 from holdfast import codec, workspace
 from holdfast.client import artifacts, feed
 from holdfast.client.inbox import meant, whoever
+from holdfast.client.resources import UsageView, usage_view
 from holdfast.client.view import (
     ApprovalView,
     CursorView,
@@ -44,18 +45,21 @@ from holdfast.model import (
     Event,
     Failure,
     FailureKind,
+    Glimpse,
     Reason,
     Resolution,
     ResolutionKind,
     Run,
     RunState,
+    Served,
     Signal,
+    Wish,
     WorkerRecord,
 )
 from holdfast.rules import approvals, effects, journal, transitions
-from holdfast.rules.clocks import Clocks
 from holdfast.rules.schedule import closed_by
 from holdfast.rules.waits import check_signal
+from holdfast.rules.wishes import NOT_ALONE
 from holdfast.store.protocol import Decide, Store
 from holdfast.verdicts import GivenUp, NotDone, Verdict
 
@@ -94,14 +98,12 @@ class RunHandle(Generic[R]):
         return run_view(
             run,
             now_us=now_us,
-            progress=await self._store.get_progress(run.key),
+            glimpse=(await self._store.glimpse([run.key])).get(run.key) or Glimpse(),
             checkpoint=newest(checkpoints),
             worker=worker,
             tags=(await self._store.get_tags([run.key])).get(run.key),
             parent=(await self._store.parents_of([run.key])).get(run.key),
             children=await self._store.list_children([self.id], CHILDREN_SHOWN),
-            budget=await self._store.get_budget(f"run:{self.id}"),
-            clocks=None if worker is None else await self._clocks(run, worker, now_us),
             workspace=workspace.there(workspace.place_of(self._store.workspace_folder, run)),
         )
 
@@ -145,6 +147,11 @@ class RunHandle(Generic[R]):
     async def cursors(self) -> list[CursorView]:
         """Where the long steps are that are not over (or failed, and wait for a retry). Raises RunNotFound."""
         return [cursor_view(one) for one in await self._store.read_cursors(self.id)]
+
+    async def history(self) -> list[UsageView]:
+        """What the run has used through all of its attempts, oldest first, in at most some hundred samples: finer while
+        it was young. Empty for one without a process of its own. Raises RunNotFound."""
+        return [usage_view(one) for one in await self._store.read_history(self.id)]
 
     async def steps(self) -> list[StepView]:
         """Every recorded outcome in order, tries and superseded ones included. Raises RunNotFound."""
@@ -231,6 +238,23 @@ class RunHandle(Generic[R]):
     async def resume(self) -> RunView:
         """End a pause (or take back a wish for one), so that any worker may go on."""
         return await self._update(transitions.resume)
+
+    async def throttle(self, *, off: bool = False) -> RunView:
+        """Hold the run back until it is let go (`off=True`), in every attempt: the CPU of its processes is capped and
+        their memory reclaimed early; without processes of its own it pauses at each step boundary. Idempotent.
+        Raises InvalidTransition when it is final."""
+        await self._store.wish(self.id, Wish.THROTTLE, wanted=not off)
+        return await self.status()
+
+    async def kill(self) -> RunView:
+        """Kill the processes of the attempt that runs now. No crash is counted, and it goes on from its checkpoint.
+        Idempotent. Raises InvalidTransition when none runs, and Refused for code that runs inside its worker."""
+        run = await self._store.get_run(self.id)
+        worker = await self._worker(run)
+        if worker is not None and Served(agent=run.agent, version=run.version) not in worker.apart:
+            raise Refused(f"run {self.id} cannot be killed alone: {NOT_ALONE}")
+        await self._store.wish(self.id, Wish.KILL)
+        return await self.status()
 
     async def signal(self, name: str, data: object = None, *, dedup: str | None = None) -> Signal:
         """Keep a signal for the run; `ctx.wait_for(name)` answers it with `data`, JSON.
@@ -338,22 +362,6 @@ class RunHandle(Generic[R]):
             return None
         return next(
             (one for one in await self._store.list_workers() if one.key == run.worker and one.alive), None
-        )
-
-    async def _clocks(self, run: Run, worker: WorkerRecord, now_us: int) -> Clocks:
-        news = await self._store.read_events(self.id, run.event_no - 1, 1)
-        progress = await self._store.get_progress(run.key)
-        heard_us = max(
-            [run.started_at_us or run.created_at_us, *(event.at_us for event in news)]
-            + ([] if progress is None else [progress.updated_at_us])
-        )
-        step = None if run.step is None else await feed.last_of(self._store, run, "step.started")
-        began_us = step.get("started_at_us") if step is not None and step.get("name") == run.step else None
-        return Clocks(
-            lease_left_us=worker.lease_left_us,
-            silent_us=max(0, now_us - heard_us),
-            step_us=max(0, now_us - began_us) if isinstance(began_us, int) else None,
-            deadline_left_us=None if run.deadline_at_us is None else run.deadline_at_us - now_us,
         )
 
     async def _entry(self, position: int) -> Entry | None:

@@ -13,6 +13,14 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from holdfast.client.resources import (
+    ClocksView,
+    ResourcesView,
+    clocks_of,
+    clocks_view,
+    own_sample,
+    resources_view,
+)
 from holdfast.model import (
     SETUP,
     ApprovalRecord,
@@ -23,6 +31,7 @@ from holdfast.model import (
     EntryStatus,
     Event,
     Failure,
+    Glimpse,
     Kin,
     Mismatch,
     Output,
@@ -31,7 +40,6 @@ from holdfast.model import (
     Reason,
     Run,
     RunState,
-    Sample,
     StepCursor,
     Unit,
     WorkerRecord,
@@ -39,7 +47,6 @@ from holdfast.model import (
 from holdfast.rules import progress as progress_rule
 from holdfast.rules.approvals import over
 from holdfast.rules.budget import plain
-from holdfast.rules.clocks import Clocks, Sign, sign
 from holdfast.rules.effects import EffectState, effects_of
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -67,36 +74,12 @@ class CheckpointView(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class ResourcesView(Struct, frozen=True, kw_only=True):
-    """Resources as sampled last. `shared`: they are those of a worker that executes several runs in one process."""
-
-    cpu_percent: float
-    memory_mb: float
-    disk_mb: float
-    processes: int
-    level: str
-    shared: bool
-
-
 class WorkerView(Struct, frozen=True, kw_only=True):
     """The live worker that executes the run."""
 
     name: str
     host: str
     pid: int
-
-
-class ClocksView(Struct, frozen=True, kw_only=True):
-    """The four clocks of a run that a worker executes, in seconds, and what they say together: `working`, `busy` (it
-    records nothing, and uses the CPU), `idle` (nor that), `silent` (nobody can tell beside the other runs of its
-    worker), `lost`. `lease_left_s` is renewed by the worker, whatever the run does; `silent_s` counts from the newest
-    record."""
-
-    lease_left_s: float | None
-    silent_s: float
-    step_s: float | None
-    deadline_left_s: float | None
-    sign: Sign
 
 
 class ErrorView(Struct, frozen=True, kw_only=True):
@@ -143,9 +126,10 @@ class BudgetView(Struct, frozen=True, kw_only=True):
 
 
 class RunView(Struct, frozen=True, kw_only=True):
-    """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one. `children`
-    are the first 100 that it started, `budget` is its own, `clocks` are those of one that is executed, `workspace` is
-    its folder, if that is there on this machine; lists leave the four out.
+    """A run at one moment. `steps` counts the outcomes recorded in its life; `step` is the newest open one. `budget` is
+    its own, `clocks` are those of one that is executed. `throttled`: it is held back because a person asked for it.
+    `children` are the first 100 that it started, `workspace` is its folder, if that is there on this machine; lists
+    leave the two out.
     """
 
     id: str
@@ -174,6 +158,7 @@ class RunView(Struct, frozen=True, kw_only=True):
     budget: BudgetView | None = None
     clocks: ClocksView | None = None
     workspace: str | None = None
+    throttled: bool = False
 
 
 StepStatus: TypeAlias = Literal["ok", "failed", "abandoned", "retried", "superseded", "intended"]
@@ -296,18 +281,19 @@ def run_view(
     run: Run,
     *,
     now_us: int,
-    progress: Progress | None = None,
+    glimpse: Glimpse,
     checkpoint: Checkpoint | None = None,
     worker: WorkerRecord | None = None,
     tags: dict[str, str] | None = None,
     parent: str | None = None,
     children: Sequence[Kin] = (),
-    budget: BudgetRecord | None = None,
-    clocks: Clocks | None = None,
     workspace: Path | None = None,
 ) -> RunView:
     """Put together what `show --json` says. Pure: everything that it says is an argument."""
-    running = run.state is RunState.RUNNING and worker is not None
+    running = run.state is RunState.RUNNING
+    at_work = worker if running else None
+    own, progress, budget = own_sample(glimpse, now_us), glimpse.progress, glimpse.budget
+    clocks = None if at_work is None else clocks_of(run, glimpse, at_work, now_us)
     return RunView(
         id=run.id,
         agent=run.agent,
@@ -320,12 +306,10 @@ def run_view(
         failures=run.failures,
         steps=run.steps,
         step=run.step,
-        progress=None
-        if progress is None
-        else progress_view(progress, now_us, moving=run.state is RunState.RUNNING),
+        progress=None if progress is None else progress_view(progress, now_us, moving=running),
         checkpoint=None if checkpoint is None else checkpoint_view(checkpoint),
-        resources=resources_view(worker.sample) if running and worker and worker.sample else None,
-        worker=WorkerView(name=worker.name, host=worker.host, pid=worker.pid) if running and worker else None,
+        resources=None if at_work is None else resources_view(own, at_work.sample),
+        worker=None if at_work is None else WorkerView(name=at_work.name, host=at_work.host, pid=at_work.pid),
         result=None if run.result is None else decode_json(run.result),
         error=None if run.failure is None else error_view(run.failure),
         created_at=at(run.created_at_us),
@@ -335,24 +319,9 @@ def run_view(
         parent=parent,
         children=tuple(child_view(kin) for kin in children),
         budget=None if budget is None else budget_view(budget),
-        clocks=clocks_view(clocks, worker) if clocks is not None and running and worker else None,
+        clocks=None if at_work is None or clocks is None else clocks_view(clocks, at_work, own),
         workspace=None if workspace is None else str(workspace),
-    )
-
-
-def clocks_view(clocks: Clocks, worker: WorkerRecord) -> ClocksView:
-    """The clocks in seconds. What the worker uses is what the run uses while it is the only one there."""
-
-    def seconds(us: int | None) -> float | None:
-        return None if us is None else us / 1e6
-
-    sample = worker.sample if worker.runs == 1 else None
-    return ClocksView(
-        lease_left_s=seconds(clocks.lease_left_us),
-        silent_s=clocks.silent_us / 1e6,
-        step_s=seconds(clocks.step_us),
-        deadline_left_s=seconds(clocks.deadline_left_us),
-        sign=sign(clocks, None if sample is None else sample.cpu_percent),
+        throttled=glimpse.throttled,
     )
 
 
@@ -449,18 +418,6 @@ def approval_view(record: ApprovalRecord, now_us: int) -> ApprovalView:
         by=record.answered_by,
         comment=record.comment,
         answered_at=at_or_none(record.answered_at_us),
-    )
-
-
-def resources_view(sample: Sample) -> ResourcesView:
-    """A sample of resources."""
-    return ResourcesView(
-        cpu_percent=sample.cpu_percent,
-        memory_mb=sample.memory_mb,
-        disk_mb=sample.disk_mb,
-        processes=sample.processes,
-        level=str(sample.level),
-        shared=sample.shared,
     )
 
 

@@ -66,7 +66,19 @@ from holdfast.model.journal import (
 )
 from holdfast.model.limits import Lane, NewTurn, RateRecord, Terms, Turn
 from holdfast.model.parts import OwnedProgress, OwnedState
-from holdfast.model.resources import HostStall, Mechanism, Metric, Strength, TreeSample, Usage
+from holdfast.model.resources import (
+    Glimpse,
+    HostStall,
+    Mechanism,
+    Metric,
+    NewSample,
+    RunSample,
+    Sampled,
+    Strength,
+    TreeSample,
+    Usage,
+    Wish,
+)
 from holdfast.model.runs import (
     FINAL_STATES,
     HELD_REASONS,
@@ -148,6 +160,7 @@ __all__ = [
     "FireStatus",
     "Fired",
     "HELD_REASONS",
+    "Glimpse",
     "HostStall",
     "Hold",
     "INBOX_REASONS",
@@ -168,6 +181,7 @@ __all__ = [
     "NewChild",
     "NewRun",
     "NewSchedule",
+    "NewSample",
     "NewSignal",
     "NewTurn",
     "NewWorker",
@@ -190,11 +204,13 @@ __all__ = [
     "Retry",
     "Run",
     "RunFilter",
+    "RunSample",
     "RunState",
     "SETUP",
     "SOMEBODY_REASONS",
     "Sample",
     "ScheduleRecord",
+    "Sampled",
     "Served",
     "Signal",
     "StepCursor",
@@ -207,5 +223,6 @@ __all__ = [
     "TreeSample",
     "Turn",
     "Usage",
+    "Wish",
     "WorkerRecord",
 ]

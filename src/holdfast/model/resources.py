@@ -7,6 +7,11 @@ from enum import StrEnum
 
 import msgspec
 
+from holdfast.model.budgets import BudgetRecord
+from holdfast.model.changes import Beside
+from holdfast.model.events import Progress
+from holdfast.model.workers import Level
+
 
 class Metric(StrEnum):
     """A figure of a tree of processes that can be judged."""
@@ -84,3 +89,49 @@ class TreeSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     memory_stall: float | None = None
     oom_kills: int = 0
     host: HostStall | None = None
+
+
+class Sampled(Beside, frozen=True, kw_only=True):
+    """What its worker sees of the processes of one run. `history` replaces the one that is stored; None leaves it.
+
+    Instants are counted from the moment of the writing, so they are 0 or less: the store's clock makes them its own.
+    """
+
+    sample: TreeSample
+    level: Level = Level.OK
+    history: tuple[TreeSample, ...] | None = None
+
+
+class NewSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the attempt of the run with this token is seen to use."""
+
+    run: int
+    token: int
+    sampled: Sampled
+
+
+class RunSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The newest sample of the processes of one run, by the store's clock; `token` is the attempt that it is of."""
+
+    token: int
+    sample: TreeSample
+    level: Level
+
+
+class Wish(StrEnum):
+    """What a person may ask of the one who executes a run."""
+
+    THROTTLE = "throttle"  # hold it back until it is let go
+    KILL = "kill"  # end the processes of its attempt; the run goes on from its checkpoint
+
+
+class Glimpse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of a run beside its row, at one moment. Of one that is executed: `heard_at_us` is when its newest
+    event was written, `step_at_us` when its newest open step began, if it was told."""
+
+    progress: Progress | None = None
+    sample: RunSample | None = None
+    throttled: bool = False
+    heard_at_us: int | None = None
+    step_at_us: int | None = None
+    budget: BudgetRecord | None = None

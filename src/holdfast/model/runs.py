@@ -39,6 +39,7 @@ class Reason(StrEnum):
     BACKOFF = "backoff"  # queued: a retry after a failure
     DRAINED = "drained"  # queued: released by a worker that shuts down
     CRASHED = "crashed"  # queued/running: its worker went down
+    KILLED = "killed"  # queued: a person had the processes of its attempt killed
     LIMIT = "limit"  # queued: its concurrency key is at its limit; it stands in line
     SLEEP = "sleep"  # waiting: until a time
     SIGNAL = "signal"  # waiting: for a signal
@@ -55,7 +56,7 @@ class Reason(StrEnum):
     CHECKPOINT_LOST = "checkpoint_lost"  # waiting: no good checkpoint is left
     NEEDS_CODE = "needs_code"  # waiting: no worker has its version of the agent
     EFFECT_UNKNOWN = "effect_unknown"  # waiting: nobody knows whether an effect happened; a person decides
-    THROTTLED = "throttled"  # running: slowed down because the machine is under pressure
+    THROTTLED = "throttled"  # running: slowed down, the machine is under pressure or a person asked for it
     STUCK = "stuck"  # running: a sync step outlived its timeout and cannot be killed
 
 

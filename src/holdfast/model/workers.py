@@ -38,7 +38,8 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 
 class NewWorker(Struct, frozen=True, kw_only=True):
-    """A worker that registers. `lock_path` is the file it holds a flock on, if it does."""
+    """A worker that registers. `lock_path` is the file it holds a flock on, if it does. `apart` are those of what it
+    serves whose runs have a process each."""
 
     name: str
     host: str
@@ -46,6 +47,7 @@ class NewWorker(Struct, frozen=True, kw_only=True):
     capacity: int
     serves: tuple[Served, ...]
     lock_path: str | None = None
+    apart: tuple[Served, ...] = ()
 
 
 class WorkerRecord(Struct, frozen=True, kw_only=True):
@@ -64,10 +66,12 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     runs: int = 0
     sample: Sample | None = None
     lease_left_us: int | None = None
+    apart: tuple[Served, ...] = ()
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """What the store knows of a run that a worker executes: a newer token, another state, or a wish."""
+    """What the store knows of a run that a worker executes: a newer token, another state, or a wish. `kill`: the
+    attempt of this token is to be killed."""
 
     run: int
     token: int
@@ -75,6 +79,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     state: RunState
     asked: str | None
     inbox_no: int
+    throttled: bool = False
+    kill: bool = False
 
 
 class QueueRecord(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from holdfast.model import Note
 from holdfast.process.climbing import Climbing
 from holdfast.process.launch import Launched, Launcher, findable
+from holdfast.process.sightings import Sightings
 from holdfast.rules.limits import Limits
 from holdfast.throttle.watch import Seen
 
@@ -23,15 +24,18 @@ class Program:
 
 class Beside:
     """What a worker starts for one run, and can end without asking its code. `note` writes an event of the run, `park`
-    ends the attempt so that the run waits for a person. `workspace` is its folder."""
+    ends the attempt so that the run waits for a person, `sightings` keeps what is seen. `workspace` is its folder."""
 
     def __init__(
         self,
         launcher: Launcher,
         note: Callable[[Note], None],
         park: Callable[[], None],
+        sightings: Sightings,
         workspace: Path | None = None,
     ) -> None:
+        self._sightings = sightings
+        self._held = False
         self._workspace = workspace
         self._launcher = launcher
         self._note = note
@@ -86,7 +90,14 @@ class Beside:
         self._climbing[program] = climbing
         launched.gone.add_done_callback(lambda _: self._forget(program))
         launched.watched(seen)
+        launched.hold(self._held)
         return program
+
+    def hold(self, held: bool) -> None:
+        """Hold all of them back, and those that follow, or let them go."""
+        self._held = held
+        for program in self._programs:
+            program.launched.hold(held)
 
     def kill(self) -> bool:
         """End all of them at once; whether there were any."""
@@ -96,6 +107,7 @@ class Beside:
 
     def _seen(self, program: Program, seen: Seen) -> None:
         """What is seen of one of them, about once a second."""
+        self._sightings.add(seen.sample, seen.level)
         self._climbing[program].seen(seen)
 
     def _forget(self, program: Program) -> None:

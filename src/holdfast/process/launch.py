@@ -71,6 +71,10 @@ class Launched:
         """From now on tell what is seen of it, about once a second."""
         self._seen = seen
 
+    def hold(self, held: bool) -> None:
+        """Hold it back within a second, or let it go again; asking twice changes nothing."""
+        self._watch.hold(held)
+
     def measure(self, workspace: Path) -> None:
         """From the next look on: this folder, too."""
         self._watch.gauge.measure(workspace)
@@ -241,7 +245,15 @@ class Launcher:
                 start_new_session=True,
             )
             group.attach(started.pid)
-            watch = Watch(group, self.groups.abilities, _UNJUDGED, spare=(started.pid,), workspace=workspace)
+            # Its history is kept by the attempt, for it goes on in the next one.
+            watch = Watch(
+                group,
+                self.groups.abilities,
+                _UNJUDGED,
+                spare=(started.pid,),
+                workspace=workspace,
+                history=0,
+            )
             launched = Launched(started, group, watch, lingers=linger_s > 0)
         except BaseException:
             _give_up(group, started)

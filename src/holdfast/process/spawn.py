@@ -42,6 +42,10 @@ class ProcessLike(Protocol):
         """From now on tell what is seen of it and its workspace, about once a second."""
         ...
 
+    def hold(self, held: bool) -> None:
+        """Hold it back within a second, or let it go again; asking twice changes nothing."""
+        ...
+
     def kill(self) -> None:
         """Kill it, and everything that it started; asking twice changes nothing."""
         ...
@@ -90,6 +94,9 @@ class Process:
 
     def watched(self, seen: Callable[[Seen], None]) -> None:
         self._launched.watched(seen)
+
+    def hold(self, held: bool) -> None:
+        self._launched.hold(held)
 
     def kill(self) -> None:
         self._launched.kill()

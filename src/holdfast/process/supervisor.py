@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from holdfast import exit_status
 from holdfast.agents import AnyAgent, place_of
 from holdfast.channel import Channel
+from holdfast.clock import Clock, SystemClock
 from holdfast.ending import Ending, Lost
 from holdfast.errors import HoldfastError, LeaseLost, PayloadTooLarge, ProtocolError, StoreError
 from holdfast.model import (
@@ -50,6 +53,7 @@ from holdfast.process.frames import (
     SlowDown,
 )
 from holdfast.process.launch import Stillborn
+from holdfast.process.sightings import Sightings
 from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
 from holdfast.process.wire import MAX_UNSENT
 from holdfast.rules.limits import NO_LIMITS, Limits
@@ -92,8 +96,10 @@ class ProcessAttempt:
         stillborn: Stillborn | None = None,
         workspace: Path | None = None,
         stall_s: float | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.claim = claim
+        self.sightings = Sightings(claim.run, clock or SystemClock())
         self.settled = False
         self.ending: Ending | None = None
         self._origin = origin
@@ -108,6 +114,7 @@ class ProcessAttempt:
         self._position = claim.run.position
         self._asked: Outcome | None = None
         self._slow_down_s = 0.0
+        self._held = self._doomed = False
         self._level = self._machine = Level.OK
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time() + START_S - self._stall_s
@@ -136,6 +143,9 @@ class ProcessAttempt:
             await self.settle(_not_begun(f"no process could be started for the run: {error}"))
             return
         process.watched(self._seen)
+        process.hold(self._held)
+        if self._doomed:
+            process.kill()
         try:
             self._send_all_known()
             await self._serve(process)
@@ -166,6 +176,19 @@ class ProcessAttempt:
             self._process.kill()
         return True
 
+    def kill_as_asked(self) -> bool:
+        """A person wants the process to end: it is no crash, and the run goes on from its checkpoint."""
+        self._doomed = True
+        self.ending = self.ending or Release(reason=Reason.KILLED)
+        return self.kill()
+
+    def hold(self, held: bool) -> bool:
+        """Hold its processes back, or let them go: true, for here that can be done."""
+        self._held = held
+        if self._process is not None:
+            self._process.hold(held)
+        return True
+
     async def settle(self, ending: Ending) -> None:
         """Make the ending durable, once; a lost run settles nothing."""
         if isinstance(ending, Lost):
@@ -181,7 +204,7 @@ class ProcessAttempt:
         self.settled = True
         try:
             if last is not None:
-                await self._record(last)
+                await self._record(replace(last, beside=(*last.beside, *self.sightings.at_the_end())))
         except (LeaseLost, StoreError) as error:
             self.ending = Lost(cancelled=False, message=f"its end could not be recorded: {error}")
         finally:
@@ -301,6 +324,7 @@ class ProcessAttempt:
 
     def _seen(self, seen: Seen) -> None:
         """What is seen of its processes, about once a second."""
+        self.sightings.add(seen.sample, seen.level)
         if seen.level is not self._level:
             self._level = seen.level
             self._send(Pressure(self.pressure))

@@ -19,7 +19,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "failed": "the agent failed for good: a fatal error, or no tries are left",
     "retried_later": "the attempt failed; another follows after the backoff",
     "parked": "it sleeps, waits for a signal, an answer, a child or its budget, or its `holdfast run` was interrupted",
-    "released": "its worker shuts down: claimable at once, nothing counted",
+    "released": "its worker shuts down, or a person had its attempt killed: claimable at once, nothing counted",
     "held": "code and journal disagree, no checkpoint is good, an effect may have happened, its workspace is full",
     "paused": "an operator paused it (a running one at its next safe point)",
     "pause_asked": "an operator asks it to pause",

@@ -53,6 +53,7 @@ from holdfast.model import (
     StepCursor,
     WorkerRecord,
 )
+from holdfast.store.seen import Samples, Wishes
 from holdfast.store.shared import Budgets, Rates
 
 Decide = Callable[[Run, int], Decision | None]
@@ -551,6 +552,8 @@ class Store(
     Feed,
     Rehearsals,
     Workers,
+    Samples,
+    Wishes,
     Schedules,
     Steps,
     Artifacts,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final, Self, TypeVar
 
 from holdfast.model import TreeSample
 
@@ -16,17 +17,31 @@ class History:
     """Keeps samples of about equal length; when there is no room, two become one, and all later ones are as long.
 
     Nothing is lost that matters: CPU time and bytes add up, peaks of memory and processes stay. The samples cover the
-    time since the first without a gap, and there are never more than `most` (at least 2).
+    time since the first without a gap, and there are never more than `most` (at least 2; 0: none are kept).
     """
 
     def __init__(self, most: int = MOST_SAMPLES) -> None:
-        self._most = max(2, most)
+        self._most = max(2, most) if most else 0
         self._samples: list[TreeSample] = []
         self._span_us = 0
         self._open: TreeSample | None = None
 
+    @classmethod
+    def after(cls, past: Iterable[TreeSample]) -> Self:
+        """One that goes on after these, as fine as they are. Where they are of another attempt, a gap lies between:
+        two samples around it may become one, which then stands for as long as both."""
+        history = cls()
+        for sample in past:
+            history.add(sample)
+        lengths = sorted(one.span_us for one in history._samples)
+        if len(lengths) >= history._most // 4:  # a history that was halved before
+            history._span_us = lengths[len(lengths) // 2] * 3 // 4
+        return history
+
     def add(self, sample: TreeSample) -> None:
         """Take the next sample, later than all before."""
+        if not self._most:
+            return
         joined = sample if self._open is None else join(self._open, sample)
         if joined.span_us < self._span_us:
             self._open = joined

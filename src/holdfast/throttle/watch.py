@@ -143,7 +143,15 @@ class Watch:
         self._ladder = Ladder.of(group.limits, thresholds, watched=abilities.watched, can=abilities.can)
         self._quota = quota_cores(thresholds, group.limits)
         self._stand = Stand.at_the_foot()
+        self._can = abilities.can
+        self._taken: set[Rung] = set()
+        self._wanted = self._held = False
         self._oom_kills = 0
+
+    def hold(self, held: bool) -> None:
+        """From the next look on, hold the group back as on the rungs of weight and quota, whatever the ladder does, or
+        let it go again. Callable from any thread."""
+        self._wanted = held
 
     def look(self, host: HostStall | None = None) -> Seen:
         """See the class."""
@@ -152,19 +160,18 @@ class Watch:
         survivors: tuple[int, ...] = ()
         for move in look.moves:
             survivors += self._do(move)
+        if self._held is not self._wanted:
+            self._hold(self._wanted)
         self._stand = look.stand  # not before: a move that is refused is tried again
         oom = sample.oom_kills > self._oom_kills
         self._oom_kills = max(self._oom_kills, sample.oom_kills)
         return Seen(sample, look.level, look.metrics, look.moves, oom, survivors)
 
     def _do(self, move: Move) -> tuple[int, ...]:
-        group, limits = self._group, self._group.limits
-        if move.rung is Rung.WEIGHT:
-            group.set_weight(LESS_WEIGHT if move.taken else 1.0)
-        elif move.rung is Rung.QUOTA:
-            group.set_cpu(self._quota if move.taken else None)
-            brake = None if limits.memory_bytes is None else round(limits.memory_bytes * BRAKE_SHARE)
-            group.set_memory_brake(brake if move.taken else None)
+        group = self._group
+        if move.rung in (Rung.WEIGHT, Rung.QUOTA):
+            self._brake(move.rung, on=move.taken or self._held)
+            (self._taken.add if move.taken else self._taken.discard)(move.rung)
         elif move.rung is Rung.FREEZE:
             if move.taken:
                 group.freeze(self._spare)
@@ -175,6 +182,21 @@ class Watch:
         elif move.rung is Rung.KILL and move.taken:
             return group.kill()
         return ()
+
+    def _hold(self, held: bool) -> None:
+        for rung in (Rung.WEIGHT, Rung.QUOTA):
+            if rung in self._can:
+                self._brake(rung, on=held or rung in self._taken)
+        self._held = held  # not before: what is refused is tried again
+
+    def _brake(self, rung: Rung, *, on: bool) -> None:
+        group, limits = self._group, self._group.limits
+        if rung is Rung.WEIGHT:
+            group.set_weight(LESS_WEIGHT if on else 1.0)
+        else:
+            group.set_cpu(self._quota if on else None)
+            brake = None if limits.memory_bytes is None else round(limits.memory_bytes * BRAKE_SHARE)
+            group.set_memory_brake(brake if on else None)
 
 
 def quota_cores(thresholds: Thresholds, limits: Limits) -> float:

@@ -16,9 +16,10 @@ from holdfast.model import (
     NewChild,
     NewCursor,
     NewOutput,
+    Sampled,
     Settle,
 )
-from holdfast.store.sqlite import approvals, artifacts, budgets, children, rates, steps
+from holdfast.store.sqlite import approvals, artifacts, budgets, children, rates, samples, steps
 from holdfast.store.sqlite.connection import Connection
 
 Write = Callable[[Connection, int, int, Any, int], None]
@@ -35,6 +36,7 @@ WRITERS: Final[Mapping[type[Beside], Write]] = {
     NewChild: cast("Write", children.start),
     Settle: budgets.settle,
     AdjustRate: rates.adjust,
+    Sampled: samples.write,
     CancelChild: cast("Write", children.cancel),
 }
 

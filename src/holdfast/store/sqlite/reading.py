@@ -179,6 +179,8 @@ def asks(connection: Connection, worker: int) -> list[Ask]:
             state=rows.STATES[row[3]],
             asked=row[4],
             inbox_no=row[5],
+            throttled=bool(row[6]),
+            kill=bool(row[7]),
         )
         for row in connection.rows(_SQL["asks"], (worker,))
     ]

@@ -29,11 +29,13 @@ from holdfast.model import (
     Event,
     Fire,
     Fired,
+    Glimpse,
     Journal,
     Kin,
     NewChild,
     NewReservation,
     NewRun,
+    NewSample,
     NewSchedule,
     NewTurn,
     NewWorker,
@@ -54,7 +56,9 @@ from holdfast.model import (
     Standing,
     StepCursor,
     Terms,
+    TreeSample,
     Turn,
+    Wish,
     WorkerRecord,
 )
 from holdfast.rules import firing
@@ -71,6 +75,7 @@ from holdfast.store.sqlite import (
     rates,
     reading,
     runs,
+    samples,
     schedules,
     steps,
     sweep,
@@ -386,6 +391,22 @@ class SQLiteStore:
 
     async def list_queues(self) -> list[QueueRecord]:
         return await self._engine.read(reading.queues)
+
+    # --- samples and wishes ---------------------------------------------------------------------------------
+
+    async def save_samples(self, seen: Sequence[NewSample]) -> list[bool]:
+        return await self._engine.write(
+            lambda connection: samples.save(connection, seen, self._clock.wall_us()), is_news=_no
+        )
+
+    async def read_history(self, run_id: str) -> tuple[TreeSample, ...]:
+        return await self._engine.read(lambda connection: samples.history(connection, run_id))
+
+    async def glimpse(self, run_keys: Sequence[int]) -> dict[int, Glimpse]:
+        return await self._engine.read(lambda connection: samples.glimpses(connection, run_keys))
+
+    async def wish(self, run_id: str, wish: Wish, *, wanted: bool = True) -> None:
+        await self._engine.write(lambda connection: samples.ask(connection, run_id, wish, wanted))
 
     # --- schedules ------------------------------------------------------------------------------------------
 

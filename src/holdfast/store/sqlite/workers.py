@@ -34,8 +34,8 @@ def register(connection: Connection, clock: Clock, new: NewWorker, lease_us: int
     """Record a new generation with a fresh lease; return its key."""
     connection.run(
         _SQL["register"],
-        (new.name, new.host, new.pid, new.capacity, rows.serves_json(new.serves), clock.wall_us(), new.lock_path,
-         clock.boot_id(), clock.boot_us() + lease_us),
+        (new.name, new.host, new.pid, new.capacity, rows.serves_json(new.serves), rows.serves_json(new.apart),
+         clock.wall_us(), new.lock_path, clock.boot_id(), clock.boot_us() + lease_us),
     )  # fmt: skip
     return connection.newest_key()
 
@@ -137,6 +137,7 @@ def listed(connection: Connection, clock: Clock) -> list[WorkerRecord]:
             runs=row[9],
             alive=row[0] not in dead,
             lease_left_us=left_us.get(row[0]),
+            apart=rows.serves_of(row[10]),
         )
         if record.alive or record.runs:
             found.append(record)

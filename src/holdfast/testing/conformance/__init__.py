@@ -44,6 +44,7 @@ _PARTS = (
     "lanes",
     "rates",
     "budgets",
+    "samples",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -63,6 +64,7 @@ from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.rates import RatePromises  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
+from holdfast.testing.conformance.samples import SamplePromises  # noqa: E402
 from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
 from holdfast.testing.conformance.signals import SignalPromises  # noqa: E402
 from holdfast.testing.conformance.steps import StepPromises  # noqa: E402
@@ -91,6 +93,7 @@ class StoreConformance(
     LanePromises,
     RatePromises,
     BudgetPromises,
+    SamplePromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 

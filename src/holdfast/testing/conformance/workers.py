@@ -59,7 +59,7 @@ class WorkerPromises(Promises):
 
     async def test_a_registered_worker_is_listed_with_all_it_said(self, store: Store, place: Place) -> None:
         serves = (Served(agent="x", version="1"), Served(agent="y", version="2"))
-        new = NewWorker(name="näme", host="h", pid=77, capacity=3, serves=serves)
+        new = NewWorker(name="näme", host="h", pid=77, capacity=3, serves=serves, apart=serves[1:])
         key = await store.register_worker(new, LEASE_US)
         await store.create_run(new_run("a", agent="x"))
         await store.claim(key, serves, 1)
@@ -72,6 +72,7 @@ class WorkerPromises(Promises):
             3,
         )
         assert set(record.serves) == set(serves)
+        assert record.apart == serves[1:]
         assert (record.alive, record.draining, record.runs) == (True, False, 1)
         assert record.started_at_us == place.clock.wall_us()
 

@@ -52,8 +52,10 @@ SELECT n, segment, name, at_us, size_bytes, now_us, state, encoding, sha256 FROM
 SELECT n FROM checkpoints WHERE run = ? ORDER BY n DESC;
 
 -- name: asks
-SELECT key, runs.token, coalesce(live.position, runs.position), state, asked, inbox_no
-FROM runs INDEXED BY runs_claimed_by LEFT JOIN live ON live.run = key WHERE claimed_by = ?
+SELECT key, runs.token, coalesce(live.position, runs.position), state, asked, inbox_no, coalesce(throttled, 0),
+       coalesce(kill = runs.token, 0)
+FROM runs INDEXED BY runs_claimed_by LEFT JOIN live ON live.run = key LEFT JOIN wishes ON wishes.run = key
+WHERE claimed_by = ?
 ORDER BY key;
 
 -- name: inbox_no

@@ -1,6 +1,6 @@
 -- name: register
-INSERT INTO workers (name, host, pid, capacity, serves, started_at_us, lock_path, boot_id, lease_until_us)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO workers (name, host, pid, capacity, serves, apart, started_at_us, lock_path, boot_id, lease_until_us)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: renew
 UPDATE workers SET lease_until_us = ?, sample = coalesce(?, sample), fell_with = NULL
@@ -29,5 +29,5 @@ DELETE FROM workers WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE work
 
 -- name: list
 SELECT key, name, host, pid, capacity, serves, started_at_us, draining, sample,
-       (SELECT count(*) FROM runs WHERE runs.worker = workers.key)
+       (SELECT count(*) FROM runs WHERE runs.worker = workers.key), apart
 FROM workers ORDER BY key;
