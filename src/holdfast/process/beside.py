@@ -40,8 +40,7 @@ class Beside:
         self._launcher = launcher
         self._note = note
         self._park = park
-        self._programs: set[Program] = set()
-        self._climbing: dict[Program, Climbing] = {}
+        self._programs: dict[Program, Climbing] = {}
 
     def launch(
         self,
@@ -75,7 +74,7 @@ class Beside:
         def ended(why: str) -> None:
             program.why = why
 
-        climbing = Climbing(
+        self._programs[program] = Climbing(
             limits,
             note=self._note,
             park=self._park,
@@ -86,9 +85,7 @@ class Beside:
         def seen(seen: Seen) -> None:
             self._seen(program, seen)
 
-        self._programs.add(program)
-        self._climbing[program] = climbing
-        launched.gone.add_done_callback(lambda _: self._forget(program))
+        launched.gone.add_done_callback(lambda _: self._programs.pop(program))
         launched.watched(seen)
         launched.hold(self._held)
         return program
@@ -108,11 +105,9 @@ class Beside:
     def _seen(self, program: Program, seen: Seen) -> None:
         """What is seen of one of them, about once a second."""
         self._sightings.add(seen.sample, seen.level)
-        self._climbing[program].seen(seen)
-
-    def _forget(self, program: Program) -> None:
-        self._programs.discard(program)
-        self._climbing.pop(program, None)
+        climbing = self._programs.get(program)
+        if climbing is not None:  # it may have ended meanwhile
+            climbing.seen(seen)
 
 
 beside: ContextVar[Beside] = ContextVar("holdfast_beside")
