@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from bench.ground import Broken, Ground
 from bench.report import Findings, at_most
+from holdfast.clock import SystemClock
+from holdfast.model import Level, NewRun, NewWorker, Served, TreeSample
+from holdfast.process.sampling import Sampling
+from holdfast.process.sightings import Sightings
 from holdfast.rules.limits import Limits
 from holdfast.rules.pressure import Thresholds
+from holdfast.rules.sampling import STORE_US
+from holdfast.store import open_store
 from holdfast.throttle import Ground as Standing
 from holdfast.throttle import Group, Groups
 from holdfast.throttle.watch import Gauge, Host, Watch
@@ -49,7 +58,41 @@ def measure(ground: Ground) -> Findings:
     found.add("control groups: sampled, with history", samples, "%", goal)
     found.add("control groups: sampled, judged by the ladder", judged, "%")
     found.add(f"no control groups ({RUNS_APART} runs × {RUNS // RUNS_APART})", apart, "%")
+    stored: list[float] = []
+    for number in range(ground.repeats):
+        with ground.folder() as folder:
+            stored.append(asyncio.run(_stored(folder, number)))
+    found.add(f"stored, when all {RUNS} have changed, each {STORE_US / 1e6:g} s", stored, "%")
     return found
+
+
+async def _stored(folder: Path, number: int) -> float:
+    """Percent of a core that it takes to keep and store what is seen of the runs: the worst case, for all of them have
+    something new each time, and no history is due."""
+    serves = (Served(agent="a", version="0"),)
+    async with open_store(f"sqlite:///{folder / 'store.db'}") as store:
+        new = NewWorker(name="w", host="h", pid=1, capacity=RUNS, serves=serves, apart=serves)
+        worker = await store.register_worker(new, 3_600_000_000)
+        await store.create_runs(
+            [NewRun(id=f"r{n}", agent="a", version="0", input=b"{}") for n in range(RUNS)]
+        )
+        clock, chance = SystemClock(), random.Random(number)
+        seen = [Sightings(claim.run, clock) for claim in await store.claim(worker, serves, RUNS)]
+        sampling, rounds, used_s = Sampling(store, lambda: seen), 20, 0.0
+        for _ in range(rounds):
+            samples = [
+                TreeSample(
+                    at_us=clock.boot_us(), span_us=1_000_000, cpu_percent=chance.uniform(0, 100),
+                    memory_bytes=chance.randrange(10**7, 10**9), processes=chance.randrange(1, 9),
+                )
+                for _ in range(2 * RUNS)
+            ]  # fmt: skip
+            before_s = time.process_time()
+            for n, sample in enumerate(samples):
+                seen[n % RUNS].add(sample, Level.OK)
+            await sampling.store()
+            used_s += time.process_time() - before_s
+        return 100 * used_s / rounds / (STORE_US / 1e6)
 
 
 def _share(looks: list[Callable[[], object]], seconds: int) -> float:

@@ -153,7 +153,7 @@ def test_runs_are_throttled_and_let_go_by_a_key(busy: Shell, opened: Open) -> No
         terminal.press("t")
         terminal.until(lambda _, run_id=run_id: "(throttled)" in terminal.line(run_id))
         assert busy("show", run_id, "--json").json["throttled"]
-        assert "a person asked for it" in busy("show", run_id).out
+        assert f"holdfast throttle {run_id} --off" in busy("show", run_id).out
         terminal.press("t")
         terminal.until(lambda _, run_id=run_id: "(throttled)" not in terminal.line(run_id))
         assert not busy("show", run_id, "--json").json["throttled"]
@@ -341,3 +341,48 @@ def test_json_is_a_document_once_and_a_line_each_interval(shell: Shell) -> None:
     process.communicate(timeout=20)
     assert process.returncode == 130
     assert all('"runs": [{"id": "h1"' in line for line in lines)
+
+
+# --- the same by commands -----------------------------------------------------------------------------------------
+
+
+def test_runs_are_throttled_and_killed_by_commands(busy: Shell) -> None:
+    for _ in range(2):
+        assert busy("throttle", "c1").out == "c1: running: it is held back, because a person asked for it\n"
+    assert "way on" in busy("show", "c1").out
+    assert busy("throttle", "c1", "--off", "--json").json["throttled"] is False
+    assert busy("throttle", "p1", "--json").json["throttled"] is True  # when it goes on
+    before = climbers(busy)
+    said = busy("kill", "c1").out
+    assert said.endswith("its processes are killed; it goes on from its checkpoint\n")
+    busy.until("c1", lambda one: one["attempts"] == 2 and climbers(busy) > before)
+    for refused, why in (("b1", "cannot be killed alone"), ("p1", "no attempt of it runs")):
+        assert why in busy("kill", refused, code=6).err
+    busy("cancel", "p1")
+    for command in ("throttle", "kill"):
+        assert "p1 is cancelled" in busy(command, "p1", code=6).err
+    assert "say --yes" in busy("kill", "--agent", "climber", code=6).err
+    assert "no run 'nobody'" in busy("throttle", "nobody", code=5).err
+
+
+def test_show_draws_what_a_run_used_and_json_has_all_of_it(busy: Shell, opened: Open) -> None:
+    busy.until("c1", lambda one: one["resources"] and not one["resources"]["shared"])
+    busy("kill", "c1")
+    history = busy.until("c1", lambda one: one["history"])["history"]
+    assert set(history[0]) == {
+        "at", "span_s", "cpu_percent", "memory_mb", "processes", "read_mb", "written_mb", "workspace_mb",
+        "disk_free_mb",
+    }  # fmt: skip
+    assert all(0.5 < one["span_s"] < 5 and one["memory_mb"] > 5 for one in history)
+    wide = busy("show", "c1").out
+    assert "used, until " in wide and "█" in wide and "peak" in wide and "\x1b" not in wide
+    for size in ((80, 50), (60, 50)):
+        terminal = opened(busy, "show", "c1", size=size)
+        assert terminal.ended() == 0
+        drawn = [line for line in terminal.text.splitlines() if line.startswith("  memory")]
+        assert len(drawn) == 1 and "█" in drawn[0] and "MB" in drawn[0] and len(drawn[0].rstrip()) <= size[0]
+        assert "\x1b[36m" in terminal.output
+    plain = opened(busy, "show", "c1", NO_COLOR="1")
+    assert plain.ended() == 0 and "\x1b[36m" not in plain.output and "█" in plain.output
+    assert "used, until" not in busy("show", "b1").out
+    assert busy("show", "b1", "--json").json["history"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from examples.foreign.agents import count
 from holdfast import Worker
 from holdfast.client import RunView
 from holdfast.errors import InvalidTransition, Refused, StoreUnavailable
@@ -95,6 +97,18 @@ async def test_a_run_that_is_to_pause_is_paused_when_its_attempt_is_killed(
         await handle.pause()  # its step takes an hour
         await handle.kill()
         await reaches(engine, "r", Reason.PAUSED)
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="the program is in Perl")
+async def test_a_program_in_another_language_is_killed_alone_too(engine: Engine, tmp_path: Path) -> None:
+    order = {"steps": 60, "file": str(tmp_path / "seen"), "pause_s": 0.1}
+    handle = await engine.client.start(count, order, id="r")
+    async with Worker(engine.store, [count]):
+        await seen(engine, "r", lambda view: view.steps >= 3)
+        await handle.kill()
+        view = await seen(engine, "r", lambda view: view.attempts == 2)
+        assert view.failures == 0 and view.error is None
+        await handle.cancel()
 
 
 async def test_what_runs_beside_others_cannot_be_killed_alone(engine: Engine, tmp_path: Path) -> None:

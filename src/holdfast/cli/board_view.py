@@ -192,6 +192,10 @@ def _id(run: RunView) -> Text:
     return Text(run.id, style="bold")
 
 
+def _agent(run: RunView) -> str:
+    return run.agent
+
+
 def _state(run: RunView) -> Text:
     text = Text(run.state, style=STYLES.get(run.state, ""))
     reason = run.reason if run.reason is not None else "throttled" if run.throttled else None
@@ -269,7 +273,7 @@ def _worker(run: RunView) -> str:
 
 COLUMNS: Final = (
     Column("ID", 32, 1, _id),
-    Column("AGENT", 16, 8, lambda run: run.agent),
+    Column("AGENT", 16, 8, _agent),
     Column("STATE", 19, 2, _state),
     Column("PROGRESS", 14, 6, _progress),
     Column("CPU", 6, 3, _cpu, True),

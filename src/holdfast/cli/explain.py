@@ -102,6 +102,9 @@ def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:
         return Explanation("a pause is asked: it ends at its next checkpoint or step", (_resume(quoted),))
     if view.worker is None:
         return Explanation("its worker is gone: the next one that looks takes it over")
+    if view.throttled:
+        way = WayOut(f"holdfast throttle {quoted} --off", "let it go")
+        return Explanation("it is held back, because a person asked for it", (way,))
     if view.reason is Reason.THROTTLED:
         return Explanation("it is slowed down, because the machine is under pressure (`holdfast doctor`)")
     if view.reason is Reason.STUCK:

@@ -316,8 +316,6 @@ def _facts(view: RunView, detail: Detail, why: Explanation, now: datetime, run_i
         grid.add_row("checkpoint", f"{view.checkpoint.n}{name}, saved {saved} ago")
     if view.workspace is not None:
         grid.add_row("workspace", view.workspace)
-    if view.throttled:
-        grid.add_row("throttled", f"a person asked for it; holdfast throttle {view.id} --off lets it go")
     if view.worker is not None:
         grid.add_row("worker", f"{view.worker.name} (pid {view.worker.pid} on {view.worker.host})")
     if view.clocks is not None:

@@ -17,14 +17,14 @@ from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
 from holdfast.errors import UsageError
 from holdfast.model import RunState
-from holdfast.rules.tags import parsed, told
+from holdfast.rules import tags as tag_rules
 
 _UNFINISHED = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
 _FINISHED = frozenset(RunState) - _UNFINISHED
 
 
-def _steer(store: str | None, chosen: Chosen, as_json: bool, deed: Deed) -> int:
-    """Change one run, and say how it stands now; or many."""
+def _steer(store: str | None, chosen: Chosen, as_json: bool, deed: Deed, told: str | None = None) -> int:
+    """Change one run, and say how it stands now (`told`: what follows instead); or many."""
     if chosen.one is None:
         return to_many(store, chosen, as_json, deed)
 
@@ -34,7 +34,7 @@ def _steer(store: str | None, chosen: Chosen, as_json: bool, deed: Deed) -> int:
         if as_json:
             print_document(view)
             return Exit.SUCCEEDED
-        why = explain(view, await handle.detail(), at(await client.store.now())).why
+        why = told or explain(view, await handle.detail(), at(await client.store.now())).why
         reason = f" ({view.reason})" if view.reason else ""
         click.echo(f"{view.id}: {view.state}{reason}: {why}")
         return Exit.SUCCEEDED
@@ -77,7 +77,7 @@ def throttle(chosen: Chosen, off: bool, store: str | None, as_json: bool) -> int
 def kill(chosen: Chosen, store: str | None, as_json: bool) -> int:
     """Kill the processes of runs; the runs go on from their checkpoints."""
     deed = Deed("kill", "killed", frozenset({RunState.RUNNING}), lambda handle: handle.kill())
-    return _steer(store, chosen, as_json, deed)
+    return _steer(store, chosen, as_json, deed, "its processes are killed; it goes on from its checkpoint")
 
 
 @click.command()
@@ -194,11 +194,11 @@ def tag(
     """Set and remove tags of a run, and say which it has."""
 
     async def tagged(_: Client, handle: RunHandle[object]) -> int:
-        tags = await handle.tag({**parsed(changes), **dict.fromkeys(remove)})
+        tags = await handle.tag({**tag_rules.parsed(changes), **dict.fromkeys(remove)})
         if as_json:
             print_document({"id": handle.id, "tags": tags})
         else:
-            click.echo(f"{handle.id}: {told(tags) or 'no tags'}")
+            click.echo(f"{handle.id}: {tag_rules.told(tags) or 'no tags'}")
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, tagged)
