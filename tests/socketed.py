@@ -16,7 +16,7 @@ from holdfast.process.child import Surroundings, serve
 from holdfast.process.frames import MAX_FROM_WORKER, PROTOCOL, Begin, Hello, Origin, from_worker
 from holdfast.process.wire import Wire
 from holdfast.rules.limits import Limits
-from holdfast.worker import Worker
+from holdfast.serving import Serving
 
 
 class Served:
@@ -54,10 +54,10 @@ class Here:
 
     holds = False
 
-    def __init__(self, worker: Worker) -> None:
-        self._agents = worker._agents
+    def __init__(self, serving: Serving) -> None:
+        self._agents = serving.agents
         self._around = Surroundings(
-            on_gone=lambda: None, alone=False, clock=worker._clock, chance=worker._chance
+            on_gone=lambda: None, alone=False, clock=serving._clock, chance=serving._chance
         )
         self._begun: list[Served] = []
 
@@ -88,18 +88,18 @@ class Here:
 
 def through_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the Contexts of all workers talk to them through sockets."""
-    init = Worker.__init__
+    init = Serving.__init__
 
-    def through_a_socket(worker: Worker, *args: Any, **options: Any) -> None:
-        init(worker, *args, **options)
-        if isinstance(worker._clock, SystemClock):  # no socket is as quick as virtual time
-            worker._origins = {
-                (name, version): Origin("", name, version, ()) for name, version in worker._agents
+    def through_a_socket(serving: Serving, *args: Any, **options: Any) -> None:
+        init(serving, *args, **options)
+        if isinstance(serving._clock, SystemClock):  # no socket is as quick as virtual time
+            serving.origins = {
+                (name, version): Origin("", name, version, ()) for name, version in serving.agents
             }
 
-    monkeypatch.setattr(Worker, "__init__", through_a_socket)
+    monkeypatch.setattr(Serving, "__init__", through_a_socket)
 
-    async def here(worker: Worker) -> Here:
-        return Here(worker)
+    async def here(serving: Serving) -> Here:
+        return Here(serving)
 
-    monkeypatch.setattr(Worker, "_new_spawner", here)
+    monkeypatch.setattr(Serving, "_new_spawner", here)

@@ -37,6 +37,7 @@ from holdfast.errors import AgentNotFound, UsageError
 from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.lanes import Concurrency
 from holdfast.rules.limits import Limits
+from holdfast.rules.pressure import Thresholds
 from holdfast.rules.prices import Prices
 from holdfast.rules.retry import RetryPolicy
 from holdfast.tracebacks import is_ours
@@ -79,8 +80,8 @@ class Agent(Generic[*Ts, R]):
     `name` and `version` are what runs are stored under; `retry` is the policy of its steps and of errors outside
     them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay; `concurrency` is how
     many of its runs with one key run at once; `isolation` is where its code runs, None for where the worker says;
-    `limits` is what each of its runs may use, which takes a process of its own; `budget` is what each may use up,
-    `prices` what tokens cost.
+    `limits` is what each of its runs may use, `thresholds` from where on one is told, slowed, frozen and parked: both
+    take a process of its own; `budget` is what each may use up, `prices` what tokens cost.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -94,6 +95,7 @@ class Agent(Generic[*Ts, R]):
     concurrency: Concurrency | None = None
     isolation: Isolation | None = None
     limits: Limits | None = None
+    thresholds: Thresholds | None = None
     budget: Budget | None = None
     prices: Prices | None = None
 
@@ -104,10 +106,12 @@ class Agent(Generic[*Ts, R]):
         _check_version(self.version, self.name)
         _check_concurrency(self.concurrency, self.name)
         check_isolation(self.isolation, f"agent {self.name!r}")
-        if self.limits is not None and self.isolation != "process":
-            raise UsageError(
-                f"agent {self.name!r}: limits need isolation='process', for a task shares its process with other runs"
-            )
+        for what in ("limits", "thresholds"):
+            if getattr(self, what) is not None and self.isolation != "process":
+                raise UsageError(
+                    f"agent {self.name!r}: {what} need isolation='process', for a task shares its process with "
+                    "other runs"
+                )
         check_budget(self.budget, f"agent {self.name!r}")
         _check_prices(self.prices, self.name)
         if type(self.keep) is not int or self.keep < 1:
@@ -157,6 +161,7 @@ def agent(
     concurrency: Concurrency | None = None,
     isolation: Isolation | None = None,
     limits: Limits | None = None,
+    thresholds: Thresholds | None = None,
     budget: Budget | None = None,
     prices: Prices | None = None,
 ) -> _Decorator: ...
@@ -176,6 +181,7 @@ def agent(
     concurrency: Concurrency | None = None,
     isolation: Isolation | None = None,
     limits: Limits | None = None,
+    thresholds: Thresholds | None = None,
     budget: Budget | None = None,
     prices: Prices | None = None,
 ) -> object:
@@ -197,6 +203,7 @@ def agent(
             concurrency=concurrency,
             isolation=isolation,
             limits=limits,
+            thresholds=thresholds,
             budget=budget,
             prices=prices,
         )

@@ -20,9 +20,9 @@ from holdfast.controller import Controller
 from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
 from holdfast.model import HELD_REASONS, Decision, Reason, Run, RunState
 from holdfast.rules import transitions, waits
+from holdfast.serving import check_served
 from holdfast.settings import find_store
 from holdfast.store import open_store
-from holdfast.tenure import check_served
 from holdfast.worker import Worker
 
 R = TypeVar("R")

@@ -12,6 +12,7 @@ from holdfast.duration import Duration
 from holdfast.errors import UsageError
 from holdfast.rules.lanes import Concurrency
 from holdfast.rules.limits import Limits
+from holdfast.rules.pressure import Thresholds
 from holdfast.rules.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class Program(Agent[object, object]):
 
     A worker that serves it starts `command` for each attempt, in a group of its own, with the number of a file
     descriptor in HOLDFAST_FD: one end of a socket, at which the program speaks the protocol of docs/protocol.md. A run
-    has one value of JSON as its `input`, and another one as its result. `deadline`, `queue`, `concurrency` and `limits`
-    are those of an agent. Raises UsageError for a command that is none.
+    has one value of JSON as its `input`, and another one as its result. `deadline`, `queue`, `concurrency`, `limits`
+    and `thresholds` are those of an agent. Raises UsageError for a command that is none.
     """
 
     command: tuple[str, ...]
@@ -45,6 +46,7 @@ class Program(Agent[object, object]):
         queue: str = "default",
         concurrency: Concurrency | None = None,
         limits: Limits | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:
         if isinstance(command, str) or not command or not all(map(_is_word, command)):
             raise UsageError(
@@ -62,6 +64,7 @@ class Program(Agent[object, object]):
             concurrency=concurrency,
             isolation="process",
             limits=limits,
+            thresholds=thresholds,
         )
 
     def check(self) -> None:

@@ -39,30 +39,17 @@ from holdfast.model import (
     Reason,
     Release,
     RunState,
-    Served,
 )
 from holdfast.monitor import Monitor, default_thresholds
-from holdfast.programs import Executing, Program
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
+from holdfast.rules.limits import Limits
+from holdfast.serving import Serving
 from holdfast.store.protocol import Store
-from holdfast.tenure import (
-    Tenure,
-    apart,
-    apart_of,
-    by_served,
-    inside,
-    keep_samples,
-    new_launcher,
-    origins_of,
-    told,
-    warm_spawner,
-)
+from holdfast.tenure import Tenure, told
 from holdfast.writer import StoreChannel, Writer
 
 if TYPE_CHECKING:
-    from holdfast.process.launch import Launcher
-    from holdfast.process.spawn import SpawnerLike
     from holdfast.process.supervisor import ProcessAttempt
 
 log = logging.getLogger(__name__)
@@ -82,7 +69,7 @@ class Worker:
     when that run is over, or all of them wait for somebody. `until_idle` ends it when nothing is left that it could do.
     `drain_timeout` is how long a drain waits for safe points before it releases what is left. `lease` is how long the
     store waits for a sign of life before others may take the runs over; it is renewed three times as often.
-    `isolation="process"` gives each run a process of its own, unless its agent says otherwise.
+    `isolation="process"` gives each run a process of its own, under these `limits`, unless its agent says otherwise.
     """
 
     def __init__(
@@ -98,6 +85,7 @@ class Worker:
         lease: Duration = lease_rules.LEASE_S,
         thresholds: pressure.Thresholds | None = None,
         isolation: Isolation | None = None,
+        limits: Limits | None = None,
         clock: Clock | None = None,
         pace: Pace = Pace(),  # noqa: B008 - frozen
         chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
@@ -107,10 +95,6 @@ class Worker:
             raise UsageError(f"a worker's capacity must be 1 or more, not {capacity}")
         check_not_importing()
         check_isolation(isolation, "a worker")
-        self._agents = by_served(agents)
-        self._origins = origins_of(self._agents, isolation)
-        self._launcher: Launcher | None = None
-        self._spawner: SpawnerLike | None = None
         self._store = store
         self._capacity = capacity
         self._name = name or f"{socket.gethostname()}-{os.getpid()}"
@@ -119,7 +103,8 @@ class Worker:
         self._drain_timeout_s = seconds(drain_timeout)
         self._lease_s = max(MIN_LEASE_S, seconds(lease))
         self._thresholds = thresholds
-        self._clock = clock or SystemClock()
+        self._clock = clock = clock or SystemClock()
+        self._serving = Serving(agents, store, isolation, limits, clock, chance)
         self._pace = pace
         self._chance = chance
         self._new_heart = heart
@@ -207,7 +192,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         capture.install()
         hear_of_children()
-        await self._prepare()
+        await self._serving.prepare()
         try:
             while True:
                 self._let_go = False
@@ -218,9 +203,7 @@ class Worker:
                     break
                 log.warning("worker %s lost its lease and begins again", self._name)
         finally:
-            for starting in (self._spawner, self._launcher):
-                if starting is not None:
-                    await starting.close()
+            await self._serving.close()
         if self._stuck is not None:
             raise WorkerStuck(self._stuck)
 
@@ -259,9 +242,7 @@ class Worker:
                 writing = group.create_task(writer.run(), name="writer")
                 ticking = group.create_task(self._tick(heart), name="tick")
                 watching = group.create_task(self._watch(), name="watch")
-                sampling = group.create_task(
-                    keep_samples(self._store, self._tenures, self._launcher), name="samples"
-                )
+                sampling = group.create_task(self._serving.keep_samples(self._tenures), name="samples")
                 async with asyncio.TaskGroup() as attempts:  # all settled before the writer goes
                     await self._serve(key, heart, writer, attempts)
                 for task in (writing, ticking, watching, sampling):
@@ -270,15 +251,14 @@ class Worker:
             heart.stop()
 
     async def _register(self, lock_path: str | None) -> int:
-        serves = tuple(Served(agent=name, version=version) for name, version in self._agents)
         new = NewWorker(
             name=self._name,
             host=socket.gethostname(),
             pid=os.getpid(),
             capacity=self._capacity,
-            serves=serves,
+            serves=self._serving.served,
             lock_path=lock_path,
-            apart=apart_of(self._agents, self._origins),
+            apart=self._serving.apart,
         )
         tries = 0
         while True:
@@ -290,17 +270,6 @@ class Worker:
                 log.warning("worker %s cannot begin again yet: %s", self._name, error)
             await asyncio.sleep(min(10.0, 0.5 * 2 ** min(tries, 5)) * (0.5 + self._chance() / 2))
             tries += 1
-
-    async def _prepare(self) -> None:
-        """Have what starts processes, when runs are served that need any; what dead workers left is ended by then."""
-        if any(isinstance(agent, Program | Executing) for agent in self._agents.values()):
-            self._launcher = await new_launcher(self._store, self._agents)
-        if self._origins:
-            self._spawner = await self._new_spawner()
-
-    async def _new_spawner(self) -> SpawnerLike:
-        self._launcher = self._launcher or await new_launcher(self._store, self._agents)
-        return warm_spawner(self._launcher, [self._agents[served] for served in self._origins])
 
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
@@ -394,7 +363,7 @@ class Worker:
             return await self._only_is_over(self._only)
         if self._tenures:
             return False
-        return self._until_idle and await nothing_due(self._store, self._agents)
+        return self._until_idle and await nothing_due(self._store, self._serving.agents)
 
     async def _only_is_over(self, run_id: str) -> bool:
         """A child that outlives the run is left to other workers."""
@@ -418,27 +387,19 @@ class Worker:
             or self._level is Level.CRITICAL
         ):
             return 0
-        serves = [Served(agent=name, version=version) for name, version in self._agents]
-        claims = await self._store.claim(key, serves, free, only=self._only)
+        claims = await self._store.claim(key, self._serving.served, free, only=self._only)
         for claim in claims:
             self._begin(claim, writer, group)
         return len(claims)
 
     def _begin(self, claim: Claim, writer: Writer, group: asyncio.TaskGroup) -> None:
-        tenure = self._new_tenure(claim, StoreChannel(claim.run, self._store, writer))
+        tenure = self._serving.take_on(claim, StoreChannel(claim.run, self._store, writer))
         tenure.press(self._level)
         self._tenures[tenure.key] = tenure
         if capture.heard(log):
             log.info("run %s: attempt %s begins", claim.run.id, claim.run.attempts)
         executing = self._execute(tenure)
         tenure.task = group.create_task(executing, name=f"attempt {claim.run.id}", context=tenure.scene)
-
-    def _new_tenure(self, claim: Claim, channel: StoreChannel) -> Tenure:
-        served = claim.run.agent, claim.run.version
-        agent, origin = self._agents[served], self._origins.get(served)
-        if origin is not None or isinstance(agent, Program):
-            return apart(claim, agent, channel, origin, self._spawner, self._launcher, self._store)
-        return inside(claim, agent, channel, self._clock, self._store, self._launcher, self._chance)
 
     async def _execute(self, tenure: Tenure) -> None:
         try:

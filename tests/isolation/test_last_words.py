@@ -86,10 +86,10 @@ async def test_an_attempt_ends_though_somebody_holds_what_its_process_left(engin
 
 async def test_a_spare_that_died_while_it_waited_costs_no_run_anything(engine: Engine) -> None:
     async with serving(engine) as worker:
-        spawner: Any = worker._spawner
+        spawner: Any = worker._serving.spawner
         while spawner is None:
             await asyncio.sleep(0.01)
-            spawner = worker._spawner
+            spawner = worker._serving.spawner
         spare = await spawner._spares[NO_LIMITS]
         spare.kill()
         await spare.ended()

@@ -29,7 +29,7 @@ from holdfast.commands.program import shown
 from holdfast.embedded import Stopping, execute, prepare
 from holdfast.errors import WorkerStuck
 from holdfast.model import RunState
-from holdfast.tenure import check_served
+from holdfast.serving import check_served
 from holdfast.worker import Worker
 
 LOOK_S = 0.1

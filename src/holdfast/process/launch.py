@@ -37,7 +37,7 @@ ASK_S: Final = 0.5
 MOST_STILLBORN: Final = 10_000
 """Runs of which that is remembered: a worker on a machine that starts nothing meets no more of them in a day."""
 _UNJUDGED: Final = Thresholds(disk_mb=None, processes=None)
-"""The machine's own figures are judged by its workers; a run is judged by its limits."""
+"""The machine's own figures are judged by its workers; a run is judged by its limits, and by what its agent says."""
 
 
 class Launched:
@@ -67,8 +67,10 @@ class Launched:
         """Done when nobody is left."""
         threading.Thread(target=self._wait, name=f"wait for process {started.pid}", daemon=True).start()
 
-    def watched(self, seen: Callable[[Seen], None]) -> None:
-        """From now on tell what is seen of it, about once a second."""
+    def watched(self, seen: Callable[[Seen], None], thresholds: Thresholds | None = None) -> None:
+        """From now on tell what is seen of it, about once a second, judged by its limits and by these thresholds."""
+        if thresholds is not None:
+            self._watch.judge(thresholds)
         self._seen = seen
 
     def hold(self, held: bool) -> None:

@@ -15,6 +15,7 @@ from holdfast.errors import Refused
 from holdfast.process.launch import Launched, Launcher
 from holdfast.process.wire import Wire
 from holdfast.rules.limits import NO_LIMITS, Limits
+from holdfast.rules.pressure import Thresholds
 from holdfast.throttle.watch import Seen
 
 _BOOT: Final = (
@@ -38,8 +39,9 @@ class ProcessLike(Protocol):
         """How many of its processes the kernel had killed at its memory limit when it ended."""
         ...
 
-    def watched(self, seen: Callable[[Seen], None]) -> None:
-        """From now on tell what is seen of it and its workspace, about once a second."""
+    def watched(self, seen: Callable[[Seen], None], thresholds: Thresholds | None) -> None:
+        """From now on tell what is seen of it and its workspace, about once a second, judged by its limits and by these
+        thresholds."""
         ...
 
     def hold(self, held: bool) -> None:
@@ -92,8 +94,8 @@ class Process:
         if workspace is not None:
             self._launched.measure(workspace)
 
-    def watched(self, seen: Callable[[Seen], None]) -> None:
-        self._launched.watched(seen)
+    def watched(self, seen: Callable[[Seen], None], thresholds: Thresholds | None = None) -> None:
+        self._launched.watched(seen, thresholds)
 
     def hold(self, held: bool) -> None:
         self._launched.hold(held)

@@ -57,7 +57,7 @@ from holdfast.process.sightings import Sightings
 from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
 from holdfast.process.wire import MAX_UNSENT
 from holdfast.rules.limits import NO_LIMITS, Limits
-from holdfast.rules.pressure import RANKS
+from holdfast.rules.pressure import RANKS, Thresholds
 from holdfast.threads import ThreadCall
 from holdfast.throttle.space import folder_bytes
 from holdfast.throttle.watch import Seen
@@ -93,6 +93,7 @@ class ProcessAttempt:
         spawner: SpawnerLike,
         limits: Limits = NO_LIMITS,
         *,
+        thresholds: Thresholds | None = None,
         stillborn: Stillborn | None = None,
         workspace: Path | None = None,
         stall_s: float | None = None,
@@ -106,6 +107,7 @@ class ProcessAttempt:
         self._channel = channel
         self._spawner = spawner
         self._limits = limits
+        self._thresholds = thresholds
         self._stillborn = stillborn or Stillborn()
         self._climbing = Climbing(limits, note=self.note, park=self._park, kill=self._kill_for)
         self._workspace = workspace
@@ -142,7 +144,7 @@ class ProcessAttempt:
         except Exception as error:  # noqa: BLE001 - whatever the machine refuses, the run is not to blame
             await self.settle(_not_begun(f"no process could be started for the run: {error}"))
             return
-        process.watched(self._seen)
+        process.watched(self._seen, self._thresholds)
         process.hold(self._held)
         if self._doomed:
             process.kill()

@@ -140,13 +140,18 @@ class Watch:
         self.gauge = Gauge(group, workspace=workspace, history=history, clock=clock)
         self._group = group
         self._spare = frozenset(spare)
-        self._ladder = Ladder.of(group.limits, thresholds, watched=abilities.watched, can=abilities.can)
-        self._quota = quota_cores(thresholds, group.limits)
+        self._abilities = abilities
         self._stand = Stand.at_the_foot()
-        self._can = abilities.can
+        self.judge(thresholds)
         self._taken: set[Rung] = set()
         self._wanted = self._held = False
         self._oom_kills = 0
+
+    def judge(self, thresholds: Thresholds) -> None:
+        """From the next look on, judge by these. Callable from any thread."""
+        limits, can = self._group.limits, self._abilities.can
+        self._ladder = Ladder.of(limits, thresholds, watched=self._abilities.watched, can=can)
+        self._quota = quota_cores(thresholds, limits)
 
     def hold(self, held: bool) -> None:
         """From the next look on, hold the group back as on the rungs of weight and quota, whatever the ladder does, or
@@ -185,7 +190,7 @@ class Watch:
 
     def _hold(self, held: bool) -> None:
         for rung in (Rung.WEIGHT, Rung.QUOTA):
-            if rung in self._can:
+            if rung in self._abilities.can:
                 self._brake(rung, on=held or rung in self._taken)
         self._held = held  # not before: what is refused is tried again
 
