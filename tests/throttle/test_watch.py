@@ -570,13 +570,14 @@ def test_what_the_ladder_takes_back_stays_while_a_person_holds_and_the_other_way
     assert set(FREE) <= set(told(group))
 
 
-def test_a_hold_that_is_refused_is_tried_again():
+def test_a_hold_that_is_refused_costs_no_look_and_is_tried_again(caplog: pytest.LogCaptureFixture):
     group = Recording()
     watch = watching(group)
     group.refuses = True
     watch.hold(True)
-    with pytest.raises(Refused):
-        watch.look()
+    for _ in range(3):
+        assert watch.look().sample.processes == 1
+    assert [record.message for record in caplog.records] == ["a run cannot be held back: not now"]
     group.refuses = False
     watch.look()
     assert told(group) == HELD

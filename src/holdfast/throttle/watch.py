@@ -5,6 +5,7 @@ What only the run's own side can do (tell it, park it, go on from its checkpoint
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Final
 import msgspec
 
 from holdfast.clock import Clock, SystemClock
+from holdfast.errors import Refused
 from holdfast.model import HostStall, Level, Metric, TreeSample, Usage
 from holdfast.rules.ladder import Ladder, Move, Rung, Stand, climb
 from holdfast.rules.limits import Limits
@@ -22,6 +24,8 @@ from holdfast.throttle.files import Kept
 from holdfast.throttle.group import Group
 from holdfast.throttle.history import MOST_SAMPLES, History
 from holdfast.throttle.space import Space
+
+log = logging.getLogger(__name__)
 
 LESS_WEIGHT: Final = 0.1
 """A tenth of the CPU that it would have had, where somebody else wants it: as niceness 10 gives."""
@@ -144,7 +148,7 @@ class Watch:
         self._stand = Stand.at_the_foot()
         self.judge(thresholds)
         self._taken: set[Rung] = set()
-        self._wanted = self._held = False
+        self._wanted = self._held = self._refused = False
         self._oom_kills = 0
 
     def judge(self, thresholds: Thresholds) -> None:
@@ -166,7 +170,7 @@ class Watch:
         for move in look.moves:
             survivors += self._do(move)
         if self._held is not self._wanted:
-            self._hold(self._wanted)
+            self._try_to_hold(self._wanted)
         self._stand = look.stand  # not before: a move that is refused is tried again
         oom = sample.oom_kills > self._oom_kills
         self._oom_kills = max(self._oom_kills, sample.oom_kills)
@@ -188,11 +192,20 @@ class Watch:
             return group.kill()
         return ()
 
+    def _try_to_hold(self, held: bool) -> None:
+        """What is refused costs no look, and is tried again at the next one."""
+        try:
+            self._hold(held)
+        except Refused as error:
+            if not self._refused:
+                log.warning("a run cannot be %s: %s", "held back" if held else "let go", error)
+            self._refused = True
+
     def _hold(self, held: bool) -> None:
         for rung in (Rung.WEIGHT, Rung.QUOTA):
             if rung in self._abilities.can:
                 self._brake(rung, on=held or rung in self._taken)
-        self._held = held  # not before: what is refused is tried again
+        self._held, self._refused = held, False
 
     def _brake(self, rung: Rung, *, on: bool) -> None:
         group, limits = self._group, self._group.limits

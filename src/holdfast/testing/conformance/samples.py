@@ -210,6 +210,10 @@ class SamplePromises(Promises):
         await attempt.commit(step())
         glimpse = (await store.glimpse([attempt.run.key]))[attempt.run.key]
         assert glimpse.step_at_us is None
+        untold = attempt.change(notes=(Note("log", b"{}"),))  # another is open, and was not announced yet
+        await commit_one(store, structs.replace(untold, step="quick"))
+        glimpse = (await store.glimpse([attempt.run.key]))[attempt.run.key]
+        assert glimpse.step_at_us is None
 
     async def test_a_run_that_nobody_executes_has_no_clocks(self, store: Store) -> None:
         created = await store.create_run(new_run())
