@@ -29,7 +29,7 @@ class Served:
         self._killed = False
         self.oom_kills = 0
 
-    def watched(self, seen: object) -> None:
+    def watched(self, seen: object, thresholds: object = None) -> None:
         """Nobody looks."""
 
     def hold(self, held: bool) -> None:
