@@ -26,15 +26,15 @@ class Terminal:
     ) -> None:
         self.pid, self._file = pty.fork()
         if self.pid == 0:
+            _resize(0, size)  # here, or the command may be quicker
             os.chdir(folder)
             os.execve(command[0], command, environ | {"TERM": "xterm-256color"})
-        self.resize(size)
         self.before = termios.tcgetattr(self._file)
         self.output = ""
         self.code: int | None = None
 
     def resize(self, size: tuple[int, int]) -> None:
-        fcntl.ioctl(self._file, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        _resize(self._file, size)
 
     def press(self, keys: str) -> None:
         os.write(self._file, keys.encode())
@@ -109,3 +109,7 @@ class Terminal:
             os.kill(self.pid, signal.SIGCONT)
             os.waitpid(self.pid, 0)
         os.close(self._file)
+
+
+def _resize(file: int, size: tuple[int, int]) -> None:
+    fcntl.ioctl(file, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,37 @@ async def test_a_program_that_fills_its_workspace_is_ended_and_its_run_fails(eng
     async with Worker(engine.store, [command]):
         with pytest.raises(RunFailed, match=r"workspace at .* past the limit of 3,000,000"):
             await handle.result()
+
+
+# --- what people see and ask of them ----------------------------------------------------------------------------
+
+
+async def test_a_program_is_measured_held_back_and_killed_alone(engine: Engine) -> None:
+    handle = await begun(engine, ["sh", "-c", "echo $$ >> pids; while :; do :; done"])
+
+    async def used(wanted: Callable[[float], bool]) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                resources = (await handle.status()).resources
+                if resources is not None and not resources.shared and wanted(resources.cpu_percent):
+                    return
+                await asyncio.sleep(0.2)
+
+    async with Worker(engine.store, [command]):
+        await used(lambda percent: percent > 70)
+        await handle.throttle()
+        await used(lambda percent: percent < 60)
+        await handle.throttle(off=True)
+        await used(lambda percent: percent > 70)
+        await handle.kill()
+        await until(lambda: len(lines(engine.folder, "pids")) == 2)
+        first, second = map(int, lines(engine.folder, "pids"))
+        assert not alive(first)
+        assert alive(second)
+        await handle.cancel()
+        await until(lambda: not alive(second))
+    run = await engine.store.get_run("r")
+    assert (run.attempts, run.crashes, run.failures) == (2, 0, 0)
 
 
 # --- nobody gets away -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import Context, FatalError, Limits, RateLimit, StepFailed, agent, step_context
+from holdfast import Context, FatalError, Limits, RateLimit, StepFailed, Thresholds, agent, step_context
 
 log = logging.getLogger(__name__)
 
@@ -315,7 +315,25 @@ async def nears(ctx: Context) -> str:
     return "never"
 
 
-ALL += [keeps, fills, nears]
+@agent(isolation="process", thresholds=Thresholds(cpu_percent=(20, 40)))
+async def toils(ctx: Context, seconds: float) -> float:
+    """Computes without a rest; the share of a core that it gets in the last third of the time."""
+    began_s, used_s = time.monotonic(), 0.0
+    while (now_s := time.monotonic() - began_s) < seconds:
+        if now_s < seconds * 2 / 3:
+            used_s = time.process_time()
+        sum(range(1000))
+        await asyncio.sleep(0)
+    return (time.process_time() - used_s) / (seconds / 3)
+
+
+@agent
+async def gathers(ctx: Context, folder: str, mb: int) -> int:
+    """Takes memory where its worker says."""
+    return await ctx.step(hoard, folder, mb)
+
+
+ALL += [keeps, fills, nears, toils, gathers]
 ALL += [verbose, hogs, starts, leaks, collects, says_half]
 # --- limits -----------------------------------------------------------------------------------------------------
 

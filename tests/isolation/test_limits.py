@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from holdfast import Client, Context, Limits, Worker, agent, open_store
+from holdfast import Client, Context, Limits, Thresholds, Worker, agent, open_store
 from holdfast.agents import load_agent
+from holdfast.client.view import event_payload
 from holdfast.errors import Refused, UsageError
 from holdfast.model import Mechanism, Reason, Strength
 from holdfast.process.launch import Launcher
@@ -143,6 +144,37 @@ def _kill(worker: subprocess.Popen[bytes]) -> None:
 async def _cancel(scene: Scene) -> None:
     async with open_store(scene.url) as store:
         await Client(store).handle(agents.escapes, "r").cancel()
+
+
+async def test_a_run_over_the_thresholds_of_its_agent_is_told_and_held_to_them(engine: Engine) -> None:
+    handle = await engine.client.start(agents.toils, 18.0, id="r")
+    async with serving(engine):
+        assert await handle.result() <= 0.46  # of a core: the critical threshold is 0.40
+    events = await engine.store.read_events("r", 0, 1000)
+    rungs = [event_payload(event)["rung"] for event in events if event.type == "warning"]
+    assert rungs == ["event", "hint", "weight", "quota"]  # the CPU alone leads no higher
+
+
+async def test_a_worker_has_limits_for_agents_that_have_none(engine: Engine, tmp_path: Path) -> None:
+    held("memory")
+    await engine.client.start(agents.gathers, str(tmp_path), 1000, id="r")
+    async with serving(engine, isolation="process", limits=Limits(memory="150MB")):
+        await reaches(engine, "r", Reason.CRASHED)
+    run = await engine.store.get_run("r")
+    assert run.failure is not None
+    assert run.failure.type == "OutOfMemory"
+
+
+def test_limits_of_a_worker_that_are_nobodys_are_refused(engine: Engine) -> None:
+    with pytest.raises(UsageError, match="add isolation='process'"):
+        Worker(engine.store, [agents.gathers], limits=Limits(memory="150MB"))
+
+
+def test_thresholds_without_a_process_are_refused() -> None:
+    with pytest.raises(UsageError, match="thresholds need isolation='process'"):
+
+        @agent(thresholds=Thresholds(cpu_percent=(50, 90)))
+        async def shares(ctx: Context) -> None: ...
 
 
 def test_limits_without_a_process_are_refused() -> None:

@@ -150,7 +150,7 @@ class LimitType(click.ParamType[tuple[str, str]]):
         return name, text
 
 
-def _limits(pairs: Sequence[tuple[str, str]]) -> Limits | None:
+def limits_typed(pairs: Sequence[tuple[str, str]]) -> Limits | None:
     """What was typed as `--limit`; None for none. Raises UsageError for what cannot be meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -235,7 +235,7 @@ def _program(ctx: click.Context, agent: object, typed: dict[str, Any]) -> Progra
         typed["timeout"],
         typed["retries"],
         () if codes == (0,) else codes,
-        _limits(typed["limits"]),
+        limits_typed(typed["limits"]),
     )
 
 

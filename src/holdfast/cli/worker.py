@@ -16,6 +16,7 @@ from holdfast.attempt import current_run
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.process import leave_now, replace_process
+from holdfast.cli.programs import LimitType, limits_typed
 from holdfast.cli.views import print_line
 from holdfast.client import Client
 from holdfast.commands.agent import command
@@ -41,6 +42,14 @@ from holdfast.worker import Worker
     type=click.Choice(["task", "process"]),
     help="Where the code of runs is, for agents that do not say it. [default: task]",
 )
+@click.option(
+    "--limit",
+    "limits",
+    type=LimitType(),
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="What runs in processes of their own may use, for agents that do not say it: memory=200MB; repeatable.",
+)
 @click.option("--name", metavar="NAME", help="Shown to people. [default: host and pid]")
 @click.option(
     "--commands",
@@ -55,6 +64,7 @@ def worker(
     drain_timeout: float,
     name: str | None,
     isolation: Isolation | None,
+    limits: tuple[tuple[str, str], ...],
     commands: bool,
     store: str | None,
     as_json: bool,
@@ -68,6 +78,7 @@ def worker(
         raise click.UsageError(
             "Missing argument: name files with agents, FILE.py, or serve programs with --commands"
         )
+    bounds = limits_typed(limits)
     agents = [*_agents(files), *([command] if commands else [])]
     log_to_stderr()
 
@@ -80,6 +91,7 @@ def worker(
             until_idle=until_idle,
             drain_timeout=drain_timeout,
             isolation=isolation,
+            limits=bounds,
         )
         with Stopping(serving, _tell, parks=False) as stopping:
             _ready(serving, agents, client.store.url, as_json)
