@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import importlib
 import math
 import re
-from collections.abc import Iterator
-from re import _parser  # type: ignore[attr-defined]  # how Python itself reads a pattern
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, cast
 
 from holdfast.errors import UsageError
 
@@ -15,7 +15,11 @@ MAX_LINE_CHARS: Final = 2_000
 """A longer line is cut in pieces: as UTF-8 each fits into one record of a log."""
 MATCHED_CHARS: Final = 200
 """So much of a line is compared with a progress pattern: a slow pattern must not hold the loop."""
-_REPEATS: Final = frozenset({_parser.MAX_REPEAT, _parser.MIN_REPEAT, _parser.POSSESSIVE_REPEAT})
+_parser: Any = importlib.import_module("re._parser")
+"""How Python itself reads a pattern: it has no public name."""
+_REPEATS: Final[frozenset[Any]] = frozenset(
+    {_parser.MAX_REPEAT, _parser.MIN_REPEAT, _parser.POSSESSIVE_REPEAT}
+)
 _GROUPS: Final = frozenset({"current", "total", "percent"})
 _CONTROL: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor moves
@@ -116,14 +120,14 @@ def _goes_round(parsed: Any, repeats: bool = False) -> bool:  # noqa: ANN401 - a
         again = what in _REPEATS and value[1] > 1
         if repeats and (again or what is _parser.BRANCH):
             return True
-        inner = value if isinstance(value, list | tuple) else (value,)
-        for part in inner:
-            nested = part if isinstance(part, list) else [part]
-            if any(
-                isinstance(one, _parser.SubPattern) and _goes_round(one, repeats or again) for one in nested
-            ):
-                return True
+        parts = [nested for part in _parts(value) for nested in _parts(part)]
+        if any(isinstance(one, _parser.SubPattern) and _goes_round(one, repeats or again) for one in parts):
+            return True
     return False
+
+
+def _parts(value: Any) -> Sequence[Any]:  # noqa: ANN401 - as above
+    return cast("Sequence[Any]", value) if isinstance(value, list | tuple) else (value,)
 
 
 def _figure(text: str | None) -> float | None:

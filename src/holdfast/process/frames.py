@@ -327,7 +327,7 @@ class Question(Struct, frozen=True):
 
 
 def _questions() -> dict[str, Question]:
-    found = {}
+    found: dict[str, Question] = {}
     for name, method in inspect.getmembers(Questions, inspect.isfunction):
         if not name.startswith("_"):
             hints = get_type_hints(method)

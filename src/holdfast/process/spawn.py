@@ -186,4 +186,5 @@ def _read(spare: asyncio.Task[Process]) -> None:
 
 def import_path() -> tuple[str, ...]:
     """Where imports are looked for here. What is no text Python passes over, and so do we."""
-    return tuple(folder for folder in sys.path if isinstance(folder, str))
+    path: list[object] = [*sys.path]
+    return tuple(folder for folder in path if isinstance(folder, str))
