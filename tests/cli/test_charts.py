@@ -18,7 +18,7 @@ NOW = ResourcesView(cpu_percent=12.0, memory_mb=64.0, disk_mb=1.0, processes=2, 
 def used(until_s: float, span_s: float = 1.0, **changes: Any) -> UsageView:
     figures: dict[str, Any] = {
         "cpu_percent": 50.0, "memory_mb": 100.0, "processes": 1, "read_mb": None, "written_mb": None,
-        "workspace_mb": None, "disk_free_mb": None,
+        "workspace_mb": None, "disk_free_mb": None, "loop_lag_s": None,
     } | changes  # fmt: skip
     return UsageView(at=BEGAN + timedelta(seconds=until_s), span_s=span_s, **figures)
 

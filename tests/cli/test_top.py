@@ -371,7 +371,7 @@ def test_show_draws_what_a_run_used_and_json_has_all_of_it(busy: Shell, opened: 
     history = busy.until("c1", lambda one: one["history"])["history"]
     assert set(history[0]) == {
         "at", "span_s", "cpu_percent", "memory_mb", "processes", "read_mb", "written_mb", "workspace_mb",
-        "disk_free_mb",
+        "disk_free_mb", "loop_lag_s",
     }  # fmt: skip
     assert all(0.5 < one["span_s"] < 5 and one["memory_mb"] > 5 for one in history)
     wide = busy("show", "c1").out

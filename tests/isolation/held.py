@@ -62,4 +62,15 @@ async def counts(ctx: Context, folder: str) -> int:
     return steps
 
 
-ALL = [spins, rests, climbs, counts]
+async def sit(seconds: float) -> None:
+    time.sleep(seconds)  # the mistake that is to be seen
+
+
+@agent(isolation="process")
+async def sits(ctx: Context, seconds: float) -> None:
+    """Holds its event loop, and then does not."""
+    await ctx.step(sit, seconds)
+    await ctx.step(rest, 5.0)
+
+
+ALL = [spins, rests, climbs, counts, sits]

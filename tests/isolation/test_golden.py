@@ -168,7 +168,7 @@ def samples() -> dict[str, frames.Frame]:
         "slowdown": frames.SlowDown(0.5),
         "pressure": frames.Pressure(Level.WARNING),
         "hello": frames.Hello(frames.PROTOCOL),
-        "alive": frames.Alive(),
+        "alive": frames.Alive(0.25),
         "commit.step": frames.commit(1, change(entries=(NEW_ENTRY,))),
         "commit.progress": frames.commit(
             2, change(progress=Progress(current=2.0, total=5.0, description="two"))

@@ -63,6 +63,15 @@ async def warnings(engine: Engine, run_id: str) -> list[str]:
     return [event.payload.decode() for event in events if event.type == "warning"]
 
 
+async def test_the_history_tells_for_how_long_code_held_its_event_loop(engine: Engine) -> None:
+    handle = await engine.client.start(held.sits, 3.0, id="r")
+    async with serving(engine):
+        await handle.result()
+    lags = [one.loop_lag_s for one in await handle.history() if one.loop_lag_s is not None]
+    assert 2.5 < max(lags) < 5
+    assert lags[-1] < 1
+
+
 # --- kill -------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ PLAIN: Final = ".:-=+*#@"
 """The same for terminals that know no blocks."""
 WIDEST: Final = 60
 NARROWEST: Final = 10
+LEAST_HELD_S: Final = 0.2
+"""A loop that keeps others waiting for less is as it should be."""
 BESIDE: Final = 46
 """What stands around a line: its name, and its figures."""
 
@@ -122,6 +124,10 @@ def _per_second(value: float | None, span_s: float) -> float | None:
     return None if value is None else value / max(1e-6, span_s)
 
 
+def _held_s(one: UsageView) -> float | None:
+    return None if one.loop_lag_s is None else one.loop_lag_s if one.loop_lag_s >= LEAST_HELD_S else 0.0
+
+
 _LINES: Final = (
     _Line("cpu", lambda one: one.cpu_percent, lambda now: now.cpu_percent, _percent, mean=True, least=10.0),
     _Line("memory", lambda one: one.memory_mb, lambda now: now.memory_mb, megabytes),
@@ -150,4 +156,5 @@ _LINES: Final = (
         least=0.1,
     ),
     _Line("workspace", lambda one: one.workspace_mb, lambda now: now.workspace_mb, megabytes),
+    _Line("loop held", _held_s, lambda _: None, lambda value: f"{value:.1f} s", optional=True),
 )

@@ -46,7 +46,7 @@ class ClocksView(Struct, frozen=True, kw_only=True):
 
 class UsageView(Struct, frozen=True, kw_only=True):
     """What a run used in the `span_s` seconds up to `at`: the mean of the CPU in percent of a core, the most memory and
-    processes, what was read and written, its folder's size. None: not measured."""
+    processes, what was read and written, its folder's size, the longest wait for its event loop. None: not measured."""
 
     at: datetime
     span_s: float
@@ -57,6 +57,7 @@ class UsageView(Struct, frozen=True, kw_only=True):
     written_mb: float | None
     workspace_mb: float | None
     disk_free_mb: float | None
+    loop_lag_s: float | None
 
 
 def own_sample(glimpse: Glimpse, now_us: int) -> RunSample | None:
@@ -108,6 +109,7 @@ def usage_view(sample: TreeSample) -> UsageView:
         written_mb=_mb(sample.written_bytes),
         workspace_mb=_mb(sample.workspace_bytes),
         disk_free_mb=_mb(sample.disk_free_bytes),
+        loop_lag_s=sample.loop_lag_s,
     )
 
 

@@ -245,13 +245,16 @@ class _Served:
         self._around.on_gone()
 
     async def _tick(self) -> None:
-        ticks = 0
+        ticks, lag_s, loop = 0, 0.0, asyncio.get_running_loop()
         while True:
             if ticks % round(ALIVE_S / TICK_S) == 0:
-                self._wire.send(Alive())
+                self._wire.send(Alive(round(lag_s, 3)))
+                lag_s = 0.0
             self._port.tick(self._port.now_us())
             ticks += 1
+            due_s = loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
+            lag_s = max(lag_s, loop.time() - due_s)
 
     async def _hear(self) -> None:
         while (frame := await self._wire.receive(frames.from_worker)) is not None:

@@ -170,7 +170,10 @@ class Ask(Frame, frozen=True):
 
 
 class Alive(Frame, frozen=True):
-    """The event loop of the process turns: sent once a second."""
+    """The event loop of the process turns: sent once a second. `lag_s` is the longest time since the last of these for
+    which it kept somebody waiting."""
+
+    lag_s: float = 0.0
 
 
 Down = Begin | Answer | Reply | Refusal | Asked | End | SlowDown | Pressure

@@ -66,6 +66,8 @@ MAX_OPEN: Final = 256
 """Frames of one process that wait for the store: more are left in its socket, which stops a flood at its source."""
 START_S: Final = 60.0
 """How long an interpreter may take to say that it is there, on a machine that is very busy."""
+ALIVE_S: Final = 1.5
+"""A process speaks once a second; whoever is silent for longer holds its event loop."""
 STALL_S: Final = 300.0
 """How long the loop of a process may stand still, as that of a worker may: longer is no slow step but a hang."""
 LINGER_S: Final = 5.0
@@ -117,6 +119,7 @@ class ProcessAttempt:
         self._asked: Outcome | None = None
         self._slow_down_s = 0.0
         self._held = self._doomed = False
+        self._lag_s = 0.0
         self._level = self._machine = Level.OK
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time() + START_S - self._stall_s
@@ -324,9 +327,17 @@ class ProcessAttempt:
             failure=Failure(kind=FailureKind.FATAL, type="WorkspaceFull", message=message),
         )
 
+    def _lag(self) -> float | None:
+        """For how long its event loop has kept somebody waiting since the last look: as it says, or while it says
+        nothing. Programs in other languages may have none."""
+        if self._origin is None:
+            return None
+        lag_s, self._lag_s = max(self._lag_s, self._loop.time() - self._heard_at - ALIVE_S), 0.0
+        return max(0.0, lag_s)
+
     def _seen(self, seen: Seen) -> None:
         """What is seen of its processes, about once a second."""
-        self.sightings.add(seen.sample, seen.level)
+        self.sightings.add(replace(seen.sample, loop_lag_s=self._lag()), seen.level)
         if seen.level is not self._level:
             self._level = seen.level
             self._send(Pressure(self.pressure))
@@ -397,8 +408,8 @@ class ProcessAttempt:
             case Ask():
                 answering = self._loop.create_task(self._answer(frame), name=f"answer {frame.what}")
                 self._keep(answering, self._answered)
-            case Alive():
-                pass
+            case Alive(lag_s=lag_s):
+                self._lag_s = max(self._lag_s, lag_s)
 
     def _keep(self, future: asyncio.Future[Any], done: Callable[[asyncio.Future[Any]], None]) -> None:
         self._open.add(future)

@@ -81,6 +81,7 @@ def join(one: TreeSample, other: TreeSample) -> TreeSample:
         disk_free_bytes=_least(one.disk_free_bytes, other.disk_free_bytes),
         memory_stall=_most(one.memory_stall, other.memory_stall),
         oom_kills=max(one.oom_kills, other.oom_kills),
+        loop_lag_s=_most(one.loop_lag_s, other.loop_lag_s),
         host=other.host if other.host is not None else one.host,
     )
 

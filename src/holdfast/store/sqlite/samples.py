@@ -48,6 +48,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     disk_free_bytes: int | None = None
     memory_stall: float | None = None
     oom_kills: int = 0
+    loop_lag_s: float | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -68,6 +69,7 @@ def _stored(sample: TreeSample, now_us: int) -> _Stored:
         sample.disk_free_bytes,
         None if sample.memory_stall is None else round(sample.memory_stall, 1),
         sample.oom_kills,
+        None if sample.loop_lag_s is None else round(sample.loop_lag_s, 2),
     )
 
 
