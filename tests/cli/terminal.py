@@ -28,7 +28,8 @@ class Terminal:
         if self.pid == 0:
             _resize(0, size)  # here, or the command may be quicker
             os.chdir(folder)
-            os.execve(command[0], command, environ | {"TERM": "xterm-256color"})
+            sized = {name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")}
+            os.execve(command[0], command, sized | {"TERM": "xterm-256color"})
         self.before = termios.tcgetattr(self._file)
         self.output = ""
         self.code: int | None = None
