@@ -98,6 +98,20 @@ async def test_a_program_is_measured_held_back_and_killed_alone(engine: Engine) 
     assert (run.attempts, run.crashes, run.failures) == (2, 0, 0)
 
 
+async def test_a_program_that_has_ended_by_itself_when_it_is_killed_is_not_executed_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "LINGER_S", 20.0)
+    handle = await begun(engine, ["sh", "-c", "sleep 100 & echo $! >> pids"])
+    async with Worker(engine.store, [command]):
+        await until(lambda: lines(engine.folder, "pids"))
+        await asyncio.sleep(0.3)
+        await handle.kill()
+        assert await asyncio.wait_for(handle.result(), 10) == Exited(0)
+        assert [alive(int(pid)) for pid in lines(engine.folder, "pids")] == [False]
+    assert (await engine.store.get_run("r")).attempts == 1
+
+
 # --- nobody gets away -------------------------------------------------------------------------------------------
 
 
