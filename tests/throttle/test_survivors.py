@@ -282,6 +282,36 @@ def test_a_guard_ends_the_others_also_where_its_worker_went_into_a_leaf_and_took
     until(lambda: not group.exists() and not (leaf / "cgroup.procs").read_text(), 5)
 
 
+CLEARS = """
+import os, sys
+from pathlib import Path
+from holdfast.throttle import Groups
+from tests.throttle.trees import ground_of
+ground = ground_of("v2", sys.argv[1])
+(ground.v2 / sys.argv[2] / "cgroup.procs").write_text(str(os.getpid()))
+print(Groups(ground=ground).clear_leftovers())
+"""
+
+
+def test_whoever_was_started_in_the_leaf_of_a_dead_worker_does_not_end_itself(request: pytest.FixtureRequest):
+    within = f"holdfast-test-{secrets.token_hex(4)}"
+    ground = ground_of("v2", within)
+    assert ground.v2 is not None
+    here = Owner.here()
+    leaf = ground.v2 / Owner(here.boot, here.namespace, here.pid, here.started + 1).name("ctl")
+    for folder in (ground.v2, leaf):
+        request.addfinalizer(folder.rmdir)
+    leaf.mkdir()
+    ended = subprocess.run(
+        python(CLEARS, within, leaf.name),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "()\n"), ended.stderr
+
+
 def test_a_recycled_number_is_nobody_of_ours(tmp_path: Path):
     """A record names a process by number, start and boot: one that only has the number lives."""
     bystander = subprocess.Popen(["sleep", word()])
