@@ -6,8 +6,10 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +246,27 @@ async def test_the_environment_of_a_program_is_whole(engine: Engine) -> None:
     async with Worker(engine.store, [command]):
         await handle.result()
     assert {"a.b=c d", "PLAIN=x"} <= set((await logs(engine))["stdout"])
+
+
+async def test_code_that_takes_all_threads_of_the_loop_leaves_no_program_unwatched(engine: Engine) -> None:
+    over = threading.Event()
+    waits = "touch begun; while [ ! -e go ]; do sleep 0.05; done"
+    script = f'{waits}; head -c 900000 /dev/zero | tee "$0/1" > "$0/2"; sleep 60'
+    handle = await begun(
+        engine, ["sh", "-c", f"exec sh -c '{script}' \"$HOLDFAST_WORKSPACE\""], {"disk": "1MB"}
+    )
+    async with Worker(engine.store, [command]):
+        await until((engine.folder / "begun").exists)
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        taken = loop.run_in_executor(None, over.wait)
+        (engine.folder / "go").touch()
+        try:
+            with pytest.raises(RunFailed, match="past the limit"):
+                await asyncio.wait_for(handle.result(), 20)
+        finally:
+            over.set()
+            await taken
 
 
 # --- its limits -------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -193,6 +194,8 @@ class Launcher:
         self._numbers = count(1)
         self._alive: set[Launched] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._looker = ThreadPoolExecutor(1, "watch over processes")
+        """Of our own: what the code of runs does in the loop's threads may take for ever."""
         self._guard: subprocess.Popen[bytes] | None = None
 
     def clear_leftovers(self) -> None:
@@ -274,6 +277,7 @@ class Launcher:
             launched.kill()
         for launched in list(self._alive):
             await launched.ended()
+        self._looker.shutdown(wait=False)
         if self._guard is not None:
             self._guard.kill()
             self._guard.wait()
@@ -284,7 +288,9 @@ class Launcher:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                looking = asyncio.get_running_loop().run_in_executor(None, _look_at, list(self._alive), host)
+                looking = asyncio.get_running_loop().run_in_executor(
+                    self._looker, _look_at, list(self._alive), host
+                )
                 await asyncio.shield(looking)
         finally:
             host.close()
