@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -267,6 +268,19 @@ async def test_code_that_takes_all_threads_of_the_loop_leaves_no_program_unwatch
         finally:
             over.set()
             await taken
+
+
+async def test_a_program_whose_end_nobody_saw_has_not_succeeded(engine: Engine) -> None:
+    handle = await begun(engine, ["sh", "-c", "echo $$ > pid; exec sleep 60"])
+    async with Worker(engine.store, [command]):
+        await until(lambda: lines(engine.folder, "pid"))
+        (pid,) = map(int, lines(engine.folder, "pid"))
+        waiting = asyncio.get_running_loop().run_in_executor(None, os.waitpid, -1, 0)
+        await asyncio.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RunFailed, match=r"was killed by SIGKILL|ended nobody knows how"):
+            await handle.result()
+        await waiting
 
 
 # --- its limits -------------------------------------------------------------------------------------------------
