@@ -304,7 +304,10 @@ async def test_an_attempt_that_does_not_know_what_came_before_writes_no_history(
     assert last.history is not None and len(last.history) == 4
 
 
-async def test_a_store_that_is_away_ends_no_sampling(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("a bug of ours")])
+async def test_no_error_ends_the_sampling(
+    engine: Engine, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rules, "STORE_US", 1_000)
     tries = 0
 
@@ -313,7 +316,7 @@ async def test_a_store_that_is_away_ends_no_sampling(engine: Engine, monkeypatch
         tries += 1
         if tries == 3:
             raise asyncio.CancelledError
-        raise StoreUnavailable("away")
+        raise error
 
     with pytest.raises(asyncio.CancelledError):
         await Sampling(engine.store, away).run()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from holdfast.errors import HoldfastError, RunNotFound, StoreCorrupt
+from holdfast.errors import RunNotFound, StoreCorrupt
 from holdfast.model import TreeSample
 from holdfast.process.sightings import Sightings
 from holdfast.rules import sampling
@@ -34,7 +34,7 @@ class Sampling:
             try:
                 await self.store()
                 self._failing = False
-            except HoldfastError as error:
+            except Exception as error:  # noqa: BLE001 - as it says
                 if not self._failing:  # once: the worker says itself that its store is away
                     log.warning("what runs use could not be stored: %s", error)
                 self._failing = True
