@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Final
+
+UNKNOWN: Final = 256
+"""No exit code: how a process ended that somebody else in ours waited for."""
 
 
 def hear_of_children() -> None:
@@ -17,6 +21,8 @@ def hear_of_children() -> None:
 
 def told(code: int) -> str:
     """Of an exit code, or of the number of a signal as a negative one; real-time signals have no name."""
+    if code == UNKNOWN:
+        return "ended nobody knows how: code of its worker waits for all children, as os.wait() does"
     if code >= 0:
         return f"exited with code {code}"
     try:

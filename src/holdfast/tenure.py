@@ -70,12 +70,18 @@ class Tenure:
         if ask.throttled is not self._held:
             self._hold(ask.throttled)
         if ask.kill and not self._kill_heard:
-            self._kill_heard = True
-            if self.programs is not None:
-                self.attempt.interrupt(Release(reason=Reason.KILLED))
-                self.programs.kill()
-            elif not self.attempt.kill_as_asked():
-                self._say("kill", f"it cannot be killed alone: {NOT_ALONE}")
+            self._kill_as_asked()
+
+    def _kill_as_asked(self) -> None:
+        if self.programs is not None and self.programs.over:
+            self.programs.kill()  # how it ended is about to be recorded; of what follows the next look is
+            return
+        self._kill_heard = True
+        if self.programs is not None:
+            self.attempt.interrupt(Release(reason=Reason.KILLED))
+            self.programs.kill()
+        elif not self.attempt.kill_as_asked():
+            self._say("kill", f"it cannot be killed alone: {NOT_ALONE}")
 
     def _hold(self, held: bool) -> None:
         self._held = held

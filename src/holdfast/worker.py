@@ -58,6 +58,8 @@ CANCEL_AGAIN_S: Final = 1.0
 """Code that swallows a cancellation is cancelled again this often."""
 MIN_LEASE_S: Final = 1.0
 """A shorter lease would end by a slow disk or a busy scheduler, not by a death."""
+NAME_LONGEST: Final = 200
+"""Characters of a worker's name: people see it in tables."""
 GRACE_S: Final = 10.0
 """How long code may go on after it was told to end; then the worker replaces itself."""
 
@@ -93,6 +95,10 @@ class Worker:
     ) -> None:
         if capacity < 1:
             raise UsageError(f"a worker's capacity must be 1 or more, not {capacity}")
+        if name is not None and not (len(name) <= NAME_LONGEST and name.isprintable()):
+            raise UsageError(
+                f"a worker's name has at most {NAME_LONGEST} characters, no control characters, not {name[:80]!r}"
+            )
         check_not_importing()
         check_isolation(isolation, "a worker")
         self._store = store

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import stat
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 from holdfast.errors import TransientError, UsageError
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 VARIABLE: Final = "HOLDFAST_WORKSPACE"
 """Where a program finds the folder of its run."""
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 BATCH: Final = 500
 """Folders that one question to the store is about."""
 
@@ -73,10 +75,9 @@ def remove(place: Path) -> bool:
     """
     with suppress(OSError):
         if stat.S_ISDIR(place.lstat().st_mode):
-            shutil.rmtree(place, ignore_errors=True)
-            if place.exists():
-                _make_readable(place)
-                shutil.rmtree(place, ignore_errors=True)
+            place.chmod(0o700)
+            _empty(place)
+            place.rmdir()
         else:
             place.unlink()
     left = os.path.lexists(place)
@@ -85,15 +86,42 @@ def remove(place: Path) -> bool:
     return not left
 
 
-def _make_readable(folder: Path) -> None:
-    with suppress(OSError):
-        folder.chmod(0o700)
-    for root, below, _ in os.walk(folder):  # from the top, so that what is made readable is read next
-        for name in below:
-            path = Path(root, name)
+def _empty(place: Path) -> None:
+    """Remove what can be removed. However deep it is: each folder is lifted to the top before it is emptied, so that
+    neither paths nor open files nor calls add up."""
+    top = os.open(place, _FOLDER)
+    lifted = (f".lifted-{token_hex(8)}-{n}" for n in count())  # no name that is there already
+    try:
+        more = True
+        while more:
+            more = False
+            for name in _cleared(top):
+                with suppress(OSError):
+                    below = os.open(name, _FOLDER, dir_fd=top)
+                    try:
+                        for inner in _cleared(below):
+                            with suppress(OSError):
+                                os.rename(inner, next(lifted), src_dir_fd=below, dst_dir_fd=top)
+                                more = True
+                    finally:
+                        os.close(below)
+                    os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+
+
+def _cleared(folder: int) -> list[str]:
+    """Remove all from this folder but folders; these, made readable."""
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
             with suppress(OSError):
-                if not path.is_symlink():
-                    path.chmod(0o700)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                    os.chmod(entry.name, 0o700, dir_fd=folder)
+                else:
+                    os.unlink(entry.name, dir_fd=folder)
+    return folders
 
 
 async def sweep(store: Store) -> int:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.cli.shell import Shell, finish
 
@@ -144,3 +148,23 @@ def test_a_worker_logs_what_it_does_and_names_the_run_of_each_line(shell: Shell)
     assert "run h1: attempt 1 begins" in ended.err
     assert "[h1] greeter: greeting world" in ended.err
     assert "run h1: succeeded" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("top <&-", 2, "this is none: --once prints a table"),
+        ("top --once >&-", 0, ""),
+        ("delete r <&-", 0, ""),
+        ("gc --older-than 0s <&-", 6, "say --yes, or look with --dry-run"),
+    ],
+)
+def test_a_closed_stream_is_no_error(shell: Shell, line: str, code: int, said: str) -> None:
+    shell("run", "--id", "r", "--", "true")
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m holdfast {line}"], cwd=shell.folder, env=shell.environ,
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in ended.stderr and "a bug of" not in ended.stderr
+    assert said in ended.stderr
+    assert ended.returncode == code

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,20 @@ async def test_a_program_is_measured_held_back_and_killed_alone(engine: Engine) 
         await until(lambda: not alive(second))
     run = await engine.store.get_run("r")
     assert (run.attempts, run.crashes, run.failures) == (2, 0, 0)
+
+
+async def test_a_program_that_has_ended_by_itself_when_it_is_killed_is_not_executed_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "LINGER_S", 20.0)
+    handle = await begun(engine, ["sh", "-c", "sleep 100 & echo $! >> pids"])
+    async with Worker(engine.store, [command]):
+        await until(lambda: lines(engine.folder, "pids"))
+        await asyncio.sleep(0.3)
+        await handle.kill()
+        assert await asyncio.wait_for(handle.result(), 10) == Exited(0)
+        assert [alive(int(pid)) for pid in lines(engine.folder, "pids")] == [False]
+    assert (await engine.store.get_run("r")).attempts == 1
 
 
 # --- nobody gets away -------------------------------------------------------------------------------------------
@@ -230,6 +247,40 @@ async def test_the_environment_of_a_program_is_whole(engine: Engine) -> None:
     async with Worker(engine.store, [command]):
         await handle.result()
     assert {"a.b=c d", "PLAIN=x"} <= set((await logs(engine))["stdout"])
+
+
+async def test_code_that_takes_all_threads_of_the_loop_leaves_no_program_unwatched(engine: Engine) -> None:
+    over = threading.Event()
+    waits = "touch begun; while [ ! -e go ]; do sleep 0.05; done"
+    script = f'{waits}; head -c 900000 /dev/zero | tee "$0/1" > "$0/2"; sleep 60'
+    handle = await begun(
+        engine, ["sh", "-c", f"exec sh -c '{script}' \"$HOLDFAST_WORKSPACE\""], {"disk": "1MB"}
+    )
+    async with Worker(engine.store, [command]):
+        await until((engine.folder / "begun").exists)
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        taken = loop.run_in_executor(None, over.wait)
+        (engine.folder / "go").touch()
+        try:
+            with pytest.raises(RunFailed, match="past the limit"):
+                await asyncio.wait_for(handle.result(), 20)
+        finally:
+            over.set()
+            await taken
+
+
+async def test_a_program_whose_end_nobody_saw_has_not_succeeded(engine: Engine) -> None:
+    handle = await begun(engine, ["sh", "-c", "echo $$ > pid; exec sleep 60"])
+    async with Worker(engine.store, [command]):
+        await until(lambda: lines(engine.folder, "pid"))
+        (pid,) = map(int, lines(engine.folder, "pid"))
+        waiting = asyncio.get_running_loop().run_in_executor(None, os.waitpid, -1, 0)
+        await asyncio.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RunFailed, match=r"was killed by SIGKILL|ended nobody knows how"):
+            await handle.result()
+        await waiting
 
 
 # --- its limits -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from examples.foreign.agents import count
-from holdfast import Context, Program, RunFailed, Worker, agent
+from holdfast import Context, Program, RunFailed, Worker, agent, workspace
 from holdfast.errors import UsageError
 from holdfast.model import EntryStatus, Reason, RunState
 from tests.cli.shell import Shell, finish
@@ -245,3 +245,17 @@ async def test_a_program_is_told_its_workspace_in_its_environment_and_its_first_
     folder = (await handle.status()).workspace
     assert folder is not None
     assert (Path(folder) / "told").read_text() == folder
+
+
+async def test_a_program_whose_workspace_is_no_folder_any_more_fails_with_the_way_out(
+    engine: Engine, tmp_path: Path
+) -> None:
+    says = speaking(tmp_path, "")
+    handle = await engine.client.start(says, id="r")
+    place = workspace.place_of(engine.store.workspace_folder, await engine.store.get_run("r"))
+    assert place is not None
+    place.parent.mkdir()
+    place.touch()
+    async with Worker(engine.store, [says]):
+        with pytest.raises(RunFailed, match=r"is no folder any more: move what is there out of the way"):
+            await asyncio.wait_for(handle.result(), 10)

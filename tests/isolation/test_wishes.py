@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
 import pytest
 
 from examples.foreign.agents import count
@@ -312,7 +313,10 @@ async def test_an_attempt_that_does_not_know_what_came_before_writes_no_history(
     assert last.history is not None and len(last.history) == 4
 
 
-async def test_a_store_that_is_away_ends_no_sampling(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("a bug of ours")])
+async def test_no_error_ends_the_sampling(
+    engine: Engine, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rules, "STORE_US", 1_000)
     tries = 0
 
@@ -321,8 +325,30 @@ async def test_a_store_that_is_away_ends_no_sampling(engine: Engine, monkeypatch
         tries += 1
         if tries == 3:
             raise asyncio.CancelledError
-        raise StoreUnavailable("away")
+        raise error
 
     with pytest.raises(asyncio.CancelledError):
         await Sampling(engine.store, away).run()
     assert tries == 3
+
+
+async def test_a_history_that_cannot_be_read_costs_no_run_its_figures(engine: Engine) -> None:
+    worker = await register(engine.store)
+    clock = MovableClock()
+    first = await start(engine.store, worker)
+    past = Sampled(sample=sample(clock), history=(sample(clock),))
+    await engine.store.save_samples([NewSample(run=first.run.key, token=first.run.token, sampled=past)])
+    await first.settle(Release())
+    connection = apsw.Connection(engine.url.removeprefix("sqlite:///"))
+    connection.execute("UPDATE histories SET sha256 = zeroblob(32)")
+    connection.close()
+    runs = [(await take(engine.store, worker)).run, (await start(engine.store, worker, "other")).run]
+    seen = [Sightings(run, clock) for run in runs]
+    for one in seen:
+        one.add(sample(clock), Level.OK)
+    clock.advance(40_000_000)
+    await Sampling(engine.store, lambda: seen).store()
+    assert all(
+        one.sample is not None for one in (await engine.store.glimpse([run.key for run in runs])).values()
+    )
+    assert len(await engine.store.read_history(runs[0].id)) == 1  # begun anew

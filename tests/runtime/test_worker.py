@@ -12,6 +12,7 @@ import pytest
 
 from holdfast import Context, Worker, agent
 from holdfast.attempt import Attempt
+from holdfast.errors import UsageError
 from holdfast.idleness import nothing_due, tree_is_over
 from holdfast.model import Ask, Reason, RunState
 from holdfast.process.supervisor import ProcessAttempt
@@ -200,3 +201,14 @@ async def test_an_attempt_that_goes_wrong_while_the_store_is_asked_is_given_back
     slow: Any = SlowToSay(engine.store, asking)
     async with asyncio.timeout(20), Worker(slow, [sleeps]):
         assert await handle.result() == "awake"
+
+
+@pytest.mark.parametrize("name", ["red\x1b[31m", "two\nlines", "x" * 201])
+async def test_a_workers_name_cannot_write_on_the_terminal_of_whoever_looks(
+    engine: Engine, name: str
+) -> None:
+    @agent
+    async def idle(ctx: Context) -> None: ...
+
+    with pytest.raises(UsageError, match=r"at most 200 characters, no control characters"):
+        Worker(engine.store, [idle], name=name)

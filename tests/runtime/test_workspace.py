@@ -111,6 +111,20 @@ async def test_a_workspace_is_deleted_with_its_run_and_no_link_is_followed(engin
     assert other.is_dir()
 
 
+async def test_a_workspace_is_deleted_however_deep_it_is(engine: Engine) -> None:
+    path = Path((await engine.finish(notes, "a"))[0])
+    folder = os.open(path, os.O_RDONLY)
+    for _ in range(3_000):  # more than Python calls itself, or a path can name, or files are open
+        os.mkdir("d", dir_fd=folder)
+        below = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    await engine.client.handle(notes, "r").delete()
+    assert not path.exists()
+
+
 async def test_a_link_that_stands_for_a_workspace_is_removed_alone(engine: Engine) -> None:
     outside = engine.folder / "outside"
     path = Path((await engine.finish(notes, "a"))[0])

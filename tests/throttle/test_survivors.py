@@ -242,6 +242,76 @@ def test_without_control_groups_a_dead_workers_processes_end_by_themselves(tmp_p
     until(lambda: with_word(token) == [], 5)
 
 
+IN_A_LEAF = """
+import os, subprocess, sys
+from pathlib import Path
+from holdfast.throttle import groups
+Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+subprocess.Popen([sys.executable, "-I", "-S", groups._GUARD, str(os.getpid()), "2", *sys.argv[1:]])
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_guard_ends_the_others_also_where_its_worker_went_into_a_leaf_and_took_it_along(
+    request: pytest.FixtureRequest,
+):
+    ground = ground_of("v2", f"holdfast-test-{secrets.token_hex(4)}")
+    assert ground.v2 is not None
+    leaf, group = ground.v2 / "leaf", ground.v2 / "run"
+    for folder in (ground.v2, leaf):
+        request.addfinalizer(folder.rmdir)
+    leaf.mkdir()
+    group.mkdir()
+    token = word()
+    left = subprocess.Popen(["sleep", token])
+    (group / "cgroup.procs").write_text(str(left.pid))
+    with subprocess.Popen(
+        python(IN_A_LEAF, str(leaf), str(group)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    ) as owner:
+        assert owner.stdout is not None and owner.stdout.readline() == b"\n"
+        owner.kill()
+    try:
+        until(lambda: with_word(token) == [], 5)
+    finally:
+        left.kill()
+        left.wait(10)
+    until(lambda: not group.exists() and not (leaf / "cgroup.procs").read_text(), 5)
+
+
+CLEARS = """
+import os, sys
+from pathlib import Path
+from holdfast.throttle import Groups
+from tests.throttle.trees import ground_of
+ground = ground_of("v2", sys.argv[1])
+(ground.v2 / sys.argv[2] / "cgroup.procs").write_text(str(os.getpid()))
+print(Groups(ground=ground).clear_leftovers())
+"""
+
+
+def test_whoever_was_started_in_the_leaf_of_a_dead_worker_does_not_end_itself(request: pytest.FixtureRequest):
+    within = f"holdfast-test-{secrets.token_hex(4)}"
+    ground = ground_of("v2", within)
+    assert ground.v2 is not None
+    here = Owner.here()
+    leaf = ground.v2 / Owner(here.boot, here.namespace, here.pid, here.started + 1).name("ctl")
+    for folder in (ground.v2, leaf):
+        request.addfinalizer(folder.rmdir)
+    leaf.mkdir()
+    ended = subprocess.run(
+        python(CLEARS, within, leaf.name),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "()\n"), ended.stderr
+
+
 def test_a_recycled_number_is_nobody_of_ours(tmp_path: Path):
     """A record names a process by number, start and boot: one that only has the number lives."""
     bystander = subprocess.Popen(["sleep", word()])

@@ -490,7 +490,7 @@ class Recording:
     def __init__(self) -> None:
         self.asked: list[tuple[str, object]] = []
         self.memory_bytes = 1_000_000
-        self.refuses = False
+        self.refuses = self.refuses_memory = False
 
     def usage(self) -> Usage:
         return Usage(cpu_us=0, memory_bytes=self.memory_bytes, processes=1)
@@ -504,6 +504,8 @@ class Recording:
         self.asked.append(("cpu", cores))
 
     def set_memory_brake(self, count_bytes: int | None) -> None:
+        if self.refuses_memory:
+            raise Refused("no memory")
         self.asked.append(("brake", count_bytes))
 
     def freeze(self, spare: object = ()) -> None: ...
@@ -581,3 +583,18 @@ def test_a_hold_that_is_refused_costs_no_look_and_is_tried_again(caplog: pytest.
     group.refuses = False
     watch.look()
     assert told(group) == HELD
+
+
+def test_of_a_hold_that_was_half_refused_nothing_stays_when_it_is_let_go():
+    group = Recording()
+    watch = watching(group)
+    group.refuses_memory = True
+    watch.hold(True)
+    watch.look()
+    assert told(group) == HELD[:2]
+    group.refuses_memory = False
+    watch.hold(False)
+    watch.look()
+    assert told(group) == FREE
+    watch.look()
+    assert told(group) == []

@@ -50,6 +50,7 @@ def holdfast() -> None:
 
 def leave(arguments: Sequence[str]) -> NoReturn:
     """Run the command and leave the process with its code. Never shows a traceback of ours."""
+    _open_closed()
     try:
         code = run(arguments)
         sys.stdout.flush()
@@ -57,6 +58,13 @@ def leave(arguments: Sequence[str]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.SUCCEEDED
     sys.exit(int(code))
+
+
+def _open_closed() -> None:
+    """A stream that was closed (`<&-`) leads nowhere. Else there is none, and files that we open get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - to the end of the process
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -96,6 +96,11 @@ class Beside:
         for program in self._programs:
             program.launched.hold(held)
 
+    @property
+    def over(self) -> bool:
+        """Whether all that is executed has ended by itself, and only what it left behind is there."""
+        return bool(self._programs) and all(one.launched.quit.done() for one in self._programs)
+
     def kill(self) -> bool:
         """End all of them at once; whether there were any."""
         for program in self._programs:

@@ -15,11 +15,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
 
+from holdfast import exit_status
 from holdfast.errors import Refused
 from holdfast.model import HostStall, Strength
 from holdfast.rules.limits import NO_LIMITS, Limits
@@ -51,6 +53,7 @@ class Launched:
     ) -> None:
         self.oom_kills = 0
         self._started = started
+        self._code = exit_status.UNKNOWN
         self._group = group
         self._watch = watch
         self._seen: Callable[[Seen], None] | None = None
@@ -134,19 +137,15 @@ class Launched:
             self._kill_group()
 
     async def ended(self) -> int:
-        """Wait for its end: its exit code, or the number of the signal that ended it as a negative one. Nothing that
-        it started is alive then."""
+        """Wait for its end: its exit code, or the number of the signal that ended it as a negative one, or
+        `exit_status.UNKNOWN`. Nothing that it started is alive then."""
         await asyncio.shield(self.gone)
-        return self._started.returncode
+        return self._code
 
     def _wait(self) -> None:
         """In a thread of its own, which costs nothing beside a program, and works wherever Python does."""
         try:
-            if hasattr(os, "waitid"):  # its number is nobody else's until what it left behind has ended
-                with suppress(ChildProcessError):  # code of the worker waited for it
-                    os.waitid(os.P_PID, self._started.pid, os.WEXITED | os.WNOWAIT)
-            else:
-                self._started.wait()
+            self._code = self._wait_for_the_first()
             self._tell(self.quit)
             self._to_be_buried.wait()
             self._kill_group()
@@ -160,6 +159,17 @@ class Launched:
         finally:
             self._started.wait()
             self._tell(self.gone)
+
+    def _wait_for_the_first(self) -> int:
+        """Its exit code. Its number is nobody else's until what it left behind has ended."""
+        if not hasattr(os, "waitid"):
+            return self._started.wait()
+        try:
+            ended = os.waitid(os.P_PID, self._started.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # code of the worker waited for it; `Popen` would say 0
+            return exit_status.UNKNOWN
+        assert ended is not None, "it was waited for"
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def _tell(self, future: asyncio.Future[None]) -> None:
         with suppress(RuntimeError):  # the loop may be closed by now
@@ -193,6 +203,8 @@ class Launcher:
         self._numbers = count(1)
         self._alive: set[Launched] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._looker = ThreadPoolExecutor(1, "watch over processes")
+        """Of our own: what the code of runs does in the loop's threads may take for ever."""
         self._guard: subprocess.Popen[bytes] | None = None
 
     def clear_leftovers(self) -> None:
@@ -274,6 +286,7 @@ class Launcher:
             launched.kill()
         for launched in list(self._alive):
             await launched.ended()
+        self._looker.shutdown(wait=False)
         if self._guard is not None:
             self._guard.kill()
             self._guard.wait()
@@ -284,7 +297,9 @@ class Launcher:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                looking = asyncio.get_running_loop().run_in_executor(None, _look_at, list(self._alive), host)
+                looking = asyncio.get_running_loop().run_in_executor(
+                    self._looker, _look_at, list(self._alive), host
+                )
                 await asyncio.shield(looking)
         finally:
             host.close()

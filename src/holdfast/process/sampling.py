@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import RunNotFound, StoreCorrupt
+from holdfast.model import TreeSample
 from holdfast.process.sightings import Sightings
 from holdfast.rules import sampling
 from holdfast.store.protocol import Store
@@ -33,7 +34,7 @@ class Sampling:
             try:
                 await self.store()
                 self._failing = False
-            except HoldfastError as error:
+            except Exception as error:  # noqa: BLE001 - as it says
                 if not self._failing:  # once: the worker says itself that its store is away
                     log.warning("what runs use could not be stored: %s", error)
                 self._failing = True
@@ -43,8 +44,7 @@ class Sampling:
         seen = [one for one in self._seen() if one is not None]
         for one in seen:
             if not one.known:
-                past = await self._store.read_history(one.run.id)
-                one.continues(past, await self._store.now())
+                one.continues(await self._past(one.run.id), await self._store.now())
         waiting = [(due_us, n) for n, one in enumerate(seen) if (due_us := one.history_due_us) is not None]
         due = {n for _, n in sorted(waiting)[:HISTORIES]}
         wanted = [
@@ -56,3 +56,11 @@ class Sampling:
         for (one, new), done in zip(wanted, saved, strict=True):
             if done:
                 one.stored(new)
+
+    async def _past(self, run_id: str) -> Sequence[TreeSample]:
+        """What is stored of the attempts before. What cannot be read is given up: the others are not to wait for it."""
+        try:
+            return await self._store.read_history(run_id)
+        except (StoreCorrupt, RunNotFound) as error:
+            log.warning("what run %s used before is not known any more: %s", run_id, error)
+            return ()

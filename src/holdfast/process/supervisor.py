@@ -20,12 +20,14 @@ from holdfast.agents import AnyAgent, place_of
 from holdfast.channel import Channel
 from holdfast.clock import Clock, SystemClock
 from holdfast.ending import Ending, Lost
-from holdfast.errors import HoldfastError, LeaseLost, PayloadTooLarge, ProtocolError, StoreError
+from holdfast.errors import HoldfastError, LeaseLost, PayloadTooLarge, ProtocolError, StoreError, UsageError
+from holdfast.failures import refused
 from holdfast.model import (
     Change,
     Claim,
     Committed,
     Crashed,
+    Failed,
     Failure,
     FailureKind,
     Hold,
@@ -144,6 +146,9 @@ class ProcessAttempt:
             return
         try:
             self._process = process = await self._spawner.take(self._limits, self._workspace)
+        except UsageError as error:  # its workspace is no folder any more: that stays so
+            await self.settle(Failed(failure=refused(error)))
+            return
         except Exception as error:  # noqa: BLE001 - whatever the machine refuses, the run is not to blame
             await self.settle(_not_begun(f"no process could be started for the run: {error}"))
             return

@@ -23,7 +23,7 @@ from holdfast.throttle.files import read_text, write_text
 from holdfast.throttle.ground import LEAF, Ground, alone_in, find, must_move
 from holdfast.throttle.group import Group
 from holdfast.throttle.naming import Owner, owner_of
-from holdfast.throttle.nodes import kill_v2, members, remove
+from holdfast.throttle.nodes import kill_v2, members, pids_in, remove
 from holdfast.throttle.processes import below_for_sure
 from holdfast.throttle.session import SessionGroup, end_below, kept
 from holdfast.throttle.signals import end_all
@@ -120,8 +120,9 @@ def _left_in_trees(ground: Ground) -> Iterator[Leftover]:
     for base in _bases(ground):
         for folder in _folders(base):
             owner = owner_of(folder.name)
-            if owner is not None and owner.known_dead:
-                names.setdefault(folder.name, []).append(folder)
+            if owner is None or not owner.known_dead or os.getpid() in pids_in(folder):
+                continue  # we are in the leaf of a dead one that has started us
+            names.setdefault(folder.name, []).append(folder)
     for name, folders in sorted(names.items()):
         before = len([one for one in members(folders) if not one.ended])
         for folder in folders:

@@ -3,6 +3,9 @@ when the next one begins.
 
 Started by the path of this file as a program of its own, with the standard library only. It is told its parent's
 number, how many patterns of folders of groups follow, these, and patterns of temporary folders.
+
+A group that it is in itself is no run's: the parent went into a leaf of its own (`groups`), and took it along. To end
+that one would be its own end, maybe before that of the others.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ def main(parent: int, groups: list[str], folders: list[str]) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_S)
     for _ in range(ROUNDS):
-        left = [folder for pattern in groups for folder in glob.glob(pattern)]
+        left = [
+            folder for pattern in groups for folder in glob.glob(pattern) if os.getpid() not in pids(folder)
+        ]
         if not left:
             break
         for folder in left:

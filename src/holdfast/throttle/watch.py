@@ -169,7 +169,7 @@ class Watch:
         survivors: tuple[int, ...] = ()
         for move in look.moves:
             survivors += self._do(move)
-        if self._held is not self._wanted:
+        if self._held is not self._wanted or self._refused:  # the half of it may be done
             self._try_to_hold(self._wanted)
         self._stand = look.stand  # not before: a move that is refused is tried again
         oom = sample.oom_kills > self._oom_kills
