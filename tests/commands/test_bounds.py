@@ -136,6 +136,17 @@ async def test_nobody_gets_away_from_a_program_by_whatever_trick(
         assert with_word(token) == []
 
 
+async def test_nobody_gets_away_who_kills_his_warden(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.throttle.groups.find", Ground)
+    token = word()
+    script = f"setsid sleep {token} & sleep 2; kill -9 $PPID; sleep {token}"  # by then he was seen
+    handle = await begun(engine, ["sh", "-c", script])
+    async with Worker(engine.store, [command]):
+        with pytest.raises(RunFailed, match="was killed by SIGKILL"):
+            await handle.result()
+        assert with_word(token) == []
+
+
 @pytest.mark.parametrize("how", ["ends", "cancelled"])
 async def test_nobody_gets_away_from_a_program_that_speaks_the_protocol(
     engine: Engine, tmp_path: Path, how: str, ground: str

@@ -31,6 +31,7 @@ class SessionGroup:
         self._root: Process | None = None
         self._below_warden = False
         self._session = 0
+        self._last: list[Process] = []
         self._launched = False
         self._stopper = Stopper(self._members)
         self._counters = TreeCounters(self._members, self._warden)
@@ -123,6 +124,11 @@ class SessionGroup:
         found = (below_for_sure(root.pid) if sure else below(root.pid)) if alive else []
         if now is not None and alive and not self._below_warden and not now.ended:
             found.append(now)
+        if self._below_warden:
+            now = look_at(root.pid)  # after the scan: it counts only if the warden was there to its end
+            if now is None or now.started != root.started or now.ended:
+                found = self._orphans()
+            self._last = found
         self._session = self._session or _session_below(root, found)
         if self._session and (sys.platform != "linux" or not self._below_warden):
             known = {one.pid for one in found}
@@ -135,6 +141,16 @@ class SessionGroup:
                 and one.pid != os.getpid()
             ]
         return [one for one in found if one.pid != root.pid or not self._below_warden]
+
+    def _orphans(self) -> list[Process]:
+        """Who was there when the warden was seen last, if somebody has killed it, and who stems from them."""
+        known: dict[int, Process] = {}
+        for one in self._last:
+            now = look_at(one.pid)
+            if now is not None and now.started == one.started and not now.ended:
+                known[now.pid] = now
+                known |= {each.pid: each for each in below(now.pid)}
+        return list(known.values())
 
 
 def _session_below(root: Process, found: Sequence[Process]) -> int:
