@@ -23,7 +23,8 @@ from holdfast.rules.sampling import STORE_US
 from holdfast.store import open_store
 from holdfast.throttle import Ground as Standing
 from holdfast.throttle import Group, Groups
-from holdfast.throttle.watch import Gauge, Host, Watch
+from holdfast.throttle.host import Host
+from holdfast.throttle.watch import Gauge, Watch
 
 RUNS = 100
 RUNS_APART = 20  # without control groups each run has an init of its own

@@ -9,7 +9,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,7 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ProcessNotFound, Refused, UsageError
 from holdfast.model import Level, Sample
 from holdfast.rules.pressure import Thresholds, measure, verdict
+from holdfast.throttle.host import Host
 
 if TYPE_CHECKING:
     import psutil
@@ -71,8 +72,11 @@ class Monitor:
         self._others: dict[int, _Tree] = {}
 
     def sample(self) -> Sample:
-        """Measure this process and what it started. Never raises because of a process that ended meanwhile."""
-        return self._sample(self._own, shared=True)
+        """Measure this process and what it started, and what the kernel tells of the machine. Never raises because of a
+        process that ended meanwhile."""
+        with closing(Host()) as host:
+            stall = host.stall()
+        return self._sample(self._own, shared=True, memory_stall=None if stall is None else stall.memory)
 
     def check(self, pid: int) -> Sample:
         """Measure the process `pid` and what it started, and judge: `level`, and `why` in words.
@@ -117,7 +121,7 @@ class Monitor:
         self._others[pid] = tree
         return tree
 
-    def _sample(self, tree: _Tree, *, shared: bool) -> Sample:
+    def _sample(self, tree: _Tree, *, shared: bool, memory_stall: float | None = None) -> Sample:
         cpu_percent, memory_bytes = 0.0, 0
         for process in tree.look():
             cpu, memory = _use_of(process)
@@ -130,6 +134,7 @@ class Monitor:
             processes=len(tree.processes),
             shared=shared,
             at_us=self._clock.wall_us(),
+            memory_stall=memory_stall,
         )
         tree.level, why = verdict(tree.level, measured, self._thresholds)
         return replace(measured, level=tree.level, why=why)

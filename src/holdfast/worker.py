@@ -527,6 +527,10 @@ class Worker:
         sample = heart.sample
         level = sample.level if sample is not None else Level.OK
         if level is not self._level:
+            if sample is not None and level is Level.CRITICAL:
+                log.warning("worker %s begins nothing while under pressure: %s", self._name, sample.why)
+            elif self._level is Level.CRITICAL:
+                log.warning("worker %s begins runs again", self._name)
             self._level = level
             for tenure in self._tenures.values():
                 tenure.press(level)

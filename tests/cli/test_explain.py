@@ -58,6 +58,7 @@ CHILD = ChildView(
 )  # fmt: skip
 FAMILY = replace(VIEW, children=(CHILD,))
 CLOSED = replace(NOTHING, closed={"r 1": "slow"})
+PRESSED = replace(NOTHING, pressed="no memory")
 ALL_CLOSED = replace(NOTHING, closed={"r 1": "*"})
 AWAITING_CLOSED = replace(NOTHING, wait_name=of_child("c"), closed={"c": "slow"})
 AWAITING = replace(NOTHING, wait_name=any_of(of_child(child) for child in "cdef"))
@@ -71,6 +72,13 @@ EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
         (RunState.QUEUED, None, VIEW, LATER, "starts in 5m 00s"),
         (RunState.QUEUED, Reason.BACKOFF, VIEW, LATER, "next attempt begins in 5m 00s, after 1 failure\n"),
         (RunState.QUEUED, Reason.DRAINED, VIEW, NOTHING, "was shut down"),
+        (
+            RunState.QUEUED,
+            None,
+            VIEW,
+            PRESSED,
+            "begins nothing while it is under pressure: no memory\nholdfast run",
+        ),
         (RunState.QUEUED, None, VIEW, CLOSED, "'slow' is limited to 0\nholdfast queue slow --unlimited #"),
         (
             RunState.QUEUED,

@@ -112,6 +112,9 @@ def test_the_verdict_names_the_measures_that_make_it_and_no_others():
     assert verdict(Level.OK, HEALTHY, MACHINE) == (Level.OK, "")
     full = replace(HEALTHY, disk_mb=100.0, memory_mb=6_000.0)
     assert verdict(Level.OK, full, MACHINE) == (Level.CRITICAL, "100 MB of disk free")
+    starved = replace(HEALTHY, memory_stall=34.4)
+    why = "this machine waits for memory 34 % of the time"
+    assert verdict(Level.OK, starved, MACHINE) == (Level.CRITICAL, why)
     both = replace(HEALTHY, processes=2_500, memory_mb=7_500.0)
     assert verdict(Level.OK, both, MACHINE) == (Level.CRITICAL, "memory 7,500 MB, 2500 processes")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -13,9 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from holdfast.model import Level
+from holdfast import Context, Worker, agent, monitor
+from holdfast.model import Level, RunState
 from holdfast.monitor import Monitor
 from holdfast.rules.pressure import Thresholds
+from holdfast.throttle.host import Host
+from tests.faults import Engine
 
 CHILD = "import sys; block = bytearray(64 << 20); print('ready', flush=True); sys.stdin.read()"
 GRANDPARENT = f"""
@@ -25,6 +29,12 @@ print(child.stdout.readline().strip(), flush=True)
 sys.stdin.read()
 child.communicate()
 """
+
+
+@agent
+async def quick(ctx: Context) -> str:
+    """Is done at once."""
+    return "done"
 
 
 @pytest.fixture
@@ -91,6 +101,32 @@ def test_a_level_is_the_verdict_of_the_figures() -> None:
     assert Monitor(Thresholds(disk_mb=None, memory_mb=(1, 1_000_000))).sample().level is Level.WARNING
     assert Monitor(Thresholds(disk_mb=None, memory_mb=(0.5, 1))).sample().level is Level.CRITICAL
     assert Monitor(Thresholds(disk_mb=(1e12, 1e12))).sample().level is Level.CRITICAL
+
+
+def stalled(folder: Path, percent: float) -> None:
+    """Write what the kernel tells of the machine."""
+    for name in ("cpu", "memory", "io"):
+        line = f"avg10={percent:.2f} avg60=0.00 avg300=0.00 total=1"
+        (folder / name).write_text(f"some {line}\nfull {line}\n")
+
+
+async def test_a_worker_begins_nothing_while_its_machine_waits_for_memory_and_says_so(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stalled(tmp_path, 60.0)
+    monkeypatch.setattr(monitor, "Host", lambda: Host(tmp_path))
+    async with Worker(engine.store, [quick], name="w"):
+        async with asyncio.timeout(20):
+            while "begins nothing" not in caplog.text:  # noqa: ASYNC110 - a line of a log
+                await asyncio.sleep(0.05)
+        handle = await engine.client.start(quick, id="r")
+        await asyncio.sleep(1)
+        assert (await handle.status()).state is RunState.QUEUED
+        assert (await handle.detail()).pressed == "this machine waits for memory 60 % of the time"
+        stalled(tmp_path, 0.0)
+        assert await handle.result() == "done"
+    assert "worker w begins nothing while under pressure: this machine waits for memory 60 %" in caplog.text
+    assert "worker w begins runs again" in caplog.text
 
 
 def test_a_level_is_kept_while_the_figure_wavers(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ import pytest
 from holdfast.model import Strength
 from holdfast.rules.ladder import Rung
 from holdfast.rules.limits import Limits
-from holdfast.throttle import Ground, Groups, abilities, launching, probe
+from holdfast.throttle import Ground, Groups, launching, probe
+from holdfast.throttle.abilities import abilities
 from holdfast.throttle.ground import Tree, find, trees
 from tests.throttle.trees import (
     escape_artists,

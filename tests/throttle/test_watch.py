@@ -23,10 +23,11 @@ from holdfast.rules.pressure import Thresholds
 from holdfast.throttle import Group, Groups, probe
 from holdfast.throttle.counters import SHARES_EVERY_S, TreeMemory
 from holdfast.throttle.history import History
+from holdfast.throttle.host import Host
 from holdfast.throttle.processes import Process, look_at
 from holdfast.throttle.signals import Stopper
 from holdfast.throttle.space import Space, folder_bytes
-from holdfast.throttle.watch import Gauge, Host, Watch
+from holdfast.throttle.watch import Gauge, Watch
 from tests.throttle.trees import ground_of, python, started, state_of, until
 
 Make = Callable[..., Group]

@@ -71,6 +71,10 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
     closed = detail.closed.get(view.id)
     if closed is not None:
         return Explanation(f"it is due, and no worker begins it: {_limited(closed)}", (_open(closed), here))
+    if detail.pressed is not None:
+        return Explanation(
+            f"it is due, and its worker begins nothing while it is under pressure: {detail.pressed}", (here,)
+        )
     what = (
         {
             Reason.DRAINED: "its worker was shut down; it goes on where it was",

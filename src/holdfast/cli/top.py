@@ -32,7 +32,7 @@ class Host:
     """How this machine is."""
 
     def __init__(self) -> None:
-        from holdfast.throttle.watch import Host as Pressure
+        from holdfast.throttle.host import Host as Pressure
 
         self._pressure = Pressure()
 

@@ -46,6 +46,7 @@ from holdfast.model import (
     Failure,
     FailureKind,
     Glimpse,
+    Level,
     Reason,
     Resolution,
     ResolutionKind,
@@ -123,6 +124,7 @@ class RunHandle(Generic[R]):
             cursors=() if run.state.final else tuple(await self.cursors()),
             questions=tuple(one for one in await self.approvals() if one.status is ApprovalStatus.OPEN),
             closed=await self._closed(run),
+            pressed=await self._pressed(run),
             stopped_by=await feed.last_of(self._store, run, _STOPS.get(run.reason)),
         )
 
@@ -137,6 +139,15 @@ class RunHandle(Generic[R]):
         limits = {each.name: each.limit for each in await self._store.list_queues()}
         found = {each.id: closed_by(each.queue, limits) for each in queued}
         return {id: queue for id, queue in found.items() if queue is not None}
+
+    async def _pressed(self, run: Run) -> str | None:
+        """Of a queued run: why none of the workers that serve it begins anything now, in the words of one of them."""
+        if run.state is not RunState.QUEUED:
+            return None
+        served = Served(agent=run.agent, version=run.version)
+        serving = [one for one in await self._store.list_workers() if one.alive and served in one.serves]
+        samples = [one.sample for one in serving if one.sample and one.sample.level is Level.CRITICAL]
+        return samples[0].why if serving and len(samples) == len(serving) else None
 
     async def effects(self) -> list[EffectView]:
         """The steps with `effect="once"`, oldest first, and what is known of each. Raises RunNotFound."""

@@ -252,7 +252,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
     the signal waited for, when the run is due, what it asks people, and the event that tells which budget or loop
     stopped it. `closed`: of the run and of the children that it waits for, those that no worker begins, and the queue
-    that is limited to 0, "*" for all of them together."""
+    that is limited to 0, "*" for all of them together. `pressed`: why the workers of a queued run begin nothing now."""
 
     failure: Failure | None
     mismatch: Mismatch | None
@@ -264,6 +264,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     cursors: tuple[CursorView, ...] = ()
     questions: tuple[ApprovalView, ...] = ()
     closed: Mapping[str, str] = field(default_factory=dict[str, str])
+    pressed: str | None = None
     stopped_by: dict[str, Json] | None = None
 
 

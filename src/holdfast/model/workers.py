@@ -25,7 +25,9 @@ class Level(StrEnum):
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """Resources as measured. `disk_mb` is free space; `shared`: of a whole process; `why`: what makes the level."""
+    """Resources as measured. `disk_mb` is free space; `shared`: of a whole process; `why`: what makes the level.
+    `memory_stall`: percent of the last 10 s in which nothing on the whole machine moved for want of memory, None where
+    nobody tells."""
 
     cpu_percent: float
     memory_mb: float
@@ -35,6 +37,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     shared: bool = True
     at_us: int = 0
     why: str = ""
+    memory_stall: float | None = None
 
 
 class NewWorker(Struct, frozen=True, kw_only=True):

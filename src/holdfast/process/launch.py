@@ -27,8 +27,9 @@ from holdfast.model import HostStall, Strength
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import Thresholds
 from holdfast.throttle import Group, Groups
+from holdfast.throttle.host import Host
 from holdfast.throttle.launching import kept_whole
-from holdfast.throttle.watch import Host, Seen, Watch
+from holdfast.throttle.watch import Seen, Watch
 
 log = logging.getLogger(__name__)
 

@@ -95,7 +95,9 @@ class Ladder:
 def _bounds(limits: Limits, thresholds: Thresholds) -> dict[Metric, Bounds]:
     """The thresholds that are given. A limit of the run brings its own, at 70 and 85 % of it: the stricter count."""
     memory_mb, processes = thresholds.memory_mb, thresholds.processes
-    bounds: dict[Metric, Bounds] = {Metric.MEMORY_STALL: (10.0, 20.0)}
+    bounds: dict[Metric, Bounds] = {}
+    if thresholds.memory_stall is not None:
+        bounds[Metric.MEMORY_STALL] = thresholds.memory_stall
     if thresholds.cpu_percent is not None:
         bounds[Metric.CPU] = thresholds.cpu_percent
     if thresholds.disk_mb is not None:

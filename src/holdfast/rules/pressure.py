@@ -34,16 +34,18 @@ class Thresholds:
     an agent that runs tests is busy for hours. `memory_mb` depends on the machine: see `for_machine`. `disk_mb` is
     *free* space, so critical lies below warning: at 256 MiB the store can still record for a while what would
     otherwise be lost, at 1 GiB there is time to act. `processes` catches what forks without end: one agent with
-    parallel tests has dozens, the usual limit of a user is some thousands.
+    parallel tests has dozens, the usual limit of a user is some thousands. `memory_stall` is the percentage of the last
+    10 s in which nothing moved for want of memory, whoever took it: on the machine of a worker, in the group of a run.
     """
 
     cpu_percent: Bounds | None = None
     memory_mb: Bounds | None = None
     disk_mb: Bounds | None = (1024.0, 256.0)
     processes: Bounds | None = (500.0, 2000.0)
+    memory_stall: Bounds | None = (10.0, 20.0)
 
     def __post_init__(self) -> None:
-        for name in ("cpu_percent", "memory_mb", "processes"):
+        for name in ("cpu_percent", "memory_mb", "processes", "memory_stall"):
             _check(name, getattr(self, name), falling=False)
         _check("disk_mb", self.disk_mb, falling=True)
 
@@ -76,6 +78,10 @@ def verdict(previous: Level, sample: Sample, thresholds: Thresholds) -> tuple[Le
         (
             f"{sample.disk_mb:,.0f} MB of disk free",
             _level(previous, sample.disk_mb, thresholds.disk_mb, falling=True),
+        ),
+        (
+            f"this machine waits for memory {sample.memory_stall or 0.0:.0f} % of the time",
+            _level(previous, sample.memory_stall or 0.0, thresholds.memory_stall),
         ),
     )
     worst = max((level for _, level in measures), key=RANKS.__getitem__)
