@@ -271,3 +271,13 @@ def test_fewer_samples_than_three_never_enter(count: int):
 def test_without_the_top_rung_a_wall_is_judged_like_anything_else():
     ladder = Ladder(bounds=EVERYTHING.bounds, walls={Metric.MEMORY: 100.0}, can=frozenset(Rung) - {Rung.KILL})
     assert moves(looks(ladder, [only(Metric.MEMORY)] * 3)) == [(2, "+EVENT"), (2, "+HINT")]
+
+
+def test_a_stall_that_nobody_judges_leads_nowhere() -> None:
+    stalled = {Metric.MEMORY_STALL: 99.0}
+    for thresholds, level in ((Thresholds(), Level.CRITICAL), (Thresholds(memory_stall=None), Level.OK)):
+        ladder, stand = Ladder.of(Limits(), thresholds), Stand.at_the_foot()
+        for second in range(5):
+            look = climb(ladder, stand, stalled, second * 1_000_000)
+            stand = look.stand
+        assert look.level is level
