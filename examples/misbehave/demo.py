@@ -43,6 +43,7 @@ MEANT = {
     "spender": f"writes a book of ${agent.CHAPTERS * agent.PRICE_USD:.2f}; its budget is ${agent.BUDGET_USD:.2f}",
     "repeater": "searches for the same again and again",
 }
+CATCH_UP_S = 30.0
 WAIT_S = 180.0  # for each act: three times what it takes on a slow machine
 ANSWERS = (
     ("hoarder", "resume", "hoarder"),
@@ -61,6 +62,7 @@ class Stage:
     rungs: list[str] = field(default_factory=list)
     nudged_after: list[int] = field(default_factory=list)
     parked_at: float = 0.0
+    states: dict[str, str] = field(default_factory=dict)
 
     def shell(self, run: str) -> Shell:
         return Shell(self.folder / "holdfast.db", f"{AGENTS}:{run}")
@@ -84,6 +86,9 @@ class Stage:
     def tell(self, event: dict[str, object]) -> None:
         run, found = str(event["run"]), event["data"]
         assert isinstance(found, dict)
+        about, _, state = str(event["type"]).partition(".")
+        if about == "run":
+            self.states[run] = state
         match event["type"]:
             case "warning" if found.get("code") == "limits":
                 self.rungs.append(found["rung"])
@@ -98,7 +103,7 @@ class Stage:
                 if run == "hoarder":
                     self.parked_at = datetime.fromisoformat(str(event["at"])).timestamp()
             case "run.running" | "run.succeeded" | "run.failed" | "run.cancelled":
-                self._line(run, "·", str(event["type"]).partition(".")[2], "cyan")
+                self._line(run, "·", state, "cyan")
 
     def _line(self, run: str, mark: str, text: str, style: str) -> None:
         self.screen.line(mark, f"{run:<9} {text}", style)
@@ -155,8 +160,19 @@ def act(stage: Stage) -> None:
         leave(worker)
     if worker.returncode:
         raise DemoFailed(f"the worker left with {worker.returncode}; {stage.worker_log} has what it said")
-    time.sleep(1)  # the watchers are a moment behind
-    stage.drain()
+    catch_up(stage)
+
+
+def catch_up(stage: Stage) -> None:
+    """Read on until the watchers have told of each run what the store says of it."""
+    ends_at = time.monotonic() + CATCH_UP_S
+    for run in RUNS:
+        stands = str(stage.shell(run).show(run)["state"])
+        while stage.states.get(run) != stands:
+            if time.monotonic() > ends_at:
+                raise DemoFailed(f"`watch {run}` does not tell that it is {stands}")
+            time.sleep(0.05)
+            stage.drain()
 
 
 def answer(stage: Stage) -> None:
