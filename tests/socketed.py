@@ -33,7 +33,7 @@ class Served:
         """Nobody looks."""
 
     def hold(self, held: bool) -> None:
-        """It is asked to slow down instead."""
+        """It uses nothing of its own."""
 
     def kill(self) -> None:
         if not self._killed:
@@ -51,8 +51,6 @@ class Served:
 
 class Here:
     """Begins them, beside the worker."""
-
-    holds = False
 
     def __init__(self, serving: Serving) -> None:
         self._agents = serving.agents

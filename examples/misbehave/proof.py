@@ -10,7 +10,7 @@ from examples.stage.executions import Execution
 from examples.stage.proof import Proof, many
 
 RUNGS = ("event", "hint", "weight", "quota", "freeze", "park")
-CPU_TOLERANCE = 1.10  # of the limit: what DESIGN and docs promise
+CPU_TOLERANCE = 1.10  # of the limit: as far as the kernel (or SIGSTOP by turns) keeps it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a store must do, in plain Python: an oracle for the state machine, not a Store.
 
-It knows nothing of SQL and nothing of `rules`: it is written from the protocol and DESIGN §3 alone, so that two
+It knows nothing of SQL and nothing of `rules`: it is written from the protocol and the documentation alone, so that two
 descriptions of one behaviour meet. Where the protocol leaves a choice (which of two suspects goes first), it checks
 the choice that the store made and follows it.
 """

@@ -125,7 +125,8 @@ def _per_second(value: float | None, span_s: float) -> float | None:
 
 
 def _held_s(one: UsageView) -> float | None:
-    return None if one.loop_lag_s is None else one.loop_lag_s if one.loop_lag_s >= LEAST_HELD_S else 0.0
+    lag_s = one.loop_lag_s
+    return 0.0 if lag_s is not None and lag_s < LEAST_HELD_S else lag_s
 
 
 _LINES: Final = (

@@ -1,6 +1,6 @@
 """The replay cursor: a call is answered by what is recorded, executed, or it is a mismatch.
 
-Laws (DESIGN 3.2):
+Laws:
 1. Calls in a scope are sequential, so a call is answered only by the next unanswered entry of its scope, counted
    across the setup and all live segments. A scope opened inside counts as one element of its parent.
 2. A next entry of another identity, or with other arguments, is a mismatch: never somebody else's outcome.
