@@ -82,6 +82,19 @@ def test_shared_budgets_are_set_listed_shown_and_forgotten(shell: Shell) -> None
     assert {one["unit"]: one["used"] for one in units}["steps"] == 1
 
 
+def test_set_without_soft_leaves_the_share_that_was_set(shell: Shell) -> None:
+    def soft(*options: str) -> object:
+        return shell("budget", "set", "agent:hello", *options, "--json").json["soft"]
+
+    shell("start", "agents.py:hello", "--id", "h1")
+    assert soft("--usd", "5") == 0.8
+    assert soft("--usd", "5", "--soft", "0.5") == 0.5
+    assert soft("--usd", "1") == 0.5
+    assert soft("--steps", "9") == 0.5
+    assert soft("--steps", "9", "--soft", "0.9") == 0.9
+    assert shell("budget", "set", "h1", "--usd", "5", "--json").json["soft"] == 0.8
+
+
 def test_what_is_wrong_says_what_was_meant(shell: Shell) -> None:
     shell("start", "agents.py:hello", "--id", "h1")
     assert "did you mean 'raise'?" in shell("budget", "rase", "h1", "--usd", "5", code=2).err

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from holdfast.duration import Duration, micros
 from holdfast.errors import Refused, UsageError
-from holdfast.model import GRAINS, Account, Amounts, NewBudget, Unit, Verdict
+from holdfast.model import GRAINS, SOFT_PERCENT, Account, Amounts, NewBudget, Unit, Verdict
 
 MOST: Final = 1 << 60
 """The largest limit, in grains: over a billion dollars. Sums of some of them are still whole numbers of a database."""
@@ -49,8 +49,8 @@ class Budget:
     `usd` are dollars by the price table; `tokens_in` and `tokens_out` fresh tokens, `tokens_cached` those a model read
     from its cache; `working_s` the time in which bodies of steps run (a duration: no queueing, no rates, no sleep, no
     people); `steps`, `tool_calls` (steps with `tool=True`) and `requests` (tries with a `cost`) are counted. At `soft`
-    of a limit an event tells; a call that does not fit in a limit parks the run until the budget is raised.
-    Raises UsageError for what can be no limit.
+    of a limit an event tells (None: at 0.8, or where the budget that it changes has it); a call that does not fit in a
+    limit parks the run until the budget is raised. Raises UsageError for what can be no limit.
     """
 
     usd: float | Decimal | None = None
@@ -62,10 +62,10 @@ class Budget:
     steps: int | None = None
     tool_calls: int | None = None
     requests: int | None = None
-    soft: float = 0.8
+    soft: float | None = None
 
     def __post_init__(self) -> None:
-        if not _is_number(self.soft) or not 0 < self.soft <= 1:
+        if self.soft is not None and not (_is_number(self.soft) and 0 < self.soft <= 1):
             raise UsageError(
                 f"Budget(soft={self.soft!r}): a share of the limit, over 0 and up to 1, such as 0.8"
             )
@@ -79,7 +79,12 @@ class Budget:
             raise UsageError(
                 f"Budget() limits nothing: give it one of {', '.join(Unit)}, such as Budget(usd=5)"
             )
-        return NewBudget(limits=limits, soft_percent=max(1, round(self.soft * 100)))
+        return NewBudget(limits=limits, soft_percent=self.soft_percent or SOFT_PERCENT)
+
+    @property
+    def soft_percent(self) -> int | None:
+        """At how many percent of a limit an event tells; None when it does not say."""
+        return None if self.soft is None else max(1, round(self.soft * 100))
 
     @property
     def limits(self) -> Amounts:

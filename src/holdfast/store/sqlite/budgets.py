@@ -14,6 +14,7 @@ import msgspec
 
 from holdfast.errors import NotFound, RunNotFound
 from holdfast.model import (
+    SOFT_PERCENT,
     Account,
     Amounts,
     BudgetChange,
@@ -316,7 +317,7 @@ def of_schedule(connection: Connection, name: str) -> NewBudget | None:
 
 
 def _add(connection: Connection, name: str, run: int | None, new: NewBudget | None, now_us: int) -> _Scope:
-    soft_percent = 80 if new is None else new.soft_percent
+    soft_percent = SOFT_PERCENT if new is None else new.soft_percent
     connection.run(_SQL["add"], (name, run, soft_percent, now_us))
     scope = _Scope(connection.newest_key(), name, soft_percent, None, now_us)
     for unit, hard in ({} if new is None else new.limits).items():
