@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from holdfast import (
     step_context,
 )
 from holdfast.branches import together
+from holdfast.cli.explain import explain
 from holdfast.errors import RunFailed, UsageError
 from holdfast.model import BudgetChange, Park, Reason, Unit
 from holdfast.store import open_store
@@ -119,18 +121,21 @@ async def test_a_replay_reserves_nothing_and_charges_nothing(engine: Engine) -> 
     assert (await spent(engine))["requests"] == (None, 4, 0)
 
 
-async def test_a_cost_larger_than_the_whole_budget_fails_saying_how_it_fits(engine: Engine) -> None:
-    handle = await engine.client.start(asking, 1, 101, id="r")
-    await engine.work(asking)
-    with pytest.raises(
-        RunFailed, match=r"may use \$1.01, and the whole budget of run:r is \$1.00: it can never fit"
-    ):
-        await handle.result()
+async def test_a_call_larger_than_the_whole_shared_budget_parks_and_a_raise_goes_on(engine: Engine) -> None:
+    await engine.client.budgets.set("agent:asking", Budget(usd=0.5), per="1s")
+    handle = await engine.client.start(asking, 1, 70, id="r")
+    assert await engine.work(asking)
+    view, detail = await handle.status(), await handle.detail()
+    assert (view.state, view.reason, detail.due_at) == (RunState.WAITING, Reason.BUDGET, None)
     assert not executed
-    assert "holdfast budget raise r --usd 0.01, then holdfast retry r" in str((await handle.status()).error)
-    await engine.client.budgets.raise_by("r", Budget(usd=0.01))
-    await handle.retry()
-    await engine.work(asking)
+    explained = explain(view, detail, datetime.now(UTC))
+    assert explained.why == (
+        "step 'ask' may use $0.70, and the whole budget of agent:asking is $0.50: raise it, or let the step ask for "
+        "less"
+    )
+    assert explained.ways[0].command == "holdfast budget raise agent:asking --usd 0.20"
+    await engine.client.budgets.raise_by("agent:asking", Budget(usd=0.2))
+    assert await engine.work(asking)
     assert await handle.result() == ["q0"]
 
 

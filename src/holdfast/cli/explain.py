@@ -181,11 +181,12 @@ def _over_budget(view: RunView, detail: Detail, now: datetime, quoted: str) -> E
             "what it would do next does not fit in its budget", (WayOut(f"{raised} --usd 5", ""),)
         )
     kind = Unit(unit)
-    why = (
-        f"step {told.get('step')!r} may use {budget.told(kind, asked)}; of the {budget.told(kind, hard)} of {scope} "
-        f"{budget.told(kind, used)} are used"
-    )
-    if reserved:
+    why = f"step {told.get('step')!r} may use {budget.told(kind, asked)}"
+    if asked > hard:
+        why += f", and the whole budget of {scope} is {budget.told(kind, hard)}: raise it, or let the step ask for less"
+    else:
+        why += f"; of the {budget.told(kind, hard)} of {scope} {budget.told(kind, used)} are used"
+    if reserved and asked <= hard:
         why += f" and {budget.told(kind, reserved)} reserved"
     if detail.due_at is not None:
         why += f"; it looks again {words.until(detail.due_at, now)}"

@@ -37,8 +37,7 @@ class Verdict(StrEnum):
 
     GRANTED = "granted"
     BUSY = "busy"  # it does not fit beside the calls in flight, which may cost less than they reserved
-    FULL = "full"  # it does not fit in what is left
-    NEVER = "never"  # it is larger than the whole budget
+    FULL = "full"  # it does not fit in what is left, or is larger than all of it
     FENCED = "fenced"  # the attempt is over
 
 

@@ -182,14 +182,21 @@ def verdict(account: Account, asked: int) -> Verdict:
         return Verdict.GRANTED
     if account.used + asked <= hard:
         return Verdict.BUSY
-    # One that was lowered under what is used, or to nothing, is an operator's word: it parks.
-    return Verdict.NEVER if asked > hard > 0 and account.used <= hard else Verdict.FULL
+    return Verdict.FULL
 
 
 def worst(verdicts: Mapping[Unit, Verdict]) -> Unit | None:
     """The unit that stands most in the way; None when nothing does."""
-    order = (Verdict.NEVER, Verdict.FULL, Verdict.BUSY)
+    order = (Verdict.FULL, Verdict.BUSY)
     return next((unit for each in order for unit, found in verdicts.items() if found is each), None)
+
+
+def wait_us(account: Account, asked: int, now_us: int, ends_at_us: int | None) -> int | None:
+    """How long a call that is refused waits before it asks again; None: until its budget is raised, for a new window is
+    no larger than this one."""
+    if verdict(account, asked) is Verdict.BUSY:
+        return RECHECK_US
+    return None if ends_at_us is None or asked > (account.hard or 0) else ends_at_us - now_us
 
 
 def reserve(account: Account, asked: int) -> Account:

@@ -102,20 +102,16 @@ def _refused(
     unit = rules.worst(verdicts)
     if unit is None:
         return None
-    account, wait_us = accounts[unit], None
-    if verdicts[unit] is Verdict.BUSY:
-        wait_us = rules.RECHECK_US
-    elif scope.ends_at_us is not None:
-        wait_us = scope.ends_at_us - now_us
+    account, wanted = accounts[unit], asked.get(unit, 0)
     return scope, Reserved(
         verdict=verdicts[unit],
         scope=scope.name,
         unit=unit,
-        asked=asked.get(unit, 0),
+        asked=wanted,
         hard=account.hard or 0,
         used=account.used,
         reserved=account.reserved,
-        wait_us=wait_us,
+        wait_us=rules.wait_us(account, wanted, now_us, scope.ends_at_us),
     )
 
 

@@ -140,7 +140,7 @@ class BudgetPromises(Promises):
         ]
         assert await stands(store) == (60, 30, 0)
         assert await stands(store, "agent:refactor", Unit.REQUESTS) == (9, 0, 0), "in no scope"
-        assert await reserve(store, asks(attempt, "e", {OUT: 61})) == [Verdict.NEVER]
+        assert await reserve(store, asks(attempt, "e", {OUT: 61})) == [Verdict.FULL]
 
     async def test_beside_calls_in_flight_it_is_asked_again_soon(self, store: Store, place: Place) -> None:
         attempt = await begin(store, hard=60)
@@ -271,7 +271,6 @@ class BudgetPromises(Promises):
         top = await begin(store, "top", hard=30)
         low = await child_of(top, "low")
         await top.settle(Park(reason=Reason.CHILD, wait_name="holdfast:child/low"))
-        assert await reserve(store, asks(low)) == [Verdict.NEVER]
         assert await reserve(store, asks(low, asked={OUT: 20})) == [Verdict.GRANTED]
         await settle(low, {OUT: 20})
         assert await reserve(store, asks(low, "d", {OUT: 20})) == [Verdict.FULL]
@@ -404,6 +403,21 @@ class BudgetPromises(Promises):
         assert await reserve(store, asks(attempt, "d")) == [Verdict.GRANTED]
         place.clock.set_back(DAY_US)
         assert await stands(store, "agent:refactor") == (50, 0, 40), "a clock that is set back ends none"
+
+    async def test_a_call_larger_than_the_whole_budget_waits_for_a_raise_and_for_no_window(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.change_budget("agent:refactor", BudgetChange(set={OUT: 30}, per_us=DAY_US))
+        attempt = await begin(store, hard=None)
+        (refused,) = await store.reserve([asks(attempt)])
+        assert refused == Reserved(
+            verdict=Verdict.FULL, scope="agent:refactor", unit=OUT, asked=40, hard=30, wait_us=None
+        )
+        parked = await attempt.settle(Park(reason=Reason.BUDGET, unfunded=True))
+        assert parked.available_at_us is None, "the next window is no larger"
+        await store.change_budget("agent:refactor", BudgetChange(add={OUT: 10}))
+        again = await take(store, await register(store, "next"))
+        assert await reserve(store, asks(again)) == [Verdict.GRANTED]
 
     async def test_budgets_are_listed_shared_ones_first(self, store: Store, place: Place) -> None:
         await begin(store, "a")
