@@ -44,7 +44,7 @@ def test_a_run_over_its_budget_says_why_and_goes_on_by_the_command_that_is_shown
     assert "holdfast budget raise p1 --usd 0.30" in shown
     assert "holdfast show p1" in shell("ls", "--needs-me").out
     assert "usd: $0.8000 of $1.30" in shell("budget", "raise", "p1", "--usd", "0.30").out
-    assert "its budget was raised: any worker goes on with it" in shell("show", "p1").out
+    assert "its budget has room again: any worker goes on with it" in shell("show", "p1").out
     shell("worker", "paid.py", "--until-idle")
     shell("budget", "raise", "p", "--usd", "5")
     shell("worker", "paid.py", "--until-idle")

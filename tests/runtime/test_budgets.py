@@ -555,6 +555,38 @@ async def test_two_workers_charging_one_project_stay_within_it(engine: Engine) -
     assert [await each.result() for each in handles] == [["q0", "q1", "q2", "q3"]] * 6
 
 
+async def hold(what: str) -> str:
+    executed[what] += 1
+    while not executed["let go"]:  # noqa: ASYNC110 - a body may be anything
+        await asyncio.sleep(0.02)
+    step_context.used(model="m", tokens_out=1)
+    return what
+
+
+@agent(prices=CENT)
+async def holding(ctx: Context) -> str:
+    return await ctx.step(hold, "held", cost=tokens(80))
+
+
+async def test_a_run_beside_a_long_call_is_parked_until_that_leaves_room(engine: Engine) -> None:
+    await engine.client.budgets.set("project:reef", Budget(usd=1))
+    holder = await engine.client.start(holding, id="h", tags={"project": "reef"})
+    async with Worker(engine.store, [holding, asking]), asyncio.timeout(50):
+        await until(lambda: _is(executed["held"]))
+        handle = await engine.client.start(asking, 1, 50, id="r", tags={"project": "reef"})
+        await until(lambda: all_stand([handle]))
+        explained = explain(await handle.status(), await handle.detail(), datetime.now(UTC))
+        assert "$0.80 reserved; it goes on when they make room, or looks again in" in explained.why
+        executed["let go"] += 1
+        assert await handle.result() == ["q0"], "long before it looks again by itself"
+        assert await holder.result() == "held"
+        assert (await handle.status()).attempts == 2
+
+
+async def _is(what: object) -> bool:
+    return bool(what)
+
+
 @agent(budget=Budget(usd=0.35), prices=CENT)
 async def parent(ctx: Context) -> list[str]:
     return await ctx.call(middle)

@@ -29,8 +29,9 @@ MOST: Final = 1 << 60
 KEPT: Final = 1 << 62
 """The most that is counted of a unit: a whole number of a database ends little above. Whoever is there has no limit."""
 
-RECHECK_US: Final = 5_000_000
-"""A call that does not fit beside others in flight asks again so often: they end within seconds or minutes."""
+RECHECK_US: Final = 600_000_000
+"""A call that does not fit beside others in flight is woken when one of them makes room. Should whoever was woken not
+take it, the next one asks again by itself after so long, at no cost worth a thought."""
 
 DAY_US: Final = 86_400_000_000
 MAX_PER_US: Final = 366 * DAY_US
