@@ -37,6 +37,19 @@ def ids_for_completion(ctx: click.Context, param: click.Parameter, incomplete: s
     return [run.id for run in _soon(ctx, RunFilter(id_prefix=incomplete, limit=50))]
 
 
+def workers_for_completion(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of workers that begin so."""
+
+    async def soon() -> list[str]:
+        async with asyncio.timeout(COMPLETION_S), opened(ctx.params.get("store")) as client:
+            return [one.name for one in await client.store.list_workers()]
+
+    try:
+        return sorted({name for name in asyncio.run(soon()) if name.startswith(incomplete)})
+    except (HoldfastError, TimeoutError):
+        return []
+
+
 def _soon(ctx: click.Context, chosen: RunFilter) -> list[Run]:
     """The chosen runs; none when the store does not answer within a moment."""
 

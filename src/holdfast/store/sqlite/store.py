@@ -374,6 +374,10 @@ class SQLiteStore:
     async def mark_draining(self, worker: int) -> None:
         await self._engine.write(lambda connection: workers.mark_draining(connection, worker))
 
+    async def is_draining(self, worker: int) -> bool:
+        """Whether somebody has said that the worker claims nothing more."""
+        return bool(self._engine.glance(lambda connection: workers.is_draining(connection, worker)))
+
     async def list_workers(self) -> list[WorkerRecord]:
         return await self._engine.read(lambda connection: workers.listed(connection, self._clock))
 

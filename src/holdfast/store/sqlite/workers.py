@@ -56,6 +56,11 @@ def mark_draining(connection: Connection, worker: int) -> None:
     connection.run(_SQL["mark_draining"], (worker,))
 
 
+def is_draining(connection: Connection, worker: int) -> bool:
+    """Whether somebody has said that it claims nothing more."""
+    return bool(connection.value(_SQL["is_draining"], (worker,)))
+
+
 def may_claim(connection: Connection, worker: int) -> bool:
     """Whether the generation exists, and is neither retired nor draining."""
     return connection.row(_SQL["may_claim"], (worker,)) is not None

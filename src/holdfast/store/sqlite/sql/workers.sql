@@ -12,6 +12,9 @@ UPDATE workers SET retired = 1, counted = ? WHERE key = ? AND retired = 0;
 -- name: mark_draining
 UPDATE workers SET draining = 1 WHERE key = ?;
 
+-- name: is_draining
+SELECT draining FROM workers WHERE key = ?;
+
 -- name: may_claim
 SELECT 1 FROM workers WHERE key = ? AND retired = 0 AND draining = 0;
 
