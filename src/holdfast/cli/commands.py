@@ -17,6 +17,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "run": Command("run", "Execute an agent or a program here, to the end, with progress"),
         "start": Command("start", "Queue a run for a worker, and print its id"),
         "worker": Command("worker", "Serve the agents of files: claim their runs and execute them"),
+        "up": Command("up", "Keep a store going without a worker: schedules, deadlines, retention"),
         "schedule": Command("schedule", "Start runs by themselves: cron, intervals, after other runs"),
     },
     "Look": {

@@ -11,6 +11,7 @@ import click
 
 from holdfast.cli.app import did_you_mean
 from holdfast.client import Client, RunHandle
+from holdfast.controller import RETENTION
 from holdfast.duration import seconds
 from holdfast.errors import HoldfastError, RunNotFound, UsageError
 from holdfast.model import Run, RunFilter, RunState
@@ -115,6 +116,27 @@ class DurationType(click.ParamType[float]):
 
 
 DURATION = DurationType()
+
+
+class RetentionType(click.ParamType["float | None"]):
+    """A duration, or `never`."""
+
+    name = "retention"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        return None if value == "never" else DURATION.convert(value, param, ctx)
+
+
+retention_option = click.option(
+    "--retention",
+    type=RetentionType(),
+    metavar="DURATION|never",
+    default=RETENTION,
+    show_default=True,
+    help="Delete finished runs that ended longer ago than this.",
+)
 
 
 def common(command: Callable[P, T]) -> Callable[P, T]:
