@@ -159,7 +159,7 @@ class Execution:
 
     async def _before(self, call: OpenCall, body: Body, policy: RetryPolicy, scene: Scene) -> Entry | None:
         """What is to be done before the body of the call may begin; the outcome, when it is found out that there is
-        one already, or that it can never fit in a budget."""
+        one already, or that nobody can price it under a limit of money."""
         if body.once:
             found = await self._effects.before(call, body, policy, scene)
             if found is not None:

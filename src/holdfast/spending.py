@@ -45,7 +45,6 @@ from holdfast.port import Port
 from holdfast.recording import Recording
 from holdfast.rules import budget as rules
 from holdfast.rules import usage as usages
-from holdfast.rules.budget import told
 from holdfast.rules.prices import Prices
 from holdfast.rules.usage import Usage
 from holdfast.standing import LOADED_SLEEP_S, stand
@@ -69,8 +68,8 @@ class Spending:
         self._open: dict[str, tuple[OpenCall, Meter | None]] = {}  # what stands reserved, and what has begun
 
     async def begin(self, call: OpenCall, body: Body, scene: Scene) -> tuple[Meter | None, Entry | None]:
-        """Return when what the body may use up is reserved; or how the call ended, because it can never fit. The run is
-        parked where it does not fit now. Nothing of the call is in flight until then."""
+        """Return when what the body may use up is reserved; or how the call ended, because nobody can price it. The run
+        is parked where it does not fit. Nothing of the call is in flight until then."""
         if call.kind not in _COUNTED:
             return None, None
         try:
@@ -81,15 +80,13 @@ class Spending:
             return None, await self._refuse(call, type(error).__name__, str(error))
         self._branches.in_flight -= 1
         try:
-            answer = await self._granted(call, meter.asked)
+            await self._granted(call, meter.asked)
         except asyncio.CancelledError:
             self._recording.end.check()
             self._recording.abandon(call)
             raise
         finally:
             self._branches.in_flight += 1
-        if answer.verdict is Verdict.NEVER:
-            return None, await self._refuse(call, "OverBudget", self._never(call, answer))
         self._owe(call, {})
         return meter, None
 
@@ -131,17 +128,17 @@ class Spending:
 
     # --- before ---------------------------------------------------------------------------------------------
 
-    async def _granted(self, call: OpenCall, asked: Amounts) -> Reserved:
+    async def _granted(self, call: OpenCall, asked: Amounts) -> None:
         told_of = ""
         while True:
             self._recording.end.check()
             answer = await self._reserved(call, asked)
             self._recording.end.check()
             match answer.verdict:
-                case Verdict.GRANTED | Verdict.NEVER:
+                case Verdict.GRANTED:
                     if told_of:
                         call.started_at_us = self._port.now_us()
-                    return answer
+                    return
                 case Verdict.FENCED:
                     raise self._recording.end.unwinding(
                         Lost(cancelled=False, message="the attempt is fenced out: it reserves nothing")
@@ -194,17 +191,6 @@ class Spending:
             "reserved": answer.reserved,
         }
         self._port.note(Note("budget.reached", encode(shown, what="an event")))
-
-    def _never(self, call: OpenCall, answer: Reserved) -> str:
-        unit = answer.unit
-        assert unit is not None
-        scope = rules.run_of_scope(answer.scope) or answer.scope
-        more = rules.plain(unit, answer.asked - answer.hard)
-        return (
-            f"step {call.name!r} may use {told(unit, answer.asked)}, and the whole budget of {answer.scope} is "
-            f"{told(unit, answer.hard)}: it can never fit. Ask for less (a smaller max_tokens_out), or: holdfast "
-            f"budget raise {scope} --{unit.replace('_', '-')} {more:g}, then holdfast retry {self._port.run.id}"
-        )
 
     async def _refuse(self, call: OpenCall, kind: str, message: str) -> Entry:
         failure = Failure(kind=FailureKind.FATAL, type=kind, message=message)

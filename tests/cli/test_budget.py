@@ -44,7 +44,7 @@ def test_a_run_over_its_budget_says_why_and_goes_on_by_the_command_that_is_shown
     assert "holdfast budget raise p1 --usd 0.30" in shown
     assert "holdfast show p1" in shell("ls", "--needs-me").out
     assert "usd: $0.8000 of $1.30" in shell("budget", "raise", "p1", "--usd", "0.30").out
-    assert "its budget was raised: any worker goes on with it" in shell("show", "p1").out
+    assert "its budget has room again: any worker goes on with it" in shell("show", "p1").out
     shell("worker", "paid.py", "--until-idle")
     shell("budget", "raise", "p", "--usd", "5")
     shell("worker", "paid.py", "--until-idle")
@@ -80,6 +80,19 @@ def test_shared_budgets_are_set_listed_shown_and_forgotten(shell: Shell) -> None
     shell("worker", "agents.py", "--until-idle")
     units = shell("budget", "show", "run:h1", "--json").json[0]["units"]
     assert {one["unit"]: one["used"] for one in units}["steps"] == 1
+
+
+def test_set_without_soft_leaves_the_share_that_was_set(shell: Shell) -> None:
+    def soft(*options: str) -> object:
+        return shell("budget", "set", "agent:hello", *options, "--json").json["soft"]
+
+    shell("start", "agents.py:hello", "--id", "h1")
+    assert soft("--usd", "5") == 0.8
+    assert soft("--usd", "5", "--soft", "0.5") == 0.5
+    assert soft("--usd", "1") == 0.5
+    assert soft("--steps", "9") == 0.5
+    assert soft("--steps", "9", "--soft", "0.9") == 0.9
+    assert shell("budget", "set", "h1", "--usd", "5", "--json").json["soft"] == 0.8
 
 
 def test_what_is_wrong_says_what_was_meant(shell: Shell) -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import Context, agent
+from holdfast import Context, Thresholds, agent
 
 
 @dataclass
@@ -52,6 +52,12 @@ async def climbs(ctx: Context, folder: str) -> int:
     return s.at
 
 
+@agent(isolation="process", thresholds=Thresholds(memory_mb=(1, 1)))
+async def heavy(ctx: Context) -> None:
+    """Over its threshold from the start, and at no safe point for an hour."""
+    await ctx.step(rest, 3600.0)
+
+
 @agent
 async def counts(ctx: Context, folder: str) -> int:
     """Beside others, in its worker."""
@@ -73,4 +79,4 @@ async def sits(ctx: Context, seconds: float) -> None:
     await ctx.step(rest, 5.0)
 
 
-ALL = [spins, rests, climbs, counts, sits]
+ALL = [heavy, spins, rests, climbs, counts, sits]

@@ -20,7 +20,7 @@ from holdfast.errors import InvalidTransition, Refused, StoreUnavailable
 from holdfast.model import Level, NewSample, Reason, Release, RunState, Sampled, TreeSample, Wish
 from holdfast.process.sampling import HISTORIES, Sampling
 from holdfast.process.sightings import Sightings
-from holdfast.rules import clocks
+from holdfast.rules import clocks, ladder
 from holdfast.rules import sampling as rules
 from holdfast.rules.clocks import Sign
 from holdfast.rules.ladder import Rung
@@ -107,6 +107,18 @@ async def test_a_run_that_is_to_pause_is_paused_when_its_attempt_is_killed(
         await handle.pause()  # its step takes an hour
         await handle.kill()
         await reaches(engine, "r", Reason.PAUSED)
+
+
+async def test_a_run_that_is_parked_for_its_limits_stays_parked_when_its_attempt_is_killed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "PATIENCE_US", 0)
+    handle = await engine.client.start(held.heavy, id="r")
+    async with serving(engine):
+        await eventually(lambda: warnings(engine, "r"), lambda told: '"rung":"park"' in "".join(told))
+        await handle.kill()
+        await reaches(engine, "r", Reason.PARKED)
+    assert (await engine.store.get_run("r")).crashes == 0
 
 
 @pytest.mark.skipif(shutil.which("perl") is None, reason="the program is in Perl")

@@ -116,8 +116,8 @@ def account(hard: int | None = 10, used: int = 0, reserved: int = 0) -> Account:
         (account(used=4, reserved=5), 2, Verdict.BUSY),
         (account(used=10), 1, Verdict.FULL),
         (account(used=11), 0, Verdict.FULL),
-        (account(), 11, Verdict.NEVER),
-        (account(used=9), 11, Verdict.NEVER),
+        (account(), 11, Verdict.FULL),  # more than there will ever be, until it is raised
+        (account(reserved=9), 11, Verdict.FULL),
         (account(used=12), 11, Verdict.FULL),  # lowered under what is used
         (account(0), 1, Verdict.FULL),  # lowered to nothing
     ],
@@ -126,12 +126,18 @@ def test_a_call_begins_only_where_it_fits(of: Account, asked: int, found: Verdic
     assert rules.verdict(of, asked) is found
 
 
+def test_a_refused_call_waits_for_the_next_window_unless_that_is_too_small_for_it() -> None:
+    assert rules.wait_us(account(used=9), 2, 5, 12) == 7
+    assert rules.wait_us(account(used=9), 2, 5, None) is None
+    assert rules.wait_us(account(), 11, 5, 12) is None
+    assert rules.wait_us(account(reserved=9), 2, 5, None) == rules.RECHECK_US
+
+
 def test_the_worst_of_several_units_is_named() -> None:
     granted = {Unit.USD: Verdict.GRANTED}
     assert rules.worst(granted) is None
     assert rules.worst({**granted, Unit.STEPS: Verdict.BUSY}) is Unit.STEPS
     assert rules.worst({Unit.STEPS: Verdict.BUSY, Unit.USD: Verdict.FULL}) is Unit.USD
-    assert rules.worst({Unit.USD: Verdict.FULL, Unit.REQUESTS: Verdict.NEVER}) is Unit.REQUESTS
 
 
 def test_a_settled_call_frees_what_it_reserved_and_is_charged_what_it_used() -> None:

@@ -44,6 +44,7 @@ QUEUED, RUNNING, WAITING = RunState.QUEUED, RunState.RUNNING, RunState.WAITING
 CRASH_ALONE = Takeover(alone=True, counted=True)
 CRASH_BESIDE = Takeover(alone=False, counted=True)
 DRAIN = Takeover(alone=True, counted=False)
+WISHED = Takeover(alone=True, counted=True, wished=True)
 HOLD = Hold(reason=Reason.MISMATCH, failure=LOST)
 SLEEP = Park(reason=Reason.SLEEP, until_us=NOW_US + 5)
 
@@ -257,6 +258,13 @@ def test_a_drain_or_a_reboot_counts_nothing():
     run = decision.run
     assert (run.crashes, run.crashes_alone, run.suspect) == (1, 1, True)
     assert told(decision)["taken_over"] == "drained"
+
+
+def test_a_kill_that_was_wished_counts_nothing_when_the_worker_dies_over_it():
+    decision = transitions.claim(running(crashes=2, crashes_alone=2), 12, NOW_US, takeover=WISHED)
+    run = decision.run
+    assert (run.state, run.crashes, run.crashes_alone, run.suspect) == (RUNNING, 2, 2, False)
+    assert told(decision)["taken_over"] == "killed"
 
 
 def test_a_run_that_recorded_nothing_keeps_its_crashes_through_a_release_and_a_claim():
@@ -657,7 +665,7 @@ def test_code_is_found_only_for_what_needs_it():
 
 # --- properties ---------------------------------------------------------------------------------------------
 
-TAKEOVERS = st.builds(Takeover, alone=st.booleans(), counted=st.booleans())
+TAKEOVERS = st.builds(Takeover, alone=st.booleans(), counted=st.booleans(), wished=st.booleans())
 PARKS = st.builds(
     Park,
     reason=st.sampled_from([Reason.SLEEP, Reason.SIGNAL, Reason.CHILD, Reason.PAUSED, Reason.PARKED]),

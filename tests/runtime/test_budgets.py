@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from holdfast import (
     step_context,
 )
 from holdfast.branches import together
+from holdfast.cli.explain import explain
 from holdfast.errors import RunFailed, UsageError
 from holdfast.model import BudgetChange, Park, Reason, Unit
 from holdfast.store import open_store
@@ -119,18 +121,21 @@ async def test_a_replay_reserves_nothing_and_charges_nothing(engine: Engine) -> 
     assert (await spent(engine))["requests"] == (None, 4, 0)
 
 
-async def test_a_cost_larger_than_the_whole_budget_fails_saying_how_it_fits(engine: Engine) -> None:
-    handle = await engine.client.start(asking, 1, 101, id="r")
-    await engine.work(asking)
-    with pytest.raises(
-        RunFailed, match=r"may use \$1.01, and the whole budget of run:r is \$1.00: it can never fit"
-    ):
-        await handle.result()
+async def test_a_call_larger_than_the_whole_shared_budget_parks_and_a_raise_goes_on(engine: Engine) -> None:
+    await engine.client.budgets.set("agent:asking", Budget(usd=0.5), per="1s")
+    handle = await engine.client.start(asking, 1, 70, id="r")
+    assert await engine.work(asking)
+    view, detail = await handle.status(), await handle.detail()
+    assert (view.state, view.reason, detail.due_at) == (RunState.WAITING, Reason.BUDGET, None)
     assert not executed
-    assert "holdfast budget raise r --usd 0.01, then holdfast retry r" in str((await handle.status()).error)
-    await engine.client.budgets.raise_by("r", Budget(usd=0.01))
-    await handle.retry()
-    await engine.work(asking)
+    explained = explain(view, detail, datetime.now(UTC))
+    assert explained.why == (
+        "step 'ask' may use $0.70, and the whole budget of agent:asking is $0.50: raise it, or let the step ask for "
+        "less"
+    )
+    assert explained.ways[0].command == "holdfast budget raise agent:asking --usd 0.20"
+    await engine.client.budgets.raise_by("agent:asking", Budget(usd=0.2))
+    assert await engine.work(asking)
     assert await handle.result() == ["q0"]
 
 
@@ -548,6 +553,38 @@ async def test_two_workers_charging_one_project_stay_within_it(engine: Engine) -
     await engine.client.budgets.raise_by("project:reef", Budget(usd=9))
     await engine.work(asking)
     assert [await each.result() for each in handles] == [["q0", "q1", "q2", "q3"]] * 6
+
+
+async def hold(what: str) -> str:
+    executed[what] += 1
+    while not executed["let go"]:  # noqa: ASYNC110 - a body may be anything
+        await asyncio.sleep(0.02)
+    step_context.used(model="m", tokens_out=1)
+    return what
+
+
+@agent(prices=CENT)
+async def holding(ctx: Context) -> str:
+    return await ctx.step(hold, "held", cost=tokens(80))
+
+
+async def test_a_run_beside_a_long_call_is_parked_until_that_leaves_room(engine: Engine) -> None:
+    await engine.client.budgets.set("project:reef", Budget(usd=1))
+    holder = await engine.client.start(holding, id="h", tags={"project": "reef"})
+    async with Worker(engine.store, [holding, asking]), asyncio.timeout(50):
+        await until(lambda: _is(executed["held"]))
+        handle = await engine.client.start(asking, 1, 50, id="r", tags={"project": "reef"})
+        await until(lambda: all_stand([handle]))
+        explained = explain(await handle.status(), await handle.detail(), datetime.now(UTC))
+        assert "$0.80 reserved; it goes on when they make room, or looks again in" in explained.why
+        executed["let go"] += 1
+        assert await handle.result() == ["q0"], "long before it looks again by itself"
+        assert await holder.result() == "held"
+        assert (await handle.status()).attempts == 2
+
+
+async def _is(what: object) -> bool:
+    return bool(what)
 
 
 @agent(budget=Budget(usd=0.35), prices=CENT)

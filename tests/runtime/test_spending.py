@@ -257,7 +257,7 @@ async def test_an_effect_that_fails_counts_as_a_step_and_a_call_of_a_tool(engine
 async def unteachable(ctx: Context) -> str:
     for _ in range(30):
         try:
-            await ctx.step(ask, "q", cost=tokens(500), tool=True)
+            await ctx.step(ask, "q", cost=tokens(5, model="nobody's"), tool=True)
         except StepFailed:
             pass
     return "done"

@@ -130,11 +130,11 @@ async def _not_found(client: Client, named: str) -> NotFound:
 @budget.command("set")
 @scope_argument
 @units
-@click.option("--soft", type=float, default=0.8, show_default=True, help="Tell at this share of a limit.")
+@click.option("--soft", type=float, help="Tell at this share of a limit; 0.8 until it is set.")
 @click.option("--per", type=DURATION, help="Begin anew after so long, such as 1d; of shared budgets only.")
 @common
 def set_budget(
-    typed: Units, scope: str, store: str | None, as_json: bool, soft: float, per: float | None
+    typed: Units, scope: str, store: str | None, as_json: bool, soft: float | None, per: float | None
 ) -> int:
     """Set limits of a budget, whatever is used already; runs that fit into it then go on."""
     given = _budget(typed, soft=soft)
@@ -180,7 +180,7 @@ def remove(scope: str, store: str | None, as_json: bool) -> int:
     return _on_scope(store, scope, steer)
 
 
-def _budget(typed: Units, soft: float = 0.8) -> Budget:
+def _budget(typed: Units, soft: float | None = None) -> Budget:
     if not typed:
         raise UsageError("say how much of what, such as --usd 5 (or --tokens-out, --working-s, --steps …)")
     return Budget(**{unit.value: amount for unit, amount in typed.items()}, soft=soft)  # type: ignore[arg-type]

@@ -170,7 +170,7 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
 def _over_budget(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explanation:
     """Which budget the next step does not fit in, and the command that raises it."""
     if detail.due_at is not None and detail.due_at <= now:
-        return Explanation("its budget was raised: any worker goes on with it")
+        return Explanation("its budget has room again: any worker goes on with it")
     told = detail.stopped_by or {}
     unit, scope = str(told.get("unit", "usd")), str(told.get("scope", f"run:{view.id}"))
     amounts = {name: told.get(name) for name in ("asked", "hard", "used", "reserved")}
@@ -181,14 +181,20 @@ def _over_budget(view: RunView, detail: Detail, now: datetime, quoted: str) -> E
             "what it would do next does not fit in its budget", (WayOut(f"{raised} --usd 5", ""),)
         )
     kind = Unit(unit)
-    why = (
-        f"step {told.get('step')!r} may use {budget.told(kind, asked)}; of the {budget.told(kind, hard)} of {scope} "
-        f"{budget.told(kind, used)} are used"
-    )
-    if reserved:
+    why = f"step {told.get('step')!r} may use {budget.told(kind, asked)}"
+    if asked > hard:
+        why += f", and the whole budget of {scope} is {budget.told(kind, hard)}: raise it, or let the step ask for less"
+    else:
+        why += f"; of the {budget.told(kind, hard)} of {scope} {budget.told(kind, used)} are used"
+    if reserved and asked <= hard:
         why += f" and {budget.told(kind, reserved)} reserved"
     if detail.due_at is not None:
-        why += f"; it looks again {words.until(detail.due_at, now)}"
+        when = words.until(detail.due_at, now)
+        why += (
+            f"; it goes on when they make room, or looks again {when}"
+            if reserved
+            else f"; it looks again {when}"
+        )
     lacking = max(1, asked + used + reserved - hard)
     option = f"--{unit.replace('_', '-')} {budget.enough(kind, lacking)}"
     return Explanation(

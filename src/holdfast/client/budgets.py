@@ -33,6 +33,7 @@ class Budgets:
 
     async def set(self, scope: str, budget: Budget, *, per: Duration | None = None) -> BudgetView:
         """Set the limits that `budget` gives, whatever is used already, and wake the runs that wait for it.
+        What it does not give stays, `soft` too.
 
         `per` begins it anew after so long, aligned to the epoch (`"1d"`: at midnight, UTC); of shared ones only.
         Raises RunNotFound, UsageError.
@@ -43,8 +44,8 @@ class Budgets:
             raise UsageError(
                 "the budget of a run has no window: a run is once; per= is for agent:… and project:…"
             )
-        terms = budget.terms
-        change = BudgetChange(set=dict(terms.limits), soft_percent=terms.soft_percent, per_us=per_us)
+        limits = budget.terms.limits
+        change = BudgetChange(set=dict(limits), soft_percent=budget.soft_percent, per_us=per_us)
         return budget_view(await self._store.change_budget(named, change))
 
     async def raise_by(self, scope: str, more: Budget) -> BudgetView:

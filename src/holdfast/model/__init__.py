@@ -19,6 +19,7 @@ from holdfast.model.approvals import (
 from holdfast.model.artifacts import Artifact, Content, NewArtifact
 from holdfast.model.budgets import (
     GRAINS,
+    SOFT_PERCENT,
     Account,
     Amounts,
     BudgetChange,
@@ -118,6 +119,7 @@ __all__ = [
     "BudgetChange",
     "BudgetRecord",
     "GRAINS",
+    "SOFT_PERCENT",
     "NewBudget",
     "NewReservation",
     "Reserved",

@@ -25,6 +25,9 @@ class Unit(StrEnum):
 GRAINS: Final = dict.fromkeys(Unit, 1) | {Unit.USD: 1_000_000_000, Unit.WORKING_S: 1_000_000}
 """How many of what is stored make one: nanodollars (a token of the cheapest model costs some), microseconds."""
 
+SOFT_PERCENT: Final = 80
+"""At this share of a limit an event warns, unless it was ever said."""
+
 Amounts = dict[Unit, int]
 """So much of each unit, in grains; a unit that is missing is none."""
 
@@ -34,8 +37,7 @@ class Verdict(StrEnum):
 
     GRANTED = "granted"
     BUSY = "busy"  # it does not fit beside the calls in flight, which may cost less than they reserved
-    FULL = "full"  # it does not fit in what is left
-    NEVER = "never"  # it is larger than the whole budget
+    FULL = "full"  # it does not fit in what is left, or is larger than all of it
     FENCED = "fenced"  # the attempt is over
 
 
@@ -44,7 +46,7 @@ class NewBudget:
     """Hard limits of some units, in grains, and at how many percent of one an event warns."""
 
     limits: Amounts
-    soft_percent: int = 80
+    soft_percent: int = SOFT_PERCENT
 
 
 class NewReservation(Struct, frozen=True, kw_only=True):

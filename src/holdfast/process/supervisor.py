@@ -187,9 +187,11 @@ class ProcessAttempt:
         return True
 
     def kill_as_asked(self) -> bool:
-        """A person wants the process to end: it is no crash, and the run goes on from its checkpoint."""
+        """A person wants the process to end: it is no crash, and the run goes on from its checkpoint; one that was to
+        be parked is."""
         self._doomed = True
-        self.ending = self.ending or Release(reason=Reason.KILLED)
+        parked = self._asked if isinstance(self._asked, Park) else None
+        self.ending = self.ending or parked or Release(reason=Reason.KILLED)
         return self.kill()
 
     def hold(self, held: bool) -> bool:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from holdfast.duration import Duration, micros
 from holdfast.errors import Refused, UsageError
-from holdfast.model import GRAINS, Account, Amounts, NewBudget, Unit, Verdict
+from holdfast.model import GRAINS, SOFT_PERCENT, Account, Amounts, NewBudget, Unit, Verdict
 
 MOST: Final = 1 << 60
 """The largest limit, in grains: over a billion dollars. Sums of some of them are still whole numbers of a database."""
@@ -29,8 +29,9 @@ MOST: Final = 1 << 60
 KEPT: Final = 1 << 62
 """The most that is counted of a unit: a whole number of a database ends little above. Whoever is there has no limit."""
 
-RECHECK_US: Final = 5_000_000
-"""A call that does not fit beside others in flight asks again so often: they end within seconds or minutes."""
+RECHECK_US: Final = 600_000_000
+"""A call that does not fit beside others in flight is woken when one of them makes room. Should whoever was woken not
+take it, the next one asks again by itself after so long, at no cost worth a thought."""
 
 DAY_US: Final = 86_400_000_000
 MAX_PER_US: Final = 366 * DAY_US
@@ -49,8 +50,8 @@ class Budget:
     `usd` are dollars by the price table; `tokens_in` and `tokens_out` fresh tokens, `tokens_cached` those a model read
     from its cache; `working_s` the time in which bodies of steps run (a duration: no queueing, no rates, no sleep, no
     people); `steps`, `tool_calls` (steps with `tool=True`) and `requests` (tries with a `cost`) are counted. At `soft`
-    of a limit an event tells; a call that does not fit in a limit parks the run until the budget is raised.
-    Raises UsageError for what can be no limit.
+    of a limit an event tells (None: at 0.8, or where the budget that it changes has it); a call that does not fit in a
+    limit parks the run until the budget is raised. Raises UsageError for what can be no limit.
     """
 
     usd: float | Decimal | None = None
@@ -62,10 +63,10 @@ class Budget:
     steps: int | None = None
     tool_calls: int | None = None
     requests: int | None = None
-    soft: float = 0.8
+    soft: float | None = None
 
     def __post_init__(self) -> None:
-        if not _is_number(self.soft) or not 0 < self.soft <= 1:
+        if self.soft is not None and not (_is_number(self.soft) and 0 < self.soft <= 1):
             raise UsageError(
                 f"Budget(soft={self.soft!r}): a share of the limit, over 0 and up to 1, such as 0.8"
             )
@@ -79,7 +80,12 @@ class Budget:
             raise UsageError(
                 f"Budget() limits nothing: give it one of {', '.join(Unit)}, such as Budget(usd=5)"
             )
-        return NewBudget(limits=limits, soft_percent=max(1, round(self.soft * 100)))
+        return NewBudget(limits=limits, soft_percent=self.soft_percent or SOFT_PERCENT)
+
+    @property
+    def soft_percent(self) -> int | None:
+        """At how many percent of a limit an event tells; None when it does not say."""
+        return None if self.soft is None else max(1, round(self.soft * 100))
 
     @property
     def limits(self) -> Amounts:
@@ -177,14 +183,21 @@ def verdict(account: Account, asked: int) -> Verdict:
         return Verdict.GRANTED
     if account.used + asked <= hard:
         return Verdict.BUSY
-    # One that was lowered under what is used, or to nothing, is an operator's word: it parks.
-    return Verdict.NEVER if asked > hard > 0 and account.used <= hard else Verdict.FULL
+    return Verdict.FULL
 
 
 def worst(verdicts: Mapping[Unit, Verdict]) -> Unit | None:
     """The unit that stands most in the way; None when nothing does."""
-    order = (Verdict.NEVER, Verdict.FULL, Verdict.BUSY)
+    order = (Verdict.FULL, Verdict.BUSY)
     return next((unit for each in order for unit, found in verdicts.items() if found is each), None)
+
+
+def wait_us(account: Account, asked: int, now_us: int, ends_at_us: int | None) -> int | None:
+    """How long a call that is refused waits before it asks again; None: until its budget is raised, for a new window is
+    no larger than this one."""
+    if verdict(account, asked) is Verdict.BUSY:
+        return RECHECK_US
+    return None if ends_at_us is None or asked > (account.hard or 0) else ends_at_us - now_us
 
 
 def reserve(account: Account, asked: int) -> Account:

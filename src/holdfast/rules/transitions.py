@@ -64,10 +64,12 @@ _RETRIABLE_WAITS: Final = HELD_REASONS | {Reason.NEEDS_CODE}
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """Facts about a dead worker: was the run the only one it held, and does its end count as a crash?"""
+    """Facts about a dead worker: was the run the only one it held, and does its end count as a crash? `wished`: a
+    person wanted the attempt killed."""
 
     alone: bool
     counted: bool
+    wished: bool = False
 
 
 # --- beginning ----------------------------------------------------------------------------------------------
@@ -113,7 +115,7 @@ def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> D
         return _poison(run, _worker_lost(run))
     if run.asked == "pause":
         return _pause(replace(run, token=run.token + 1))
-    after = Reason.CRASHED if takeover.counted else Reason.DRAINED
+    after = Reason.KILLED if takeover.wished else Reason.CRASHED if takeover.counted else Reason.DRAINED
     return _hand_out(run, worker, now_us, {"taken_over": after})
 
 
@@ -145,7 +147,7 @@ def _forgiven(run: Run) -> Run:
 def _count(run: Run, takeover: Takeover) -> Run:
     if run.position != run.claimed_position:
         return _forgiven(run)
-    if not takeover.counted:
+    if takeover.wished or not takeover.counted:
         return run
     alone = run.crashes_alone + (1 if takeover.alone else 0)
     return replace(run, crashes=run.crashes + 1, crashes_alone=alone, suspect=True)

@@ -63,9 +63,9 @@ class Budgets(Protocol):
 
         One transaction; in order; by `rules.budget`. Idempotent within an attempt: a call that asks again has what it
         has. What an attempt that is over had reserved for the same call counts as used. A call that is refused is
-        remembered: raising that budget wakes its run. `Settle` beside an entry charges what was used, and tells of a
-        soft limit that is passed, `budget.soft`, in the feed of the run; `sweep` settles what attempts that are over
-        had reserved.
+        remembered: raising that budget wakes its run, and so does the room that a settled call leaves there. `Settle`
+        beside an entry charges what was used, and tells of a soft limit that is passed, `budget.soft`, in the feed of
+        the run; `sweep` settles what attempts that are over had reserved.
         """
         ...
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from holdfast.errors import NotFound, RunNotFound
 from holdfast.model import (
+    SOFT_PERCENT,
     Account,
     Amounts,
     BudgetChange,
@@ -36,6 +37,9 @@ from holdfast.store.sqlite.connection import Connection, Row
 
 _SQL = statements("holdfast.store.sqlite", "sql", "budgets.sql")
 _UNITS: Mapping[str, Unit] = {str(unit): unit for unit in Unit}
+
+MOST_WOKEN: Final = 100
+"""Runs that one settled call wakes at most, so that no entry takes long; the next call wakes more."""
 
 
 class _Scope(NamedTuple):
@@ -82,7 +86,7 @@ def _reserve(connection: Connection, new: NewReservation, now_us: int) -> Reserv
     )
     if refused is not None:
         scope, answer = refused
-        connection.run(_SQL["wait"], (new.run, scope.key))
+        connection.run(_SQL["wait"], (new.run, scope.key, answer.unit, answer.asked))
         return answer
     connection.run(_SQL["wait_no_more"], (new.run,))
     for scope in chain:
@@ -101,20 +105,16 @@ def _refused(
     unit = rules.worst(verdicts)
     if unit is None:
         return None
-    account, wait_us = accounts[unit], None
-    if verdicts[unit] is Verdict.BUSY:
-        wait_us = rules.RECHECK_US
-    elif scope.ends_at_us is not None:
-        wait_us = scope.ends_at_us - now_us
+    account, wanted = accounts[unit], asked.get(unit, 0)
     return scope, Reserved(
         verdict=verdicts[unit],
         scope=scope.name,
         unit=unit,
-        asked=asked.get(unit, 0),
+        asked=wanted,
         hard=account.hard or 0,
         used=account.used,
         reserved=account.reserved,
-        wait_us=wait_us,
+        wait_us=rules.wait_us(account, wanted, now_us, scope.ends_at_us),
     )
 
 
@@ -123,6 +123,7 @@ def settle(connection: Connection, run: int, position: int, thing: Settle, now_u
     held = connection.rows(_SQL["of_call"], (run, thing.call))
     _let_go(connection, run, thing.call, held)
     _charge(connection, run, thing.spent, now_us, models=Unit.REQUESTS in thing.spent)
+    _make_room(connection, held, now_us)
 
 
 def waits(connection: Connection, run: int) -> bool:
@@ -155,6 +156,7 @@ def _settle_lost(connection: Connection, run: int, call: str, held: Sequence[Row
             scope = _Scope(*connection.row(_SQL["by_key"], (budget,)) or ())
             if rules.passes_soft(before, after, scope.soft_percent):
                 _tell_anyway(connection, run, _soft(scope.name, after), now_us)
+    _make_room(connection, held, now_us)
 
 
 def _let_go(connection: Connection, run: int, call: str, held: Sequence[Row]) -> None:
@@ -164,6 +166,16 @@ def _let_go(connection: Connection, run: int, call: str, held: Sequence[Row]) ->
         _save_account(connection, budget, rules.settle(_account_of(row), amount, 0))
     if held:
         connection.run(_SQL["let_go"], (run, call))
+
+
+def _make_room(connection: Connection, held: Sequence[Row], now_us: int) -> None:
+    """Where a reservation was let go, wake who waited for that, as many as fit beside each other."""
+    for budget in sorted({row[0] for row in held}):
+        left: dict[str, int] = {}
+        for run, unit, asked, room in connection.rows(_SQL["may_fit"], (budget, MOST_WOKEN)):
+            if asked <= left.setdefault(unit, room):
+                left[unit] -= asked
+                _wake(connection, run, now_us)
 
 
 def _charge(connection: Connection, run: int, spent: Amounts, now_us: int, *, models: bool) -> None:
@@ -249,17 +261,21 @@ def change(connection: Connection, name: str, asked: BudgetChange, now_us: int) 
         for account in after:
             if rules.passes_soft(was.get(account.unit, Account(unit=account.unit)), account, soft_percent):
                 _tell_anyway(connection, run, _soft(name, account), now_us)
-    _wake(connection, scope, now_us)
+    _wake_all(connection, scope, now_us)
     return _record(connection, _Scope(scope.key, name, soft_percent, per_us, since_us))
 
 
-def _wake(connection: Connection, scope: _Scope, now_us: int) -> None:
-    """Whoever waits for this budget asks again; an attempt that is about to park for it does not."""
-    for (key,) in connection.rows(_SQL["waiting"], (scope.key,)):
-        connection.run(_SQL["wait_no_more"], (key,))
-        run = decisions.run_by_key(connection, key)
-        if run is not None and run.state is RunState.WAITING:
-            decisions.apply(connection, run, transitions.fund(run, now_us), now_us)
+def _wake_all(connection: Connection, scope: _Scope, now_us: int) -> None:
+    for (run,) in connection.rows(_SQL["waiting"], (scope.key,)):
+        _wake(connection, run, now_us)
+
+
+def _wake(connection: Connection, key: int, now_us: int) -> None:
+    """A run that waits for its budget asks again; an attempt that is about to park for it does not park."""
+    connection.run(_SQL["wait_no_more"], (key,))
+    run = decisions.run_by_key(connection, key)
+    if run is not None and run.state is RunState.WAITING:
+        decisions.apply(connection, run, transitions.fund(run, now_us), now_us)
 
 
 def forget(connection: Connection, name: str, now_us: int) -> None:
@@ -268,7 +284,7 @@ def forget(connection: Connection, name: str, now_us: int) -> None:
     if scope is None:
         there = ", ".join(repr(row[1]) for row in connection.rows(_SQL["all"], (True, 20))) or "none"
         raise NotFound(f"there is no budget {name!r} in {connection.path}; there is {there}")
-    _wake(connection, scope, now_us)
+    _wake_all(connection, scope, now_us)
     connection.run(_SQL["forget"], (scope.key,))
 
 
@@ -316,7 +332,7 @@ def of_schedule(connection: Connection, name: str) -> NewBudget | None:
 
 
 def _add(connection: Connection, name: str, run: int | None, new: NewBudget | None, now_us: int) -> _Scope:
-    soft_percent = 80 if new is None else new.soft_percent
+    soft_percent = SOFT_PERCENT if new is None else new.soft_percent
     connection.run(_SQL["add"], (name, run, soft_percent, now_us))
     scope = _Scope(connection.newest_key(), name, soft_percent, None, now_us)
     for unit, hard in ({} if new is None else new.limits).items():

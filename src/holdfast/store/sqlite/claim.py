@@ -29,7 +29,7 @@ _DUE_GROUPS, _DUE, _DUE_SUSPECTS, _HELD_BY = (
     _SQL["held_by"],
 )
 _LOAD_OF, _LIVE, _LIMITS, _KEY_OF = _SQL["load_of"], _SQL["live"], _SQL["limits"], _SQL["key_of"]
-_FELL_WITH, _DUE_IN_TREE = _SQL["fell_with"], _SQL["due_in_tree"]
+_FELL_WITH, _DUE_IN_TREE, _TO_BE_KILLED = _SQL["fell_with"], _SQL["due_in_tree"], _SQL["to_be_killed"]
 
 
 MOST_LINED_UP: Final = 500
@@ -134,7 +134,8 @@ def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
             if limits:
                 live[row[3]] -= 1  # it holds no live lease
             if row[6] and Served(agent=row[4], version=row[5]) in asks.serves:
-                candidates.append(_candidate(row, suspect=bool(row[8] and (row[7] or worker.counted))))
+                blamed = row[7] or (worker.counted and not row[9])
+                candidates.append(_candidate(row, suspect=bool(row[8] and blamed)))
     for served in asks.serves:
         found = due(connection, served.agent, served.version, now_us, asks.limit)
         candidates += (_candidate(row, suspect=False) for row in found)
@@ -225,7 +226,7 @@ def _take(
 ) -> Claim | None:
     """Claim one run; None when the rules made something else of it."""
     run = rows.run_of(row)
-    takeover = None if run.worker is None else _takeover(connection, dead, run.worker)
+    takeover = None if run.worker is None else _takeover(connection, dead, run, run.worker)
     decision = transitions.claim(run, worker, now_us, takeover=takeover)
     if decision.run.state is not RunState.RUNNING:
         decisions.apply(connection, run, decision, now_us)
@@ -244,14 +245,15 @@ def _take(
     return Claim(run=claimed, input=given, journal=recorded)
 
 
-def _takeover(connection: Connection, dead: _Dead, worker: int) -> transitions.Takeover:
+def _takeover(connection: Connection, dead: _Dead, run: Run, worker: int) -> transitions.Takeover:
     """Whether the run was alone is fixed when the first of the worker's runs is taken over, not when this one is."""
     found = dead[worker]
     if found.fell_with is None:
         held, _ = _load(connection, worker)
         connection.run(_FELL_WITH, (held, worker))
         found = dead[worker] = replace(found, fell_with=held)
-    return transitions.Takeover(alone=found.fell_with == 1, counted=found.counted)
+    wished = connection.row(_TO_BE_KILLED, (run.key, run.token)) is not None
+    return transitions.Takeover(alone=found.fell_with == 1, counted=found.counted, wished=wished)
 
 
 def _hold(connection: Connection, run: Run, error: StoreCorrupt, now_us: int) -> None:

@@ -34,7 +34,7 @@ from holdfast.model import (
 )
 from holdfast.rules.budget import DAY_US, KEPT, RECHECK_US
 from holdfast.rules.rate import terms_of
-from holdfast.rules.transitions import cancel, resume
+from holdfast.rules.transitions import cancel, pause, resume
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
     SECOND_US,
@@ -100,6 +100,29 @@ async def stands(store: Store, scope: str = "run:r", unit: Unit = OUT) -> tuple[
     return one.hard, one.used, one.reserved
 
 
+async def beside_a_call(store: Store, *ids: str) -> list[Attempt]:
+    """A run whose call has reserved nearly all of a shared budget, and others under the same."""
+    await store.change_budget("agent:refactor", BudgetChange(set={OUT: 100}))
+    attempts = [await begin(store, each, hard=None) for each in ("h", *ids)]
+    assert await reserve(store, asks(attempts[0], asked={OUT: 90})) == [Verdict.GRANTED]
+    return attempts
+
+
+async def is_busy(attempt: Attempt, asked: Amounts) -> None:
+    """The attempt does not fit beside calls in flight, and parks."""
+    (busy,) = await attempt.store.reserve([asks(attempt, asked=asked)])
+    assert (busy.verdict, busy.wait_us) == (Verdict.BUSY, RECHECK_US)
+    until_us = await attempt.store.now() + RECHECK_US
+    parked = await attempt.settle(Park(reason=Reason.BUDGET, until_us=until_us, unfunded=True))
+    assert parked.available_at_us == until_us
+
+
+async def awake(store: Store, *ids: str) -> list[str]:
+    """Those of the runs that can be claimed now."""
+    runs, now_us = [await store.get_run(each) for each in ids], await store.now()
+    return [run.id for run in runs if run.available_at_us is not None and run.available_at_us <= now_us]
+
+
 async def child_of(parent: Attempt, run_id: str, budget: NewBudget | None = None) -> Attempt:
     """A child that this attempt starts, in the hands of a worker."""
     new = NewChild(new=replace(new_run(run_id), budget=budget), on_parent_end=ParentPolicy.LEAVE)
@@ -140,15 +163,58 @@ class BudgetPromises(Promises):
         ]
         assert await stands(store) == (60, 30, 0)
         assert await stands(store, "agent:refactor", Unit.REQUESTS) == (9, 0, 0), "in no scope"
-        assert await reserve(store, asks(attempt, "e", {OUT: 61})) == [Verdict.NEVER]
+        assert await reserve(store, asks(attempt, "e", {OUT: 61})) == [Verdict.FULL]
 
-    async def test_beside_calls_in_flight_it_is_asked_again_soon(self, store: Store, place: Place) -> None:
-        attempt = await begin(store, hard=60)
-        granted, busy = await store.reserve([asks(attempt, "c"), asks(attempt, "d")])
-        assert granted.verdict is Verdict.GRANTED
-        assert (busy.verdict, busy.wait_us) == (Verdict.BUSY, RECHECK_US)
-        await settle(attempt, {OUT: 5})
-        assert await reserve(store, asks(attempt, "d")) == [Verdict.GRANTED]
+    async def test_a_run_beside_calls_in_flight_waits_parked_until_there_is_room(
+        self, store: Store, place: Place
+    ) -> None:
+        holder, *waiting = await beside_a_call(store, "a", "b", "c")
+        await reserve(store, asks(holder, "small", {OUT: 5}))
+        for each, asked in zip(waiting, (40, 80, 60), strict=True):
+            await is_busy(each, {OUT: asked})
+        place.clock.advance(300 * SECOND_US)
+        await settle(holder, {OUT: 0}, "small")
+        assert await awake(store, "a", "b", "c") == [], "it is too little room"
+        await settle(holder, {OUT: 0})
+        assert await awake(store, "a", "b", "c") == ["a", "c"], "as many as fit beside each other"
+        record = await store.get_budget("agent:refactor")
+        assert record is not None and record.waiting == 1
+        again = [await take(store, await register(store, f"again-{id}"), id) for id in ("a", "c")]
+        calls = [asks(one, asked={OUT: of}) for one, of in zip(again, (40, 60), strict=True)]
+        assert await reserve(store, *calls) == [Verdict.GRANTED] * 2
+
+    async def test_what_a_dead_attempt_had_reserved_makes_room_when_it_is_settled(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.change_budget("agent:refactor", BudgetChange(set={Unit.STEPS: 1}))
+        holder, waiting, paused = [await begin(store, id, hard=None) for id in ("h", "a", "b")]
+        one_step: Amounts = {Unit.STEPS: 1}
+        assert await reserve(store, asks(holder, asked=one_step)) == [Verdict.GRANTED]
+        await is_busy(waiting, one_step)
+        await is_busy(paused, one_step)
+        await store.update_run("b", pause)
+        await store.update_run("h", cancel)
+        await store.sweep(100)
+        assert await awake(store, "a", "b") == ["a"], "who was paused meanwhile stays so"
+
+    async def test_room_that_is_made_between_the_refusal_and_the_park_is_not_missed(
+        self, store: Store, place: Place
+    ) -> None:
+        holder, waiting = await beside_a_call(store, "a")
+        assert await reserve(store, asks(waiting)) == [Verdict.BUSY]
+        await settle(holder, {OUT: 0})
+        park = Park(reason=Reason.BUDGET, until_us=await store.now() + RECHECK_US, unfunded=True)
+        assert (await waiting.settle(park)).available_at_us == await store.now()
+
+    async def test_the_smallest_of_several_calls_that_wait_is_woken_for(
+        self, store: Store, place: Place
+    ) -> None:
+        holder, waiting = await beside_a_call(store, "a")
+        await reserve(store, asks(holder, "small", {OUT: 10}))
+        assert await reserve(store, asks(waiting, "d", {OUT: 10})) == [Verdict.BUSY]
+        await is_busy(waiting, {OUT: 90})
+        await settle(holder, {OUT: 0}, "small")
+        assert await awake(store, "a") == ["a"]
 
     async def test_workers_that_ask_at_once_never_share_more_than_there_is(
         self, store: Store, place: Place
@@ -271,7 +337,6 @@ class BudgetPromises(Promises):
         top = await begin(store, "top", hard=30)
         low = await child_of(top, "low")
         await top.settle(Park(reason=Reason.CHILD, wait_name="holdfast:child/low"))
-        assert await reserve(store, asks(low)) == [Verdict.NEVER]
         assert await reserve(store, asks(low, asked={OUT: 20})) == [Verdict.GRANTED]
         await settle(low, {OUT: 20})
         assert await reserve(store, asks(low, "d", {OUT: 20})) == [Verdict.FULL]
@@ -404,6 +469,21 @@ class BudgetPromises(Promises):
         assert await reserve(store, asks(attempt, "d")) == [Verdict.GRANTED]
         place.clock.set_back(DAY_US)
         assert await stands(store, "agent:refactor") == (50, 0, 40), "a clock that is set back ends none"
+
+    async def test_a_call_larger_than_the_whole_budget_waits_for_a_raise_and_for_no_window(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.change_budget("agent:refactor", BudgetChange(set={OUT: 30}, per_us=DAY_US))
+        attempt = await begin(store, hard=None)
+        (refused,) = await store.reserve([asks(attempt)])
+        assert refused == Reserved(
+            verdict=Verdict.FULL, scope="agent:refactor", unit=OUT, asked=40, hard=30, wait_us=None
+        )
+        parked = await attempt.settle(Park(reason=Reason.BUDGET, unfunded=True))
+        assert parked.available_at_us is None, "the next window is no larger"
+        await store.change_budget("agent:refactor", BudgetChange(add={OUT: 10}))
+        again = await take(store, await register(store, "next"))
+        assert await reserve(store, asks(again)) == [Verdict.GRANTED]
 
     async def test_budgets_are_listed_shared_ones_first(self, store: Store, place: Place) -> None:
         await begin(store, "a")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.model import Note, Reason, RefusedChange, Release, RunState, Succeeded
+from holdfast.model import Note, Reason, RefusedChange, Release, RunState, Succeeded, Wish
 from holdfast.rules.transitions import pause, retry
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance.claims import claimed_ids
@@ -63,6 +63,39 @@ class CrashPromises(Promises):
         let_die(place)
         (third,) = await take_any(store, await register(store, "third"))
         assert (third.run.crashes, third.run.crashes_alone, third.run.suspect) == (0, 0, False)
+
+    async def test_a_run_whose_attempt_was_to_be_killed_counts_no_crash_when_its_worker_dies_over_it(
+        self, store: Store, place: Place
+    ) -> None:
+        dies = await register(store, "dies")
+        for run_id in ("wished", "beside"):
+            await start(store, dies, run_id)
+        await store.wish("wished", Wish.KILL)
+        let_die(place)
+        claimed = [await take_any(store, await register(store, f"next-{n}"), 10) for n in range(2)]
+        assert sorted(len(each) for each in claimed) == [1, 1], "beside is a suspect, and goes alone"
+        runs = {each.run.id: each.run for attempts in claimed for each in attempts}
+        wished, beside = runs["wished"], runs["beside"]
+        assert (wished.crashes, wished.crashes_alone, wished.suspect) == (0, 0, False)
+        assert (beside.crashes, beside.suspect) == (1, True)
+        events = await store.read_events("wished", 0, 99)
+        assert [
+            b'"taken_over":"killed"' in each.payload for each in events if b"taken_over" in each.payload
+        ] == [True]
+        let_die(place)
+        again = [await take_any(store, await register(store, f"then-{n}"), 10) for n in range(2)]
+        crashes = {each.run.id: each.run.crashes for attempts in again for each in attempts}
+        assert crashes == {"wished": 1, "beside": 2}, "the wish was for that attempt alone"
+
+    async def test_who_was_to_be_killed_and_lost_its_worker_goes_on_beside_others(
+        self, store: Store, place: Place
+    ) -> None:
+        await start(store, await register(store, "dies"), "wished")
+        await store.wish("wished", Wish.KILL)
+        let_die(place)
+        busy = await register(store, "busy")
+        await start(store, busy, "healthy")
+        assert await claimed_ids(store, busy) == ["wished"]
 
     async def test_a_lease_lasts_exactly_as_long_as_granted(self, store: Store, place: Place) -> None:
         await start(store, await register(store, "dies"))

@@ -81,7 +81,9 @@ SELECT DISTINCT run, call FROM reserved
 WHERE NOT EXISTS (SELECT 1 FROM live WHERE live.run = reserved.run AND live.token = reserved.token) LIMIT ?;
 
 -- name: wait
-INSERT INTO budget_waits (run, budget) VALUES (?, ?) ON CONFLICT DO NOTHING;
+INSERT INTO budget_waits (run, budget, unit, asked) VALUES (?, ?, ?, ?)
+ON CONFLICT (run, budget) DO UPDATE SET unit = excluded.unit, asked = excluded.asked
+WHERE unit IS NOT excluded.unit OR asked > excluded.asked;
 
 -- name: wait_no_more
 DELETE FROM budget_waits WHERE run = ?;
@@ -91,6 +93,10 @@ SELECT 1 FROM budget_waits WHERE run = ?;
 
 -- name: waiting
 SELECT run FROM budget_waits WHERE budget = ?;
+
+-- name: may_fit
+SELECT run, unit, asked, hard - used - reserved FROM budget_waits JOIN budget_units USING (budget, unit)
+WHERE budget = ? AND asked <= hard - used - reserved ORDER BY run LIMIT ?;
 
 -- name: count_waiting
 SELECT count(*) FROM budget_waits JOIN runs ON runs.key = run WHERE budget = ? AND state = 'waiting';

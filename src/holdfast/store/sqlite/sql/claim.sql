@@ -42,8 +42,12 @@ WHERE agent = ?1 AND version = ?2
 -- name: held_by
 -- The runs that a worker holds.
 SELECT key, coalesce(available_at_us, created_at_us), priority, queue, agent, version,
-       claimable = 1 AND (deadline_at_us IS NULL OR deadline_at_us > ?2), suspect, live.position = claimed_position
+       claimable = 1 AND (deadline_at_us IS NULL OR deadline_at_us > ?2), suspect, live.position = claimed_position,
+       EXISTS (SELECT 1 FROM wishes WHERE wishes.run = runs.key AND kill = runs.token)
 FROM runs INDEXED BY runs_of_worker JOIN live ON live.run = key WHERE worker = ?1;
+
+-- name: to_be_killed
+SELECT 1 FROM wishes WHERE run = ? AND kill = ?;
 
 -- name: load_of
 -- How many runs the worker has, and whether one of them must run alone.
