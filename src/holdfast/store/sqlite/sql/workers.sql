@@ -1,6 +1,7 @@
 -- name: register
 INSERT INTO workers (name, host, pid, capacity, serves, apart, started_at_us, lock_path, boot_id, lease_until_us)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+RETURNING key;
 
 -- name: renew
 UPDATE workers SET lease_until_us = ?, sample = coalesce(?, sample), fell_with = NULL

@@ -11,17 +11,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from holdfast.model import Checkpoint, Entry, Journal, Note, Resolution, Run
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import budgets, payloads, rows, steps
-from holdfast.store.sqlite.connection import Connection, Row
+from holdfast.store.transactions import budgets, payloads, rows, steps
+from holdfast.store.transactions.connection import Connection, Row
 
-_SQL = statements("holdfast.store.sqlite", "sql", "journal.sql")
-_CHECKPOINT_BELOW, _MARK_CORRUPT, _MOST_KEPT = (
-    _SQL["checkpoint_below"],
-    _SQL["mark_corrupt"],
-    _SQL["most_kept"],
-)
-_TAIL, _SETUP, _RESOLUTIONS = _SQL["tail"], _SQL["setup"], _SQL["resolutions"]
 _PAYLOAD: Final = 14
 _NEWEST: Final = 1 << 62
 
@@ -36,7 +28,7 @@ def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
     checkpoint, event_no, corrupt, unmarked = _newest_good(connection, run)
     notes: list[Note] = []
     for n, name in unmarked:
-        connection.run(_MARK_CORRUPT, (run.key, n))
+        connection.run("journal.mark_corrupt", (run.key, n))
         notes.append(Note("checkpoint.corrupt", rows.event_json(n=n, name=name)))
     lost = _is_lost(connection, run, checkpoint)
     return _journal(connection, run, checkpoint, event_no, corrupt, lost=lost), tuple(notes)
@@ -55,7 +47,7 @@ def look(connection: Connection, run: Run, *, whole: bool) -> Journal:
 
 
 def _is_lost(connection: Connection, run: Run, checkpoint: Checkpoint | None) -> bool:
-    return checkpoint is None and run.checkpoint_n > (connection.value(_MOST_KEPT, (run.key,)) or 0)
+    return checkpoint is None and run.checkpoint_n > (connection.value("journal.most_kept", (run.key,)) or 0)
 
 
 def _journal(
@@ -71,8 +63,8 @@ def _journal(
     found: list[Row] = []
     if not lost and run.position:
         if event_no:
-            found += connection.rows(_SETUP, (run.key, event_no))
-        found += connection.rows(_TAIL, (run.key, event_no, segment))
+            found += connection.rows("journal.setup", (run.key, event_no))
+        found += connection.rows("journal.tail", (run.key, event_no, segment))
     return Journal(
         checkpoint=checkpoint,
         entries=tuple(entry(connection, row, run.id) for row in found),
@@ -99,7 +91,7 @@ def _newest_good(
     corrupt: list[int] = []
     unmarked: list[tuple[int, str | None]] = []
     below = _NEWEST if run.checkpoint_n else 0
-    while below and (row := connection.row(_CHECKPOINT_BELOW, (run.key, below))) is not None:
+    while below and (row := connection.row("journal.checkpoint_below", (run.key, below))) is not None:
         below = row[0]
         state = payloads.unpack(row[6], row[7], row[8])
         if state is not None:
@@ -112,10 +104,10 @@ def _newest_good(
 
 
 def _turns(connection: Connection, run: int, n: int) -> bytes:
-    row = connection.row(_SQL["turns"], (run, n))
+    row = connection.row("journal.turns", (run, n))
     return b"" if row is None else row[0]
 
 
 def _resolutions(connection: Connection, run: Run) -> tuple[Resolution, ...]:
     """All of them: one whose call lies before the checkpoint still says that its entry was answered there."""
-    return tuple(rows.resolution_of(row[0]) for row in connection.rows(_RESOLUTIONS, (run.key,)))
+    return tuple(rows.resolution_of(row[0]) for row in connection.rows("journal.resolutions", (run.key,)))

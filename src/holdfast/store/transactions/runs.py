@@ -8,11 +8,8 @@ from holdfast.errors import Conflict, Refused
 from holdfast.model import Created, NewRun, Run
 from holdfast.rules import transitions
 from holdfast.store.protocol import Decide
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import budgets, decisions, inbox, lanes, payloads
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "runs.sql")
+from holdfast.store.transactions import budgets, decisions, inbox, lanes, payloads
+from holdfast.store.transactions.connection import Connection
 
 
 def create(connection: Connection, new: NewRun, now_us: int) -> Created:
@@ -32,14 +29,14 @@ def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
         return Created(run=decisions.run_by_id(connection, new.id), existed=True)
     decision = transitions.create(new, 0, now_us)
     run = replace(decision.run, event_no=len(decision.notes))
-    connection.run(
-        _SQL["insert_run"],
+    key: int = connection.value(
+        "runs.insert_run",
         (run.id, run.agent, run.version, run.queue, run.priority, run.state, run.reason, new.claimable,
          run.created_at_us, run.event_no, run.available_at_us, run.deadline_at_us, payloads.digest(new.input)),
     )  # fmt: skip
-    run = replace(run, key=connection.newest_key())
-    connection.run(_SQL["insert_payloads"], (run.key, *payloads.keep(connection, run.key, new.input)))
-    connection.many(_SQL["insert_tag"], [(run.key, *tag) for tag in new.tags])
+    run = replace(run, key=key)
+    connection.run("runs.insert_payloads", (run.key, *payloads.keep(connection, run.key, new.input)))
+    connection.many("runs.insert_tag", [(run.key, *tag) for tag in new.tags])
     decisions.write_notes(connection, run.key, 1, decision.notes, now_us)
     if new.lane is not None:
         lanes.add(connection, run.key, new.lane)
@@ -50,7 +47,7 @@ def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
 
 def check_same(connection: Connection, new: NewRun) -> bool:
     """Whether the run is there. Raises Conflict when its id is that of a run of another agent or input."""
-    existing = connection.row(_SQL["existing"], (new.id,))
+    existing = connection.row("runs.existing", (new.id,))
     if existing is None:
         return False
     agent, input_hash = existing
@@ -75,19 +72,19 @@ def delete(connection: Connection, run_id: str) -> None:
         raise Refused(
             f"run {run_id} is {run.state}: only a run that ended can be deleted; holdfast cancel {run_id}"
         )
-    if connection.row(_SQL["needed"], (run.key,)) is not None:
+    if connection.row("runs.needed", (run.key,)) is not None:
         raise Refused(
             f"run {run_id} is needed: its parent has not taken its outcome, or its own end has not reached all of its"
             f" children yet; holdfast show {run_id}"
         )
-    connection.run(_SQL["delete_run"], (run.key,))
+    connection.run("runs.delete_run", (run.key,))
 
 
 def prune(connection: Connection, before_us: int, limit: int) -> int:
     """Delete runs that finished before and are not needed, oldest first; return how many."""
-    keys = connection.rows(_SQL["prunable"], (before_us, limit))
+    keys = connection.rows("runs.prunable", (before_us, limit))
     for (key,) in keys:
-        connection.run(_SQL["delete_run"], (key,))
+        connection.run("runs.delete_run", (key,))
     return len(keys)
 
 
@@ -95,4 +92,4 @@ def limit_queue(connection: Connection, name: str, limit: int | None) -> None:
     """Set how many runs of the queue may hold a live lease."""
     if limit is not None and limit < 0:
         raise Refused(f"the limit of queue {name!r} is {limit}: it must be 0 or more, or None for no limit")
-    connection.run(_SQL["limit_queue"], (name, limit))
+    connection.run("runs.limit_queue", (name, limit))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, tzinfo
 from typing import Final
 
-import apsw
 from msgspec.structs import replace
 
 from holdfast.errors import (
@@ -32,43 +31,41 @@ from holdfast.model import (
 )
 from holdfast.rules import firing, transitions
 from holdfast.rules.schedule import check_priority
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import budgets, decisions, runs, schedule_rows
-from holdfast.store.sqlite.connection import Connection
+from holdfast.store.transactions import budgets, decisions, runs, schedule_rows
+from holdfast.store.transactions.connection import Broken, Connection
 from holdfast.zones import zone
 
 INPUT_BYTES: Final = 64 * 1024  # it is written into every run, and read at every look
 MOST_SCHEDULES: Final = 10_000  # what is listed, and walked through for circles
 TAG: Final = "schedule"  # what every run of a schedule is found by
-_SQL = statements("holdfast.store.sqlite", "sql", "schedules.sql")
 
 Change = Callable[[ScheduleRecord, int], ScheduleRecord]
 
 
 def get(connection: Connection, name: str) -> ScheduleRecord:
     """The schedule of this name. Raises ScheduleNotFound."""
-    row = connection.row(_SQL["schedule"], (name,))
+    row = connection.row("schedules.schedule", (name,))
     if row is None:
         raise ScheduleNotFound(
-            f"no schedule {name!r} in {connection.path}; `holdfast schedule ls` lists them"
+            f"no schedule {name!r} in {connection.where}; `holdfast schedule ls` lists them"
         )
     return schedule_rows.schedule_of(row)
 
 
 def listed(connection: Connection) -> list[ScheduleRecord]:
     """All of them, by name."""
-    return [schedule_rows.schedule_of(row) for row in connection.rows(_SQL["schedules"])]
+    return [schedule_rows.schedule_of(row) for row in connection.rows("schedules.schedules")]
 
 
 def fires(connection: Connection, name: str, limit: int) -> list[Fire]:
     """The newest fires, newest first. Raises ScheduleNotFound."""
     get(connection, name)
-    return [schedule_rows.fire_of(row) for row in connection.rows(_SQL["fires"], (name, limit))]
+    return [schedule_rows.fire_of(row) for row in connection.rows("schedules.fires", (name, limit))]
 
 
 def fire_of_run(connection: Connection, run_id: str) -> Fire | None:
     """The fire that the run is of, while it is in the history."""
-    row = connection.row(_SQL["fire_of_run"], (run_id,))
+    row = connection.row("schedules.fire_of_run", (run_id,))
     return None if row is None else schedule_rows.fire_of(row)
 
 
@@ -83,21 +80,21 @@ def put(connection: Connection, new: NewSchedule, now_us: int) -> ScheduleRecord
             f"the input of schedule {new.name!r} is {len(new.input) / 1024:.0f} KiB, over {INPUT_BYTES // 1024}:"
             " every run gets it anew; write it to a file and give the path"
         )
-    row = connection.row(_SQL["schedule"], (new.name,))
+    row = connection.row("schedules.schedule", (new.name,))
     before = None if row is None else schedule_rows.schedule_of(row)
-    if before is None and connection.value(_SQL["count_schedules"]) >= MOST_SCHEDULES:
+    if before is None and connection.value("schedules.count_schedules") >= MOST_SCHEDULES:
         raise Refused(f"the store has {MOST_SCHEDULES} schedules, the most it takes; remove some")
     if isinstance(new.trigger, After):
         _refuse_circle(connection, new)
     schedule = firing.begin(new, _zone(new.trigger), now_us, before)
     if before is None:
-        connection.run(_SQL["insert_schedule"], schedule_rows.schedule_values(schedule))
+        connection.run("schedules.insert_schedule", schedule_rows.schedule_values(schedule))
     else:
-        connection.run(_SQL["update_schedule"], schedule_rows.schedule_values(schedule))
+        connection.run("schedules.update_schedule", schedule_rows.schedule_values(schedule))
     if new.lane is None:
-        connection.run(_SQL["drop_lane"], (new.name,))
+        connection.run("schedules.drop_lane", (new.name,))
     else:
-        connection.run(_SQL["put_lane"], (new.name, new.lane.key, new.lane.at_most))
+        connection.run("schedules.put_lane", (new.name, new.lane.key, new.lane.at_most))
     budgets.put_of_schedule(connection, new.name, new.budget)
     return schedule
 
@@ -112,23 +109,23 @@ def _refuse_circle(connection: Connection, new: NewSchedule) -> None:
 def change(connection: Connection, name: str, rule: Change, now_us: int) -> ScheduleRecord:
     """Pause or resume. Raises ScheduleNotFound."""
     schedule = rule(get(connection, name), now_us)
-    connection.run(_SQL["move_schedule"], schedule_rows.state_values(schedule))
+    connection.run("schedules.move_schedule", schedule_rows.state_values(schedule))
     return schedule
 
 
 def remove(connection: Connection, name: str) -> None:
     """Forget the schedule, its history, and what waits for its turn; runs stay. Raises ScheduleNotFound."""
     get(connection, name)
-    connection.run(_SQL["delete_schedule"], (name,))
+    connection.run("schedules.delete_schedule", (name,))
 
 
 def run_now(connection: Connection, name: str, now_us: int) -> Fire:
     """Start a run beside all others. Raises ScheduleNotFound."""
     schedule = get(connection, name)
-    while connection.row(_SQL["has_mark"], (name, f"now {now_us}")) is not None:
+    while connection.row("schedules.has_mark", (name, f"now {now_us}")) is not None:
         now_us += 1
     (fire,) = _write(connection, schedule, [firing.run_now(schedule, now_us)], now_us)
-    connection.run(_SQL["count_fire"], (name,))
+    connection.run("schedules.count_fire", (name,))
     return fire
 
 
@@ -140,7 +137,7 @@ def backfill(connection: Connection, name: str, since_us: int, until_us: int, no
     queued = _write(connection, schedule, [replace(fire, at_us=now_us) for fire in wanted], now_us)
     if queued:
         after = replace(schedule, fires=schedule.fires + sum(fire.n == 0 for fire in wanted), wake_us=now_us)
-        connection.run(_SQL["move_schedule"], schedule_rows.state_values(after))
+        connection.run("schedules.move_schedule", schedule_rows.state_values(after))
     return queued
 
 
@@ -153,14 +150,14 @@ def _zone(trigger: Trigger) -> tzinfo:
 
 def next_wake(connection: Connection) -> int | None:
     """When a schedule must be looked at next."""
-    found: int | None = connection.value(_SQL["next_wake"])
+    found: int | None = connection.value("schedules.next_wake")
     return found
 
 
 def fire(connection: Connection, limit: int, now_us: int) -> Fired:
     """Look at the schedules whose time has come, until about `limit` fires are written."""
     looked = written = 0
-    for (name,) in connection.rows(_SQL["due"], (now_us, limit)):
+    for (name,) in connection.rows("schedules.due", (now_us, limit)):
         written += 1 + _look(connection, get(connection, name), now_us)
         looked += 1
         if written >= limit:
@@ -174,10 +171,10 @@ def _look(connection: Connection, schedule: ScheduleRecord, now_us: int) -> int:
     try:
         with connection.savepoint():
             return _meet(connection, schedule, now_us)
-    except (UsageError, Refused, StoreCorrupt, apsw.ConstraintError) as error:
+    except (UsageError, Refused, StoreCorrupt, Broken) as error:
         # This machine knows fewer zones than that where it was added, a newer library reads its cron otherwise …
         held = firing.hold(schedule, f"{error}; then: holdfast schedule resume {schedule.name}")
-        connection.run(_SQL["move_schedule"], schedule_rows.state_values(held))
+        connection.run("schedules.move_schedule", schedule_rows.state_values(held))
         return 0
 
 
@@ -186,8 +183,10 @@ def _meet(connection: Connection, schedule: ScheduleRecord, now_us: int) -> int:
         schedule,
         _zone(schedule.new.trigger),
         now_us,
-        waiting=[schedule_rows.fire_of(row) for row in connection.rows(_SQL["waiting"], (schedule.name,))],
-        active=[row[0] for row in connection.rows(_SQL["active"], (schedule.name,))],
+        waiting=[
+            schedule_rows.fire_of(row) for row in connection.rows("schedules.waiting", (schedule.name,))
+        ],
+        active=[row[0] for row in connection.rows("schedules.active", (schedule.name,))],
     )
     for run_id in decided.cancel:
         _cancel(connection, run_id, now_us)
@@ -195,7 +194,7 @@ def _meet(connection: Connection, schedule: ScheduleRecord, now_us: int) -> int:
     after = decided.schedule
     refused = sum(one.status is not was.status for one, was in zip(written, decided.fires, strict=True))
     after = replace(after, missed=after.missed + refused)
-    connection.run(_SQL["move_schedule"], schedule_rows.state_values(after))
+    connection.run("schedules.move_schedule", schedule_rows.state_values(after))
     return len(written)
 
 
@@ -221,10 +220,10 @@ def _write(
         if fire.status is FireStatus.FIRED:
             fire, run_key, active = _start(connection, schedule.new, fire, now_us)
         values = schedule_rows.fire_values(fire, run_key, active=active)
-        connection.run(_SQL["insert_fire"] if is_new else _SQL["move_fire"], values)
+        connection.run("schedules.insert_fire" if is_new else "schedules.move_fire", values)
         written.append(fire)
     if n > firing.KEPT_FIRES:
-        connection.run(_SQL["forget_fires"], (schedule.name, n - firing.KEPT_FIRES))
+        connection.run("schedules.forget_fires", (schedule.name, n - firing.KEPT_FIRES))
     return written
 
 
@@ -233,7 +232,7 @@ def _start(
 ) -> tuple[Fire, int | None, bool]:
     """The run of a fire, its key, and whether it is unfinished. An id that is taken makes the fire a missed one."""
     assert fire.run is not None, "what fires knows its run"
-    lane = connection.row(_SQL["lane"], (new.name,))
+    lane = connection.row("schedules.lane", (new.name,))
     run = NewRun(
         id=fire.run,
         agent=new.agent,

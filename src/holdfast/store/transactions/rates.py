@@ -13,10 +13,7 @@ from holdfast.clock import Clock
 from holdfast.errors import NotFound
 from holdfast.model import AdjustRate, NewTurn, RateRecord, Terms, Turn
 from holdfast.rules import rate as rules
-from holdfast.store.sql import statements
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "rates.sql")
+from holdfast.store.transactions.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +58,13 @@ def hold_back(connection: Connection, clock: Clock, name: str, terms: Terms, for
 
 def adjust(connection: Connection, run: int, position: int, thing: AdjustRate, now_us: int) -> None:
     """A call used more or less than its turn. The booking counts as of its own moment: no time has passed for it."""
-    row = connection.row(_SQL["rate"], (thing.rate,))
+    row = connection.row("rates.rate", (thing.rate,))
     if row is None:  # it was deleted meanwhile
         return
     units, period_us, burst, _, ahead_us, held_back_us = row[:6]
     terms = Terms(units=units, period_us=period_us, burst=burst)
     booked = rules.adjust(rules.Booked(ahead_us, held_back_us), terms, thing.units)
-    connection.run(_SQL["adjust"], (thing.rate, booked.ahead_us))
+    connection.run("rates.adjust", (thing.rate, booked.ahead_us))
 
 
 def pin(connection: Connection, clock: Clock, name: str, terms: Terms | None) -> None:
@@ -85,7 +82,7 @@ def pin(connection: Connection, clock: Clock, name: str, terms: Terms | None) ->
 
 def forget(connection: Connection, name: str) -> None:
     """Delete the rate and what is booked in it. Raises NotFound."""
-    connection.run(_SQL["forget"], (name,))
+    connection.run("rates.forget", (name,))
     if not connection.changed():
         raise _not_found(connection, name)
 
@@ -107,7 +104,7 @@ def read(connection: Connection, clock: Clock, name: str) -> RateRecord | None:
 
 def listed(connection: Connection, clock: Clock) -> list[RateRecord]:
     """Every rate, by name."""
-    found = (read(connection, clock, name) for (name,) in connection.rows(_SQL["rates"]))
+    found = (read(connection, clock, name) for (name,) in connection.rows("rates.rates"))
     return [each for each in found if each is not None]
 
 
@@ -117,23 +114,23 @@ def _book(connection: Connection, rate: _Rate, new: NewTurn, now: _Moment) -> tu
     if kept_us is not None:
         if kept_us <= rules.LOADED_US:
             connection.run(
-                _SQL["drop_turn"], (new.run, new.call)
+                "rates.drop_turn", (new.run, new.call)
             )  # a turn is used once, whatever becomes of the call
         return rate, Turn(wait_us=kept_us)
-    if connection.row(_SQL["runs_under"], (new.run, new.token)) is None:
+    if connection.row("rates.runs_under", (new.run, new.token)) is None:
         return rate, Turn(wait_us=rules.HORIZON_US, reserved=False)  # fenced out: it books nothing
     booked, wait_us = rules.take(rate.booked, rate.terms, new.cost)
     if wait_us is None:
         return rate, Turn(wait_us=rules.HORIZON_US, reserved=False)
     if wait_us > rules.LOADED_US:
-        connection.run(_SQL["drop_past_turns"], (new.run, now.boot_us - rules.LATE_US, now.boot_id))
+        connection.run("rates.drop_past_turns", (new.run, now.boot_us - rules.LATE_US, now.boot_id))
         at_us = now.boot_us + wait_us
-        connection.run(_SQL["keep_turn"], (new.run, new.call, new.rate, now.boot_id, at_us))
+        connection.run("rates.keep_turn", (new.run, new.call, new.rate, now.boot_id, at_us))
     return replace(rate, booked=booked), Turn(wait_us=wait_us)
 
 
 def _kept(connection: Connection, rate: _Rate, new: NewTurn, now: _Moment) -> int | None:
-    row = connection.row(_SQL["turn"], (new.run, new.call))
+    row = connection.row("rates.turn", (new.run, new.call))
     if row is None or row[:2] != (new.rate, now.boot_id):
         return None
     in_us: int = row[2] - now.boot_us
@@ -145,7 +142,7 @@ def _now(clock: Clock) -> _Moment:
 
 
 def _load(connection: Connection, name: str, now: _Moment) -> _Rate | None:
-    row = connection.row(_SQL["rate"], (name,))
+    row = connection.row("rates.rate", (name,))
     if row is None:
         return None
     units, period_us, burst, pinned, ahead_us, held_back_us, boot_id, boot_us, wall_us = row
@@ -164,12 +161,12 @@ def _declared(rate: _Rate | None, terms: Terms) -> _Rate:
 def _save(connection: Connection, name: str, rate: _Rate, now: _Moment) -> None:
     terms, booked = rate.terms, rate.booked
     connection.run(
-        _SQL["save"],
+        "rates.save",
         (name, terms.units, terms.period_us, terms.burst, rate.pinned, booked.ahead_us, booked.held_back_us,
          now.boot_id, now.boot_us, now.wall_us),
     )  # fmt: skip
 
 
 def _not_found(connection: Connection, name: str) -> NotFound:
-    there = ", ".join(repr(known) for (known,) in connection.rows(_SQL["rates"])) or "none"
-    return NotFound(f"there is no rate {name!r} in {connection.path}; there is {there}")
+    there = ", ".join(repr(known) for (known,) in connection.rows("rates.rates")) or "none"
+    return NotFound(f"there is no rate {name!r} in {connection.where}; there is {there}")

@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from holdfast.rules import tags as rules
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import reading
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "runs.sql")
+from holdfast.store.transactions import reading
+from holdfast.store.transactions.connection import Connection
 
 
 def of_runs(connection: Connection, run_keys: Sequence[int]) -> dict[int, dict[str, str]]:
     """The tags of these runs; those without any are left out."""
     found: dict[int, dict[str, str]] = {}
-    for run, name, value in connection.rows(_SQL["tags_of"], (msgspec.json.encode(run_keys).decode(),)):
+    for run, name, value in connection.rows("runs.tags_of", (msgspec.json.encode(run_keys).decode(),)):
         found.setdefault(run, {})[name] = value
     return found
 
@@ -27,6 +24,6 @@ def change(connection: Connection, run_id: str, changed: Mapping[str, str | None
     run = reading.run_key(connection, run_id)
     kept = {**of_runs(connection, [run]).get(run, {}), **changed}
     wanted = dict(rules.checked({name: value for name, value in kept.items() if value is not None}))
-    connection.many(_SQL["delete_tag"], [(run, name) for name in changed])
-    connection.many(_SQL["insert_tag"], [(run, name, wanted[name]) for name in changed if name in wanted])
+    connection.many("runs.delete_tag", [(run, name) for name in changed])
+    connection.many("runs.insert_tag", [(run, name, wanted[name]) for name in changed if name in wanted])
     return wanted

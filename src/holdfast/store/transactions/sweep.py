@@ -9,11 +9,8 @@ from pathlib import Path
 from holdfast.clock import Clock
 from holdfast.model import Decision, Run
 from holdfast.rules import transitions
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import approvals, budgets, children, claim, decisions, rows, workers
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "sweep.sql")
+from holdfast.store.transactions import approvals, budgets, children, claim, decisions, rows, workers
+from holdfast.store.transactions.connection import Connection
 
 _Rule = Callable[[Run, int], Decision]
 
@@ -36,7 +33,7 @@ def sweep(connection: Connection, clock: Clock, limit: int, locks: workers.Locks
 
 
 def _expire(connection: Connection, now_us: int, limit: int) -> int:
-    keys = [row[0] for row in connection.rows(_SQL["expired"], (now_us, limit))]
+    keys = [row[0] for row in connection.rows("sweep.expired", (now_us, limit))]
     return _decide(connection, keys, transitions.expire, now_us)
 
 
@@ -45,7 +42,7 @@ def find_code(connection: Connection, served: set[tuple[str, str]], now_us: int,
     found = 0
     for agent, version in sorted(served):
         keys = [
-            row[0] for row in connection.rows(_SQL["without_code"], (agent, version, max(0, limit - found)))
+            row[0] for row in connection.rows("sweep.without_code", (agent, version, max(0, limit - found)))
         ]
         found += _decide(connection, keys, transitions.code_found, now_us)
     return found
@@ -55,7 +52,7 @@ def _miss_code(connection: Connection, served: set[tuple[str, str]], now_us: int
     if not served:  # no worker at all is no statement about code
         return 0
     missed = 0
-    for agent, version in connection.rows(_SQL["versions"]):
+    for agent, version in connection.rows("sweep.versions"):
         if (agent, version) in served:
             continue
         left = max(0, limit - missed)
@@ -70,7 +67,7 @@ def _served(connection: Connection, dead: set[int]) -> set[tuple[str, str]]:
     """What live workers serve. A draining one counts: its successor is about to start."""
     return {
         (each.agent, each.version)
-        for key, serves in connection.rows(_SQL["served"])
+        for key, serves in connection.rows("sweep.served")
         if key not in dead
         for each in rows.serves_of(serves)
     }

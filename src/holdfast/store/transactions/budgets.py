@@ -31,11 +31,9 @@ from holdfast.model import (
 )
 from holdfast.rules import budget as rules
 from holdfast.rules import transitions
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, rows
-from holdfast.store.sqlite.connection import Connection, Row
+from holdfast.store.transactions import decisions, rows
+from holdfast.store.transactions.connection import Connection, Row
 
-_SQL = statements("holdfast.store.sqlite", "sql", "budgets.sql")
 _UNITS: Mapping[str, Unit] = {str(unit): unit for unit in Unit}
 
 MOST_WOKEN: Final = 100
@@ -61,10 +59,10 @@ class _Scope(NamedTuple):
 
 def limited(connection: Connection, run: int) -> tuple[str, ...]:
     """The units that some scope of the run limits: nothing is read for it while the store has no limit at all."""
-    if connection.row(_SQL["any_limit"]) is None:
+    if connection.row("budgets.any_limit") is None:
         return ()
-    keys = [row[0] for row in connection.rows(_SQL["chain"], (run,))]
-    return tuple(unit for (unit,) in connection.rows(_SQL["limited"], (json.dumps(keys),)))
+    keys = [row[0] for row in connection.rows("budgets.chain", (run,))]
+    return tuple(unit for (unit,) in connection.rows("budgets.limited", (json.dumps(keys),)))
 
 
 def reserve(connection: Connection, asked: Sequence[NewReservation], now_us: int) -> list[Reserved]:
@@ -73,9 +71,9 @@ def reserve(connection: Connection, asked: Sequence[NewReservation], now_us: int
 
 
 def _reserve(connection: Connection, new: NewReservation, now_us: int) -> Reserved:
-    if connection.row(_SQL["runs_under"], (new.run, new.token)) is None:
+    if connection.row("budgets.runs_under", (new.run, new.token)) is None:
         return Reserved(verdict=Verdict.FENCED)
-    held = connection.rows(_SQL["of_call"], (new.run, new.call))
+    held = connection.rows("budgets.of_call", (new.run, new.call))
     if held and held[0][3] == new.token:
         return Reserved(verdict=Verdict.GRANTED)  # its answer was lost
     if held:
@@ -86,14 +84,14 @@ def _reserve(connection: Connection, new: NewReservation, now_us: int) -> Reserv
     )
     if refused is not None:
         scope, answer = refused
-        connection.run(_SQL["wait"], (new.run, scope.key, answer.unit, answer.asked))
+        connection.run("budgets.wait", (new.run, scope.key, answer.unit, answer.asked))
         return answer
-    connection.run(_SQL["wait_no_more"], (new.run,))
+    connection.run("budgets.wait_no_more", (new.run,))
     for scope in chain:
         for unit, amount in new.asked.items():
             if amount:
                 _save(connection, scope, rules.reserve(_account(connection, scope, unit), amount))
-                connection.run(_SQL["hold"], (new.run, new.call, scope.key, unit, amount, new.token))
+                connection.run("budgets.hold", (new.run, new.call, scope.key, unit, amount, new.token))
     return Reserved(verdict=Verdict.GRANTED)
 
 
@@ -120,7 +118,7 @@ def _refused(
 
 def settle(connection: Connection, run: int, position: int, thing: Settle, now_us: int) -> None:
     """Charge what the call used, and let go what it had reserved."""
-    held = connection.rows(_SQL["of_call"], (run, thing.call))
+    held = connection.rows("budgets.of_call", (run, thing.call))
     _let_go(connection, run, thing.call, held)
     _charge(connection, run, thing.spent, now_us, models=Unit.REQUESTS in thing.spent)
     _make_room(connection, held, now_us)
@@ -128,14 +126,14 @@ def settle(connection: Connection, run: int, position: int, thing: Settle, now_u
 
 def waits(connection: Connection, run: int) -> bool:
     """Whether the budget that the run was refused by has not been raised since."""
-    return connection.row(_SQL["waits"], (run,)) is not None
+    return connection.row("budgets.waits", (run,)) is not None
 
 
 def settle_lost(connection: Connection, now_us: int, limit: int) -> int:
     """Settle reservations of attempts that are over, of at most `limit` calls; return of how many."""
-    calls = connection.rows(_SQL["lost"], (max(0, limit),))
+    calls = connection.rows("budgets.lost", (max(0, limit),))
     for run, call in calls:
-        _settle_lost(connection, run, call, connection.rows(_SQL["of_call"], (run, call)), now_us)
+        _settle_lost(connection, run, call, connection.rows("budgets.of_call", (run, call)), now_us)
     return len(calls)
 
 
@@ -148,12 +146,12 @@ def _settle_lost(connection: Connection, run: int, call: str, held: Sequence[Row
         by_scope.setdefault(budget, {})[_UNITS[unit]] = amount
     for budget, amounts in by_scope.items():
         for unit, amount in rules.lost(amounts).items():
-            row = connection.row(_SQL["account"], (budget, unit))
+            row = connection.row("budgets.account", (budget, unit))
             assert row is not None, "a reservation's account is there"
             before = _account_of(row)
             after = rules.settle(before, 0, amount)
             _save_account(connection, budget, after)
-            scope = _Scope(*connection.row(_SQL["by_key"], (budget,)) or ())
+            scope = _Scope(*connection.row("budgets.by_key", (budget,)) or ())
             if rules.passes_soft(before, after, scope.soft_percent):
                 _tell_anyway(connection, run, _soft(scope.name, after), now_us)
     _make_room(connection, held, now_us)
@@ -161,18 +159,18 @@ def _settle_lost(connection: Connection, run: int, call: str, held: Sequence[Row
 
 def _let_go(connection: Connection, run: int, call: str, held: Sequence[Row]) -> None:
     for budget, unit, amount, _ in held:
-        row = connection.row(_SQL["account"], (budget, unit))
+        row = connection.row("budgets.account", (budget, unit))
         assert row is not None, "a reservation's account is there"
         _save_account(connection, budget, rules.settle(_account_of(row), amount, 0))
     if held:
-        connection.run(_SQL["let_go"], (run, call))
+        connection.run("budgets.let_go", (run, call))
 
 
 def _make_room(connection: Connection, held: Sequence[Row], now_us: int) -> None:
     """Where a reservation was let go, wake who waited for that, as many as fit beside each other."""
     for budget in sorted({row[0] for row in held}):
         left: dict[str, int] = {}
-        for run, unit, asked, room in connection.rows(_SQL["may_fit"], (budget, MOST_WOKEN)):
+        for run, unit, asked, room in connection.rows("budgets.may_fit", (budget, MOST_WOKEN)):
             if asked <= left.setdefault(unit, room):
                 left[unit] -= asked
                 _wake(connection, run, now_us)
@@ -191,10 +189,10 @@ def _charge(connection: Connection, run: int, spent: Amounts, now_us: int, *, mo
 def _chain(connection: Connection, run: int, now_us: int, *, models: bool) -> list[_Scope]:
     """The scopes of a run, its own first. One that uses a model and has none gets its own, which only counts, and says
     so: once."""
-    chain = [_now(connection, _Scope(*row[:5]), now_us) for row in connection.rows(_SQL["chain"], (run,))]
+    chain = [_now(connection, _Scope(*row[:5]), now_us) for row in connection.rows("budgets.chain", (run,))]
     if chain or not models:
         return chain
-    (run_id,) = connection.row(_SQL["run_named"], (run,)) or ("",)
+    (run_id,) = connection.row("budgets.run_named", (run,)) or ("",)
     scope = _add(connection, f"run:{run_id}", run, None, now_us)
     message = (
         "the run uses a model and has no budget: give its agent one, @agent(budget=Budget(usd=5)), or "
@@ -206,7 +204,7 @@ def _chain(connection: Connection, run: int, now_us: int, *, models: bool) -> li
 
 def _tell(connection: Connection, run: int, note: Note, now_us: int) -> None:
     """An event in the feed of the run, which runs."""
-    event_no = connection.value(_SQL["count_event"], (run,))
+    event_no = connection.value("budgets.count_event", (run,))
     decisions.write_notes(connection, run, event_no, (note,), now_us)
 
 
@@ -235,9 +233,9 @@ def change(connection: Connection, name: str, asked: BudgetChange, now_us: int) 
     scope = _find(connection, name, now_us)
     run_id, run = rules.run_of_scope(name), None
     if run_id is not None:
-        run = connection.value(_SQL["key_of"], (run_id,))
+        run = connection.value("budgets.key_of", (run_id,))
         if run is None:
-            raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
+            raise RunNotFound(f"no run has the id {run_id!r} in {connection.where}; `holdfast ls` lists them")
     if scope is None:
         scope = _add(connection, name, run, None, now_us)
     before = _accounts(connection, scope)
@@ -252,7 +250,7 @@ def change(connection: Connection, name: str, asked: BudgetChange, now_us: int) 
     if per_us != scope.per_us:
         since_us = now_us if per_us is None else rules.window_start(rules.check_per(per_us), now_us)
     soft_percent = asked.soft_percent or scope.soft_percent
-    connection.run(_SQL["change"], (scope.key, soft_percent, per_us, since_us))
+    connection.run("budgets.change", (scope.key, soft_percent, per_us, since_us))
     if run is not None:
         after = _accounts(connection, scope)
         limits = {account.unit: account.hard for account in after}
@@ -266,13 +264,13 @@ def change(connection: Connection, name: str, asked: BudgetChange, now_us: int) 
 
 
 def _wake_all(connection: Connection, scope: _Scope, now_us: int) -> None:
-    for (run,) in connection.rows(_SQL["waiting"], (scope.key,)):
+    for (run,) in connection.rows("budgets.waiting", (scope.key,)):
         _wake(connection, run, now_us)
 
 
 def _wake(connection: Connection, key: int, now_us: int) -> None:
     """A run that waits for its budget asks again; an attempt that is about to park for it does not park."""
-    connection.run(_SQL["wait_no_more"], (key,))
+    connection.run("budgets.wait_no_more", (key,))
     run = decisions.run_by_key(connection, key)
     if run is not None and run.state is RunState.WAITING:
         decisions.apply(connection, run, transitions.fund(run, now_us), now_us)
@@ -282,28 +280,28 @@ def forget(connection: Connection, name: str, now_us: int) -> None:
     """Delete a budget and what was used of it; who waits for it goes on. Raises NotFound."""
     scope = _find(connection, name, now_us)
     if scope is None:
-        there = ", ".join(repr(row[1]) for row in connection.rows(_SQL["all"], (True, 20))) or "none"
-        raise NotFound(f"there is no budget {name!r} in {connection.path}; there is {there}")
+        there = ", ".join(repr(row[1]) for row in connection.rows("budgets.all", (True, 20))) or "none"
+        raise NotFound(f"there is no budget {name!r} in {connection.where}; there is {there}")
     _wake_all(connection, scope, now_us)
-    connection.run(_SQL["forget"], (scope.key,))
+    connection.run("budgets.forget", (scope.key,))
 
 
 def of_run(connection: Connection, run_id: str, now_us: int) -> list[BudgetRecord]:
     """The budgets that the run is charged to, its own first. Raises RunNotFound."""
     run = decisions.run_by_id(connection, run_id)
-    found = connection.rows(_SQL["chain"], (run.key,))
+    found = connection.rows("budgets.chain", (run.key,))
     return [_record(connection, _peek(_Scope(*row[:5]), now_us)) for row in found]
 
 
 def get(connection: Connection, name: str, now_us: int) -> BudgetRecord | None:
     """A budget by its scope, or None."""
-    row = connection.row(_SQL["by_scope"], (name,))
+    row = connection.row("budgets.by_scope", (name,))
     return None if row is None else _record(connection, _peek(_Scope(*row), now_us))
 
 
 def listed(connection: Connection, now_us: int, limit: int, *, runs: bool) -> list[BudgetRecord]:
     """The shared budgets, and with `runs` those of runs that limit something."""
-    found = connection.rows(_SQL["all"], (runs, limit))
+    found = connection.rows("budgets.all", (runs, limit))
     return [_record(connection, _peek(_Scope(*row), now_us)) for row in found]
 
 
@@ -313,15 +311,15 @@ def listed(connection: Connection, now_us: int, limit: int, *, runs: bool) -> li
 def put_of_schedule(connection: Connection, name: str, new: NewBudget | None) -> None:
     """The budget that each run of the schedule gets."""
     if new is None:
-        connection.run(_SQL["drop_of_schedule"], (name,))
+        connection.run("budgets.drop_of_schedule", (name,))
     else:
         limits = msgspec.json.encode(new.limits)
-        connection.run(_SQL["put_of_schedule"], (name, limits, new.soft_percent))
+        connection.run("budgets.put_of_schedule", (name, limits, new.soft_percent))
 
 
 def of_schedule(connection: Connection, name: str) -> NewBudget | None:
     """The same, read back."""
-    row = connection.row(_SQL["of_schedule"], (name,))
+    row = connection.row("budgets.of_schedule", (name,))
     if row is None:
         return None
     limits: Amounts = msgspec.json.decode(row[0], type=dict[Unit, int])
@@ -333,15 +331,15 @@ def of_schedule(connection: Connection, name: str) -> NewBudget | None:
 
 def _add(connection: Connection, name: str, run: int | None, new: NewBudget | None, now_us: int) -> _Scope:
     soft_percent = SOFT_PERCENT if new is None else new.soft_percent
-    connection.run(_SQL["add"], (name, run, soft_percent, now_us))
-    scope = _Scope(connection.newest_key(), name, soft_percent, None, now_us)
+    key: int = connection.value("budgets.add", (name, run, soft_percent, now_us))
+    scope = _Scope(key, name, soft_percent, None, now_us)
     for unit, hard in ({} if new is None else new.limits).items():
         _save(connection, scope, Account(unit=unit, hard=hard))
     return scope
 
 
 def _find(connection: Connection, name: str, now_us: int) -> _Scope | None:
-    row = connection.row(_SQL["by_scope"], (name,))
+    row = connection.row("budgets.by_scope", (name,))
     return None if row is None else _now(connection, _Scope(*row), now_us)
 
 
@@ -356,17 +354,17 @@ def _now(connection: Connection, scope: _Scope, now_us: int) -> _Scope:
     """The same; a new window is written down."""
     found = _peek(scope, now_us)
     if found is not scope:
-        connection.run(_SQL["begin_window"], (found.key, found.since_us))
-        connection.run(_SQL["begin_units"], (found.key,))
+        connection.run("budgets.begin_window", (found.key, found.since_us))
+        connection.run("budgets.begin_units", (found.key,))
     return found
 
 
 def _accounts(connection: Connection, scope: _Scope) -> list[Account]:
-    return [_account_of(row) for row in connection.rows(_SQL["accounts"], (scope.key,))]
+    return [_account_of(row) for row in connection.rows("budgets.accounts", (scope.key,))]
 
 
 def _account(connection: Connection, scope: _Scope, unit: Unit) -> Account:
-    row = connection.row(_SQL["account"], (scope.key, unit))
+    row = connection.row("budgets.account", (scope.key, unit))
     return Account(unit=unit) if row is None else _account_of(row)
 
 
@@ -379,12 +377,12 @@ def _save(connection: Connection, scope: _Scope, account: Account) -> None:
 
 
 def _save_account(connection: Connection, budget: int, account: Account) -> None:
-    connection.run(_SQL["save"], (budget, account.unit, account.hard, account.used, account.reserved))
+    connection.run("budgets.save", (budget, account.unit, account.hard, account.used, account.reserved))
 
 
 def _record(connection: Connection, scope: _Scope) -> BudgetRecord:
     accounts = tuple(_accounts(connection, scope))
-    row = connection.row(_SQL["by_scope"], (scope.name,))
+    row = connection.row("budgets.by_scope", (scope.name,))
     if row is not None and row[4] != scope.since_us:  # a window that nothing was charged in yet
         accounts = tuple(msgspec.structs.replace(account, used=0) for account in accounts)
     return BudgetRecord(
@@ -393,5 +391,5 @@ def _record(connection: Connection, scope: _Scope) -> BudgetRecord:
         per_us=scope.per_us,
         ends_at_us=scope.ends_at_us,
         accounts=accounts,
-        waiting=connection.value(_SQL["count_waiting"], (scope.key,)),
+        waiting=connection.value("budgets.count_waiting", (scope.key,)),
     )

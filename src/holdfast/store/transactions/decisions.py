@@ -11,19 +11,9 @@ from holdfast.errors import RunNotFound
 from holdfast.model import Decision, Note, Run
 from holdfast.rules import transitions
 from holdfast.rules.waits import child_of
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import ends, lanes, payloads, questions, rows
-from holdfast.store.sqlite.connection import Connection, Row
-from holdfast.store.sqlite.family import AT_ONCE, Family
-
-_SQL = statements("holdfast.store.sqlite", "sql", "decisions.sql")
-_SETTLE_RUN, _SETTLE_PAYLOADS = _SQL["settle_run"], _SQL["settle_payloads"]
-_SUPERSEDE, _RETURN_SIGNAL = _SQL["supersede"], _SQL["return_signal"]
-_INSERT_RESOLUTION, _LET_ANY_WORKER_CLAIM = _SQL["insert_resolution"], _SQL["let_any_worker_claim"]
-_CANCELLED_BY = _SQL["cancelled_by"]
-_RUN_BY_KEY, _RUN_BY_ID = _SQL["run_by_key"], _SQL["run_by_id"]
-_ROW_WITH_TIES, _HAND_RUN = _SQL["row_with_ties"], _SQL["hand_run"]
-_INSERT_NOTE = statements("holdfast.store.sqlite", "sql", "commit.sql")["insert_note"]
+from holdfast.store.transactions import ends, lanes, payloads, questions, rows
+from holdfast.store.transactions.connection import Connection, Row
+from holdfast.store.transactions.family import AT_ONCE, Family
 
 KEPT: Final = -1
 """In place of a worker: whoever claimed the run last stays the one."""
@@ -44,7 +34,7 @@ ANY: Final = Ties(lane=True, questions=True, kin=True, schedules=True)
 
 def run_by_key(connection: Connection, key: int) -> Run | None:
     """The run without its result, or None."""
-    row = connection.row(_RUN_BY_KEY, (key,))
+    row = connection.row("decisions.run_by_key", (key,))
     return None if row is None else rows.run_of(row)
 
 
@@ -60,9 +50,9 @@ def small_run(connection: Connection, run_id: str) -> Run | None:
 
 
 def _row_by_id(connection: Connection, run_id: str) -> Row:
-    row = connection.row(_RUN_BY_ID, (run_id,))
+    row = connection.row("decisions.run_by_id", (run_id,))
     if row is None:
-        raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
+        raise RunNotFound(f"no run has the id {run_id!r} in {connection.where}; `holdfast ls` lists them")
     return row
 
 
@@ -77,7 +67,7 @@ def whole_run(connection: Connection, row: Row) -> Run:
 
 def row_with_ties(connection: Connection, key: int) -> tuple[Row, Ties]:
     """The row of `whole_runs` of a run that was read in this transaction, and what else its move concerns."""
-    row = connection.row(_ROW_WITH_TIES, (key,))
+    row = connection.row("decisions.row_with_ties", (key,))
     assert row is not None, "it was read in this transaction"
     return row, Ties(*row[rows.TIES :])
 
@@ -158,9 +148,9 @@ def _write(
         notes = (*first, *notes, *last)
     after = replace(decision.run, event_no=before.event_no + len(notes))
     if holder != KEPT:
-        connection.run(_HAND_RUN, (*rows.run_values(after), holder, after.key))
+        connection.run("decisions.hand_run", (*rows.run_values(after), holder, after.key))
     elif after != before:
-        connection.run(_SETTLE_RUN, (*rows.run_values(after), after.key))
+        connection.run("decisions.settle_run", (*rows.run_values(after), after.key))
     if (
         after.result is not before.result
         or after.failure is not before.failure
@@ -168,14 +158,16 @@ def _write(
     ):
         _write_payloads(connection, after)
     if decision.claimable:
-        connection.run(_LET_ANY_WORKER_CLAIM, (after.key,))
+        connection.run("decisions.let_any_worker_claim", (after.key,))
     for position in decision.supersede:
-        connection.run(_SUPERSEDE, (after.key, position))
-        returned = (child_of(name) for (name,) in connection.rows(_RETURN_SIGNAL, (after.key, position)))
+        connection.run("decisions.supersede", (after.key, position))
+        returned = (
+            child_of(name) for (name,) in connection.rows("decisions.return_signal", (after.key, position))
+        )
         undone += (child for child in returned if child is not None)
-        undone += (child for (child,) in connection.rows(_CANCELLED_BY, (after.key, position)))
+        undone += (child for (child,) in connection.rows("decisions.cancelled_by", (after.key, position)))
     if decision.resolution is not None:
-        connection.run(_INSERT_RESOLUTION, (after.key, rows.to_json(decision.resolution)))
+        connection.run("decisions.insert_resolution", (after.key, rows.to_json(decision.resolution)))
     write_notes(connection, after.key, before.event_no + 1, notes, now_us)
     if ties.schedules:
         ends.moved(connection, before, after, now_us)
@@ -186,7 +178,7 @@ def write_notes(connection: Connection, run: int, first_n: int, notes: tuple[Not
     """Write events that are not entries, numbered from `first_n`."""
     for n, note in enumerate(notes, first_n):
         connection.run(
-            _INSERT_NOTE, (run, n, now_us, note.type, *payloads.keep(connection, run, note.payload))
+            "commit.insert_note", (run, n, now_us, note.type, *payloads.keep(connection, run, note.payload))
         )
 
 
@@ -196,5 +188,5 @@ def _write_payloads(connection: Connection, run: Run) -> None:
         payloads.check_size(run.result, f"the result of run {run.id}")
         result = payloads.keep(connection, run.key, run.result)
     connection.run(
-        _SETTLE_PAYLOADS, (*result, rows.to_json(run.failure), rows.to_json(run.mismatch), run.key)
+        "decisions.settle_payloads", (*result, rows.to_json(run.failure), rows.to_json(run.mismatch), run.key)
     )

@@ -7,8 +7,7 @@ import sys
 from typing import Final
 
 from holdfast.errors import PayloadTooLarge, StoreCorrupt
-from holdfast.store.sql import statements
-from holdfast.store.sqlite.connection import Connection
+from holdfast.store.transactions.connection import Connection
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -18,9 +17,6 @@ else:
 INLINE_BYTES: Final = 8 * 1024  # about a page: larger rows would spread the feed over overflow pages
 LIMIT_BYTES: Final = 64 * 1024 * 1024  # it passes through memory several times on its way
 _LEVEL: Final = 3
-
-_SQL = statements("holdfast.store.sqlite", "sql", "payloads.sql")
-_INSERT, _LOAD = _SQL["insert_blob"], _SQL["load_blob"]
 
 
 def check_size(payload: bytes, what: str) -> None:
@@ -37,15 +33,15 @@ def keep(connection: Connection, run: int, payload: bytes) -> tuple[bytes | None
     if len(payload) <= INLINE_BYTES:
         return payload, None
     encoding, body = pack(payload)
-    connection.run(_INSERT, (run, digest(payload), len(payload), encoding, body))
-    return None, connection.newest_key()
+    key: int = connection.value("payloads.insert_blob", (run, digest(payload), len(payload), encoding, body))
+    return None, key
 
 
 def load(connection: Connection, inline: bytes | None, blob: int | None, what: str) -> bytes:
     """The payload that `keep` kept. Raises StoreCorrupt, naming `what`, when it is not the one."""
     if blob is None:
         return inline or b""
-    row = connection.row(_LOAD, (blob,))
+    row = connection.row("payloads.load_blob", (blob,))
     payload = None if row is None else unpack(row[2], row[1], row[0])
     if payload is None:
         raise StoreCorrupt(f"{what}: the stored payload fails its checksum")

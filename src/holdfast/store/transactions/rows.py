@@ -27,7 +27,7 @@ from holdfast.model import (
     Sample,
     Served,
 )
-from holdfast.store.sqlite.connection import Row
+from holdfast.store.transactions.connection import Row
 
 STATES: Final[Mapping[str, RunState]] = {str(each): each for each in RunState}
 REASONS: Final[Mapping[str | None, Reason | None]] = {None: None, **{str(each): each for each in Reason}}

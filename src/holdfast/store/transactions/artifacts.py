@@ -14,14 +14,11 @@ from typing import Final, NamedTuple
 
 from holdfast.errors import ArtifactNotFound, Refused, StoreCorrupt
 from holdfast.model import Artifact, Beside, Content, NewArtifact
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import payloads, reading
-from holdfast.store.sqlite.connection import Connection
+from holdfast.store.transactions import payloads, reading
+from holdfast.store.transactions.connection import Connection
 
 ORPHANED_AFTER_US: Final = 3_600_000_000
 """An upload touches its content with every chunk, an entry follows its upload at once: an hour is far beyond both."""
-
-_SQL = statements("holdfast.store.sqlite", "sql", "artifacts.sql")
 
 
 class Packed(NamedTuple):
@@ -43,37 +40,36 @@ def packed(chunk: bytes) -> Packed:
 
 def begin(connection: Connection, now_us: int) -> int:
     """A new content without bytes, not sealed; its key."""
-    connection.run(_SQL["begin_content"], (now_us,))
-    return connection.newest_key()
+    key: int = connection.value("artifacts.begin_content", (now_us,))
+    return key
 
 
 def add_chunk(connection: Connection, content: int, n: int, chunk: Packed, now_us: int) -> None:
     """Chunk `n` of the content; again is fine. Raises Refused when the content was sealed or swept."""
-    connection.run(_SQL["touch_upload"], (now_us, content))
+    connection.run("artifacts.touch_upload", (now_us, content))
     if connection.changed() != 1:
         raise Refused("the upload was given up, or is over: begin it again")
-    known: int | None = connection.value(_SQL["chunk_by_hash"], (chunk.sha256,))
+    known: int | None = connection.value("artifacts.chunk_by_hash", (chunk.sha256,))
     if known is None:
-        connection.run(_SQL["insert_chunk"], chunk)
-        known = connection.newest_key()
-    connection.run(_SQL["add_to_content"], (content, n, known))
+        known = connection.value("artifacts.insert_chunk", chunk)
+    connection.run("artifacts.add_to_content", (content, n, known))
 
 
 def seal(connection: Connection, content: int, sha256: bytes, size_bytes: int, now_us: int) -> Content:
     """The content is whole, and has this hash and size. One that is stored already takes its place."""
-    known = connection.row(_SQL["sealed"], (sha256,))
+    known = connection.row("artifacts.sealed", (sha256,))
     if known is not None:
         key, size_bytes, chunks = known
-        connection.run(_SQL["touch"], (now_us, key))
+        connection.run("artifacts.touch", (now_us, key))
         if key != content:
-            connection.run(_SQL["touch"], (0, content))  # to be swept
+            connection.run("artifacts.touch", (0, content))  # to be swept
         return Content(id=sha256.hex(), size_bytes=size_bytes, chunks=chunks)
-    measured = connection.row(_SQL["measured"], (content,))
+    measured = connection.row("artifacts.measured", (content,))
     assert measured is not None, "an aggregate has a row"
     chunks, numbered, found_bytes = measured
     if (numbered, found_bytes) != (chunks, size_bytes):
         raise Refused(f"the upload has {found_bytes} of {size_bytes} bytes: begin it again")
-    connection.run(_SQL["seal"], (sha256, size_bytes, chunks, now_us, content))
+    connection.run("artifacts.seal", (sha256, size_bytes, chunks, now_us, content))
     if connection.changed() != 1:
         raise Refused("the upload was given up: begin it again")
     return Content(id=sha256.hex(), size_bytes=size_bytes, chunks=chunks)
@@ -82,10 +78,10 @@ def seal(connection: Connection, content: int, sha256: bytes, size_bytes: int, n
 def write(connection: Connection, run: int, position: int, new: Beside, now_us: int) -> None:
     """The artifact beside its entry. Raises Refused when its content is not in the store."""
     assert isinstance(new, NewArtifact), "registered for it"
-    known = connection.row(_SQL["sealed"], (bytes.fromhex(new.id),))
+    known = connection.row("artifacts.sealed", (bytes.fromhex(new.id),))
     if known is None:
         raise Refused(f"the content {new.id} of the artifact {new.name!r} is not in the store")
-    connection.run(_SQL["insert_artifact"], (run, position, new.name, known[0], new.media_type, now_us))
+    connection.run("artifacts.insert_artifact", (run, position, new.name, known[0], new.media_type, now_us))
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -101,24 +97,24 @@ def listed(connection: Connection, run_id: str) -> list[Artifact]:
             media_type=row[3],
             at=datetime.fromtimestamp(row[4] / 1e6, UTC),
         )
-        for row in connection.rows(_SQL["artifacts"], (reading.run_key(connection, run_id),))
+        for row in connection.rows("artifacts.artifacts", (reading.run_key(connection, run_id),))
     ]
 
 
 def content(connection: Connection, content_id: str) -> Content:
     """What is known of a content. Raises ArtifactNotFound."""
-    row = connection.row(_SQL["sealed"], (_hash(content_id),))
+    row = connection.row("artifacts.sealed", (_hash(content_id),))
     if row is None:
-        raise ArtifactNotFound(f"no artifact has the id {content_id!r} in {connection.path}")
+        raise ArtifactNotFound(f"no artifact has the id {content_id!r} in {connection.where}")
     return Content(id=content_id, size_bytes=row[1], chunks=row[2])
 
 
 def read_chunk(connection: Connection, content_id: str, n: int) -> bytes:
     """The bytes of one chunk, verified. Raises ArtifactNotFound, and StoreCorrupt when they fail their checksum."""
-    row = connection.row(_SQL["read_chunk"], (_hash(content_id), n))
+    row = connection.row("artifacts.read_chunk", (_hash(content_id), n))
     if row is None:
         raise ArtifactNotFound(
-            f"no artifact with the id {content_id!r} and a chunk {n} is in {connection.path}"
+            f"no artifact with the id {content_id!r} and a chunk {n} is in {connection.where}"
         )
     found = payloads.unpack(row[2], row[1], row[0])
     if found is None:
@@ -140,16 +136,16 @@ def sweep(connection: Connection, now_us: int, limit: int) -> int:
     """Delete at most `limit` chunks of contents that nothing refers to; return how many rows are gone."""
     gone = 0
     while gone < limit:
-        orphan = connection.row(_SQL["orphans"], (now_us - ORPHANED_AFTER_US,))
+        orphan = connection.row("artifacts.orphans", (now_us - ORPHANED_AFTER_US,))
         if orphan is None:
             break
-        connection.run(_SQL["unseal"], orphan)
-        found = connection.rows(_SQL["some_chunks"], (orphan[0], limit - gone))
+        connection.run("artifacts.unseal", orphan)
+        found = connection.rows("artifacts.some_chunks", (orphan[0], limit - gone))
         for n, chunk in found:
-            connection.run(_SQL["drop_from_content"], (orphan[0], n))
-            connection.run(_SQL["drop_chunk"], (chunk,))
+            connection.run("artifacts.drop_from_content", (orphan[0], n))
+            connection.run("artifacts.drop_chunk", (chunk,))
         gone += len(found)
         if gone < limit:
-            connection.run(_SQL["drop_content"], orphan)
+            connection.run("artifacts.drop_content", orphan)
             gone += 1
     return gone

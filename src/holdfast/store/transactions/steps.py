@@ -7,11 +7,8 @@ from typing import Final
 import msgspec
 
 from holdfast.model import CursorOver, Identity, NewCursor, NewOutput, Output, StepCursor
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import reading
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "steps.sql")
+from holdfast.store.transactions import reading
+from holdfast.store.transactions.connection import Connection
 
 MAX_CURSORS: Final = 1_000
 """Places kept of one run: as many as a map may reasonably have open at a time."""
@@ -25,21 +22,21 @@ _encode = msgspec.json.Encoder().encode
 def put_cursor(connection: Connection, run: int, position: int, new: NewCursor, now_us: int) -> None:
     """Record where a call is, in place of where it was. When that is another place, the run gets on."""
     identity = _text(new.identity)
-    if connection.value(_SQL["cursor"], (run, identity)) != new.cursor:
-        connection.run(_SQL["gets_on"], (run,))
-    connection.run(_SQL["put_cursor"], (run, identity, new.args_hash, new.cursor, position, now_us))
-    connection.run(_SQL["prune_cursors"], (run, MAX_CURSORS))
+    if connection.value("steps.cursor", (run, identity)) != new.cursor:
+        connection.run("steps.gets_on", (run,))
+    connection.run("steps.put_cursor", (run, identity, new.args_hash, new.cursor, position, now_us))
+    connection.run("steps.prune_cursors", (run, MAX_CURSORS))
 
 
 def forget_cursor(connection: Connection, run: int, position: int, over: CursorOver, now_us: int) -> None:
     """The call is over."""
-    connection.run(_SQL["forget_cursor"], (run, _text(over.identity)))
+    connection.run("steps.forget_cursor", (run, _text(over.identity)))
 
 
 def put_output(connection: Connection, run: int, position: int, new: NewOutput, now_us: int) -> None:
     """Keep a piece of text, and let go of the oldest."""
-    connection.run(_SQL["put_output"], (run, now_us, _text(new.identity), new.start, new.text))
-    connection.run(_SQL["prune_outputs"], (run, MAX_OUTPUTS))
+    connection.run("steps.put_output", (run, now_us, _text(new.identity), new.start, new.text))
+    connection.run("steps.prune_outputs", (run, MAX_OUTPUTS))
 
 
 def cursors(connection: Connection, run: int) -> tuple[StepCursor, ...]:
@@ -52,7 +49,7 @@ def cursors(connection: Connection, run: int) -> tuple[StepCursor, ...]:
             position=position,
             at_us=at_us,
         )
-        for identity, args_hash, cursor, position, at_us in connection.rows(_SQL["cursors"], (run,))
+        for identity, args_hash, cursor, position, at_us in connection.rows("steps.cursors", (run,))
     )
 
 
@@ -65,7 +62,7 @@ def output_of(connection: Connection, run_id: str, after: int) -> list[Output]:
     """The text that is kept and follows piece `after`. Raises RunNotFound."""
     found: list[Output] = []
     run = reading.run_key(connection, run_id)
-    for n, at_us, text, start, piece in connection.rows(_SQL["outputs"], (run, after)):
+    for n, at_us, text, start, piece in connection.rows("steps.outputs", (run, after)):
         identity = Identity(*_identity(text))
         found.append(
             Output(

@@ -11,11 +11,8 @@ from pathlib import Path
 from holdfast.clock import Clock
 from holdfast.model import NewWorker, Sample, WorkerRecord
 from holdfast.rules import lease
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import rows
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "workers.sql")
+from holdfast.store.transactions import rows
+from holdfast.store.transactions.connection import Connection
 
 Locks = Mapping[int, bool | None]
 """By worker: whether its lock is free; None or missing when it cannot be asked."""
@@ -32,43 +29,45 @@ class Fallen:
 
 def register(connection: Connection, clock: Clock, new: NewWorker, lease_us: int) -> int:
     """Record a new generation with a fresh lease; return its key."""
-    connection.run(
-        _SQL["register"],
+    key: int = connection.value(
+        "workers.register",
         (new.name, new.host, new.pid, new.capacity, rows.serves_json(new.serves), rows.serves_json(new.apart),
          clock.wall_us(), new.lock_path, clock.boot_id(), clock.boot_us() + lease_us),
     )  # fmt: skip
-    return connection.newest_key()
+    return key
 
 
 def renew(connection: Connection, clock: Clock, worker: int, lease_us: int, sample: Sample | None) -> bool:
     """Renew the lease; False when the generation is retired, or forgotten."""
-    connection.run(_SQL["renew"], (clock.boot_us() + lease_us, rows.to_json(sample), worker, clock.boot_id()))
+    connection.run(
+        "workers.renew", (clock.boot_us() + lease_us, rows.to_json(sample), worker, clock.boot_id())
+    )
     return connection.changed() == 1
 
 
 def retire(connection: Connection, worker: int, counted: bool) -> None:
     """End the generation. The first call says whether it counts."""
-    connection.run(_SQL["retire"], (counted, worker))
+    connection.run("workers.retire", (counted, worker))
 
 
 def mark_draining(connection: Connection, worker: int) -> None:
     """Say that the worker claims nothing more."""
-    connection.run(_SQL["mark_draining"], (worker,))
+    connection.run("workers.mark_draining", (worker,))
 
 
 def is_draining(connection: Connection, worker: int) -> bool:
     """Whether somebody has said that it claims nothing more."""
-    return bool(connection.value(_SQL["is_draining"], (worker,)))
+    return bool(connection.value("workers.is_draining", (worker,)))
 
 
 def may_claim(connection: Connection, worker: int) -> bool:
     """Whether the generation exists, and is neither retired nor draining."""
-    return connection.row(_SQL["may_claim"], (worker,)) is not None
+    return connection.row("workers.may_claim", (worker,)) is not None
 
 
 def try_locks(connection: Connection, clock: Clock) -> Locks:
     """Ask the lock of each generation of this boot. A lock says nothing about another boot, or from another machine."""
-    asked = connection.rows(_SQL["locks"], (clock.boot_id(),))
+    asked = connection.rows("workers.locks", (clock.boot_id(),))
     return {worker: lock_is_free(Path(path)) for worker, path in asked}
 
 
@@ -93,7 +92,7 @@ def lock_is_free(path: Path) -> bool | None:
 def fallen(connection: Connection, clock: Clock, locks: Locks, asking: int | None = None) -> list[Fallen]:
     """The dead generations, apart from the one that asks."""
     found: list[Fallen] = []
-    for row in connection.rows(_SQL["leases"]):
+    for row in connection.rows("workers.leases"):
         key, until_us, boot_id, retired, counted, fell_with = row
         held = lease.Lease(until_us=until_us, boot_id=boot_id, retired=bool(retired), counted=bool(counted))
         if key != asking and lease.dead(held, clock.boot_us(), clock.boot_id(), locks.get(key)):
@@ -105,8 +104,8 @@ def forget(connection: Connection, dead: list[Fallen]) -> list[Path]:
     """Delete those dead generations that hold no runs; return their lock files."""
     locks: list[Path] = []
     for each in dead:
-        connection.run(_SQL["forget_claims"], (each.key,))
-        row = connection.row(_SQL["forget"], (each.key,))
+        connection.run("workers.forget_claims", (each.key,))
+        row = connection.row("workers.forget", (each.key,))
         if row is not None:
             locks.append(Path(row[0] or ""))
     return locks
@@ -126,9 +125,9 @@ def listed(connection: Connection, clock: Clock) -> list[WorkerRecord]:
     """The generations that are alive or hold runs."""
     dead = {each.key for each in fallen(connection, clock, try_locks(connection, clock))}
     now_us, boot_id = clock.boot_us(), clock.boot_id()
-    left_us = {row[0]: row[1] - now_us for row in connection.rows(_SQL["leases"]) if row[2] == boot_id}
+    left_us = {row[0]: row[1] - now_us for row in connection.rows("workers.leases") if row[2] == boot_id}
     found: list[WorkerRecord] = []
-    for row in connection.rows(_SQL["list"]):
+    for row in connection.rows("workers.list"):
         record = WorkerRecord(
             key=row[0],
             name=row[1],

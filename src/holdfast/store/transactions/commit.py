@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import apsw
 from msgspec import structs
 from msgspec.structs import replace
 
@@ -33,17 +32,8 @@ from holdfast.model import (
     Succeeded,
 )
 from holdfast.rules import transitions
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import beside, budgets, decisions, payloads, questions, rows
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "commit.sql")
-_ADVANCE, _ADVANCE_NOTES, _SET_REASON = _SQL["advance"], _SQL["advance_notes"], _SQL["set_reason"]
-_INSERT_EVENT, _FENCE, _CONSUME = _SQL["insert_event"], _SQL["fence"], _SQL["consume_signal"]
-_UPSERT_PROGRESS = _SQL["upsert_progress"]
-_INSERT_CHECKPOINT, _COUNT_CHECKPOINT = _SQL["insert_checkpoint"], _SQL["count_checkpoint"]
-_PRUNE_CHECKPOINTS, _TAIL_START = _SQL["prune_checkpoints"], _SQL["tail_start"]
-_COUNT_EVENT = _SQL["count_event"]
+from holdfast.store.transactions import beside, budgets, decisions, payloads, questions, rows
+from holdfast.store.transactions.connection import Broken, Connection
 
 Answer = Committed | RefusedChange
 _EventRow = tuple[Any, ...]
@@ -84,7 +74,7 @@ def commit(connection: Connection, changes: Sequence[Change], now_us: int) -> li
     try:
         with connection.savepoint():
             return _Batch(connection, changes, now_us, apart=False).apply_all(groups)
-    except (Refused, apsw.ConstraintError):  # one of them cannot be: which one, and that it goes alone
+    except (Refused, Broken):  # one of them cannot be: which one, and that it goes alone
         return _Batch(connection, changes, now_us, apart=True).apply_all(groups)
 
 
@@ -129,7 +119,7 @@ class _Batch:
             else:
                 going_on[move.run] = indexes, move
         moves = [move for _, move in going_on.values()]
-        for position, event_no, reason, run in self._connection.returned(_ADVANCE, moves):
+        for position, event_no, reason, run in self._connection.returned("commit.advance", moves):
             indexes, move = going_on.pop(run)
             if reason != self._changes[indexes[-1]].reason:
                 self._set_reason(indexes[-1])
@@ -161,10 +151,10 @@ class _Batch:
     def finish(self) -> list[Answer]:
         """Write the rows of the batch, and return the answers in the order of the Changes."""
         if self._rows:
-            self._connection.many(_INSERT_EVENT, self._rows)
+            self._connection.many("commit.insert_event", self._rows)
         if self._progress:
             self._connection.many(
-                _UPSERT_PROGRESS, [self._progress_row(*each) for each in self._progress.items()]
+                "commit.upsert_progress", [self._progress_row(*each) for each in self._progress.items()]
             )
         return [self._answers[index] for index in range(len(self._changes))]
 
@@ -187,9 +177,9 @@ class _Batch:
         if move is None:
             return None
         if move.expected is None:
-            row = self._connection.row(_ADVANCE_NOTES, (move.events, move.step, move.run, move.token))
+            row = self._connection.row("commit.advance_notes", (move.events, move.step, move.run, move.token))
         else:
-            row = self._connection.row(_ADVANCE, move)
+            row = self._connection.row("commit.advance", move)
         if row is None:
             return None
         if row[2] != self._changes[indexes[-1]].reason:
@@ -224,7 +214,7 @@ class _Batch:
     def _set_reason(self, index: int) -> None:
         """Nearly never: so that no index is looked at on the hot path."""
         last = self._changes[index]
-        self._connection.run(_SET_REASON, (last.reason, last.run))
+        self._connection.run("commit.set_reason", (last.reason, last.run))
 
     def _collect(self, indexes: list[int], position: int, event_no: int) -> None:
         for index in indexes:
@@ -292,7 +282,7 @@ class _Batch:
         try:
             with self._connection.savepoint():
                 self._apply_fully(change, index)
-        except (Refused, apsw.ConstraintError) as error:
+        except (Refused, Broken) as error:
             self._rows = [row for row in self._rows if row[0] != change.run]
             self._progress.pop(change.run, None)
             if progress is not None:
@@ -325,7 +315,7 @@ class _Batch:
         return done
 
     def _consume(self, run: int, signal: int, position: int) -> None:
-        self._connection.run(_CONSUME, (position, run, signal))
+        self._connection.run("commit.consume_signal", (position, run, signal))
         if self._connection.changed() != 1:
             raise Refused(
                 f"signal {signal} is not in the inbox of the run: another entry consumed it, or it never came"
@@ -333,24 +323,24 @@ class _Batch:
 
     def _save(self, run: int, new: NewCheckpoint, done: Committed) -> Committed:
         connection = self._connection
-        row = connection.row(_COUNT_CHECKPOINT, (run,))
+        row = connection.row("commit.count_checkpoint", (run,))
         assert row is not None, "the fence let the run through"
         n, event_no = row
         encoding, body = payloads.pack(new.state)
         self._flush(run)
-        after = connection.value(_TAIL_START, (run, new.segment, event_no))
+        after = connection.value("commit.tail_start", (run, new.segment, event_no))
         connection.run(
-            _INSERT_CHECKPOINT,
+            "commit.insert_checkpoint",
             (run, n, new.segment, new.name, self._now_us, after, new.keep, new.now_us, body,
              payloads.digest(new.state), len(new.state), encoding),
         )  # fmt: skip
         if new.turns:
-            connection.run(_SQL["insert_turns"], (run, n, new.turns))
-        connection.run(_PRUNE_CHECKPOINTS, (run, max(1, new.keep)))
+            connection.run("commit.insert_turns", (run, n, new.turns))
+        connection.run("commit.prune_checkpoints", (run, max(1, new.keep)))
         told = rows.event_json(n=n, name=new.name, segment=new.segment, bytes=len(new.state))
         self._add_note(run, event_no, "checkpoint.saved", told)
         for note in questions.passed(connection, run, new.segment):
-            event_no = connection.value(_COUNT_EVENT, (run,))
+            event_no = connection.value("commit.count_event", (run,))
             self._add_note(run, event_no, note.type, note.payload)
         return structs.replace(done, event_no=event_no)
 
@@ -371,10 +361,10 @@ class _Batch:
         mine = [row for row in self._rows if row[0] == run]
         if mine:
             self._rows = [row for row in self._rows if row[0] != run]
-            self._connection.many(_INSERT_EVENT, mine)
+            self._connection.many("commit.insert_event", mine)
 
     def _refused(self, change: Change, message: str | None = None) -> RefusedChange:
-        row = self._connection.row(_FENCE, (change.run,))
+        row = self._connection.row("commit.fence", (change.run,))
         if row is None:
             return RefusedChange(
                 state=None, token=0, message=f"run number {change.run} is gone from the store"

@@ -24,12 +24,9 @@ from holdfast.model import (
     Wish,
 )
 from holdfast.rules import wishes
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, payloads, reading, rows
-from holdfast.store.sqlite.connection import Connection, Row
+from holdfast.store.transactions import decisions, payloads, reading, rows
+from holdfast.store.transactions.connection import Connection, Row
 
-_SQL = statements("holdfast.store.sqlite", "sql", "samples.sql")
-_SAVE = _SQL["save_sample"]
 _LEVELS: Final = {str(level): level for level in Level}
 
 
@@ -85,7 +82,8 @@ def save(connection: Connection, samples: Sequence[NewSample], now_us: int) -> l
     if not samples:
         return []
     seen = {
-        row[0] for row in connection.returned(_SAVE, [_values(one, now_us) for one in samples])
+        row[0]
+        for row in connection.returned("samples.save_sample", [_values(one, now_us) for one in samples])
     }  # the keys of those that passed the fence
     saved = [one.run in seen for one in samples]
     for one, passed in zip(samples, saved, strict=True):
@@ -96,7 +94,7 @@ def save(connection: Connection, samples: Sequence[NewSample], now_us: int) -> l
 
 def write(connection: Connection, run: int, position: int, thing: Sampled, now_us: int) -> None:
     """Save what stands beside an entry, or alone in a Change; its fence let it through."""
-    token: int = connection.value(_SQL["token_of"], (run,))
+    token: int = connection.value("samples.token_of", (run,))
     save(connection, [NewSample(run=run, token=token, sampled=thing)], now_us)
 
 
@@ -107,7 +105,7 @@ def _values(new: NewSample, now_us: int) -> tuple[int, int, str, bytes]:
 def _save_history(connection: Connection, run: int, history: Iterable[TreeSample], now_us: int) -> None:
     body = _encode([_stored(sample, now_us) for sample in history])
     encoding, packed = payloads.pack(body)
-    connection.run(_SQL["save_history"], (run, payloads.digest(body), len(body), encoding, packed))
+    connection.run("samples.save_history", (run, payloads.digest(body), len(body), encoding, packed))
 
 
 def ask(connection: Connection, run_id: str, wish: Wish, wanted: bool) -> None:
@@ -115,9 +113,9 @@ def ask(connection: Connection, run_id: str, wish: Wish, wanted: bool) -> None:
     run = decisions.run_by_id(connection, run_id)
     wishes.check(run, wish)
     if wish is Wish.THROTTLE:
-        connection.run(_SQL["throttle"], (run.key, wanted))
+        connection.run("samples.throttle", (run.key, wanted))
     else:
-        connection.run(_SQL["kill"], (run.key, run.token if wanted else None))
+        connection.run("samples.kill", (run.key, run.token if wanted else None))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
@@ -125,7 +123,7 @@ def ask(connection: Connection, run_id: str, wish: Wish, wanted: bool) -> None:
 
 def history(connection: Connection, run_id: str) -> tuple[TreeSample, ...]:
     """The stored history. Raises RunNotFound, StoreCorrupt."""
-    row = connection.row(_SQL["history"], (reading.run_key(connection, run_id),))
+    row = connection.row("samples.history", (reading.run_key(connection, run_id),))
     if row is None:
         return ()
     body = payloads.unpack(row[3], row[2], row[0])
@@ -137,8 +135,8 @@ def history(connection: Connection, run_id: str) -> tuple[TreeSample, ...]:
 def glimpses(connection: Connection, keys: Sequence[int]) -> dict[int, Glimpse]:
     """What is known of these runs beside their rows."""
     wanted = json.dumps(list(keys))
-    found = {row[0]: _glimpse(row) for row in connection.rows(_SQL["glimpses"], (wanted,))}
-    for run, record in _budgets(connection.rows(_SQL["budgets"], (wanted,))).items():
+    found = {row[0]: _glimpse(row) for row in connection.rows("samples.glimpses", (wanted,))}
+    for run, record in _budgets(connection.rows("samples.budgets", (wanted,))).items():
         found[run] = replace(found[run], budget=record)
     return found
 

@@ -18,7 +18,7 @@ from holdfast.model import (
     ScheduleRecord,
     Trigger,
 )
-from holdfast.store.sqlite.connection import Row
+from holdfast.store.transactions.connection import Row
 
 
 def schedule_of(row: Row) -> ScheduleRecord:

@@ -17,20 +17,8 @@ from holdfast.clock import Clock
 from holdfast.errors import StoreCorrupt
 from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
 from holdfast.rules import schedule, transitions
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, journal, lanes, payloads, rows, workers
-from holdfast.store.sqlite.connection import Connection, Row
-
-_SQL = statements("holdfast.store.sqlite", "sql", "claim.sql")
-_DUE_GROUPS, _DUE, _DUE_SUSPECTS, _HELD_BY = (
-    _SQL["due_groups"],
-    _SQL["due"],
-    _SQL["due_suspects"],
-    _SQL["held_by"],
-)
-_LOAD_OF, _LIVE, _LIMITS, _KEY_OF = _SQL["load_of"], _SQL["live"], _SQL["limits"], _SQL["key_of"]
-_FELL_WITH, _DUE_IN_TREE, _TO_BE_KILLED = _SQL["fell_with"], _SQL["due_in_tree"], _SQL["to_be_killed"]
-
+from holdfast.store.transactions import decisions, journal, lanes, payloads, rows, workers
+from holdfast.store.transactions.connection import Connection, Row
 
 MOST_LINED_UP: Final = 500
 """Runs that one claim puts in line at most, so that it never holds the write lock for long; the next one goes on."""
@@ -96,7 +84,7 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
 
 def _retire(connection: Connection, dead: _Dead) -> None:
     """Where limits count, a slot of a dead worker may be given away now: it must not come back to it by renewing."""
-    if connection.rows(_LIMITS):
+    if connection.rows("claim.limits"):
         for worker in dead.values():
             if _load(connection, worker.key)[0]:
                 workers.retire(connection, worker.key, worker.counted)
@@ -104,13 +92,13 @@ def _retire(connection: Connection, dead: _Dead) -> None:
 
 def due(connection: Connection, agent: str, version: str, now_us: int, limit: int) -> Iterator[Row]:
     """At most `limit` due runs of each queue and priority: key, available_at_us, priority, queue. Suspects excluded."""
-    for queue, priority in connection.rows(_DUE_GROUPS, (agent, version)):
-        yield from connection.rows(_DUE, (agent, version, queue, priority, now_us, limit))
+    for queue, priority in connection.rows("claim.due_groups", (agent, version)):
+        yield from connection.rows("claim.due", (agent, version, queue, priority, now_us, limit))
 
 
 def due_suspects(connection: Connection, agent: str, version: str, now_us: int) -> list[Row]:
     """The due runs that must run alone: rows as `due` gives them."""
-    return connection.rows(_DUE_SUSPECTS, (agent, version, now_us))
+    return connection.rows("claim.due_suspects", (agent, version, now_us))
 
 
 # --- which ones ---------------------------------------------------------------------------------------------
@@ -126,11 +114,11 @@ def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
     held, alone = _load(connection, asks.worker)
     if alone:
         return []
-    limits: dict[str, int | None] = dict(connection.rows(_LIMITS))
-    live: dict[str, int] = dict(connection.rows(_LIVE)) if limits else {}
+    limits: dict[str, int | None] = dict(connection.rows("claim.limits"))
+    live: dict[str, int] = dict(connection.rows("claim.live")) if limits else {}
     candidates: list[schedule.Candidate] = []
     for worker in dead.values():
-        for row in connection.rows(_HELD_BY, (worker.key, now_us)):
+        for row in connection.rows("claim.held_by", (worker.key, now_us)):
             if limits:
                 live[row[3]] -= 1  # it holds no live lease
             if row[6] and Served(agent=row[4], version=row[5]) in asks.serves:
@@ -150,7 +138,7 @@ def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
 def _only(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> list[int]:
     """The one run that is asked for, if it can be claimed now and need not be alone beside others; else those of its
     unfinished children, and theirs, that can."""
-    key = connection.value(_KEY_OF, (asks.only,))
+    key = connection.value("claim.key_of", (asks.only,))
     run = None if key is None else decisions.run_by_key(connection, key)
     if run is None or (asks.serves and Served(agent=run.agent, version=run.version) not in asks.serves):
         return []
@@ -165,10 +153,10 @@ def _only(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
 
 def _tree(connection: Connection, now_us: int, asks: Asking, dead: _Dead, root: int) -> list[int]:
     held, alone = _load(connection, asks.worker)
-    limits: dict[str, int | None] = dict(connection.rows(_LIMITS))
-    live: dict[str, int] = dict(connection.rows(_LIVE)) if limits else {}
+    limits: dict[str, int | None] = dict(connection.rows("claim.limits"))
+    live: dict[str, int] = dict(connection.rows("claim.live")) if limits else {}
     candidates: list[schedule.Candidate] = []
-    for row in connection.rows(_DUE_IN_TREE, (root, now_us)):
+    for row in connection.rows("claim.due_in_tree", (root, now_us)):
         run = rows.run_of(row)
         if run.worker is not None and run.worker not in dead:
             continue
@@ -184,7 +172,7 @@ def _tree(connection: Connection, now_us: int, asks: Asking, dead: _Dead, root: 
 
 
 def _load(connection: Connection, worker: int) -> tuple[int, bool]:
-    row = connection.row(_LOAD_OF, (worker,))
+    row = connection.row("claim.load_of", (worker,))
     assert row is not None, "an aggregate has a row"
     return row[0], bool(row[1])
 
@@ -250,9 +238,9 @@ def _takeover(connection: Connection, dead: _Dead, run: Run, worker: int) -> tra
     found = dead[worker]
     if found.fell_with is None:
         held, _ = _load(connection, worker)
-        connection.run(_FELL_WITH, (held, worker))
+        connection.run("claim.fell_with", (held, worker))
         found = dead[worker] = replace(found, fell_with=held)
-    wished = connection.row(_TO_BE_KILLED, (run.key, run.token)) is not None
+    wished = connection.row("claim.to_be_killed", (run.key, run.token)) is not None
     return transitions.Takeover(alone=found.fell_with == 1, counted=found.counted, wished=wished)
 
 

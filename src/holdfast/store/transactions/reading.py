@@ -25,57 +25,35 @@ from holdfast.model import (
     RunState,
     Signal,
 )
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, journal, payloads, rows, stored
-from holdfast.store.sqlite.connection import Connection, Row
+from holdfast.store.transactions import decisions, journal, payloads, rows, stored
+from holdfast.store.transactions.connection import Connection, Row
 
-_SQL = statements("holdfast.store.sqlite", "sql", "reading.sql")
 _N, _TYPE = 16, 17
 _HIGHEST: Final = "\U0010ffff"
-_GOES_ON: Final = (
-    "(state = 'running' OR ((reason = 'limit' OR (available_at_us IS NOT NULL"
-    " AND (reason IS NULL OR reason NOT IN (SELECT value FROM json_each(?)) OR available_at_us <= ?)))"
-    " AND NOT EXISTS (SELECT 1 FROM queues WHERE name IN (run_rows.queue, '*') AND at_most = 0)))"
-)
-_SERVED: Final = (
-    "(agent, version) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
-)
-_REASONS: Final = "reason IN (SELECT value FROM json_each(?))"
-_FOR_PEOPLE: Final = (
-    "key IN (SELECT key FROM runs INDEXED BY runs_for_people"
-    " WHERE state = 'waiting' AND reason NOT IN ('sleep', 'signal'))"
-)
 _TOO_MANY: Final = frozenset({Reason.SLEEP, Reason.SIGNAL})
 _WITH_FAILURE: Final = (EntryStatus.FAILED, EntryStatus.RETRIED)
 ALL_QUEUES: Final = "*"
-_HAS_NAME: Final = "key IN (SELECT run FROM tags WHERE name = ?)"
-_HAS_TAG: Final = "key IN (SELECT run FROM tags WHERE name = ? AND value = ?)"
-_HAS_TEXT: Final = """
-    concat_ws(char(10), id, agent, step, CAST(failure AS TEXT) ->> '$.type', CAST(failure AS TEXT) ->> '$.message',
-        (SELECT group_concat(name || '=' || value, char(10)) FROM tags WHERE tags.run = run_rows.key),
-        (SELECT description FROM progress WHERE progress.run = run_rows.key)) LIKE ? ESCAPE '\\'
-"""
 
 
 def run_key(connection: Connection, run_id: str) -> int:
     """The store's number of the run. Raises RunNotFound."""
-    key: int | None = connection.value(_SQL["run_key"], (run_id,))
+    key: int | None = connection.value("reading.run_key", (run_id,))
     if key is None:
-        raise RunNotFound(f"no run has the id {run_id!r} in {connection.path}; `holdfast ls` lists them")
+        raise RunNotFound(f"no run has the id {run_id!r} in {connection.where}; `holdfast ls` lists them")
     return key
 
 
 def input_of(connection: Connection, run_id: str) -> bytes:
     """The run's input."""
     run_key(connection, run_id)
-    row = connection.row(_SQL["input"], (run_id,))
+    row = connection.row("reading.input", (run_id,))
     assert row is not None, "a run has its payloads"
     return payloads.load(connection, row[0], row[1], f"the input of run {run_id}")
 
 
 def progress(connection: Connection, run: int) -> Progress | None:
     """The newest progress."""
-    row = connection.row(_SQL["progress"], (run,))
+    row = connection.row("reading.progress", (run,))
     return None if row is None else rows.progress_of(row)
 
 
@@ -87,57 +65,51 @@ def runs(connection: Connection, chosen: RunFilter) -> list[Run]:
     found: list[Row] = []
     states: list[RunState | None] = list(chosen.states) or [None]
     for state in states:
-        where, values = _conditions(chosen, state)
-        found += connection.rows(
-            f"SELECT * FROM run_rows {where} ORDER BY key DESC LIMIT ?",  # noqa: S608 - fixed fragments
-            (*values, chosen.limit),
-        )
+        wanted = _conditions(chosen, state)
+        values = [value for _, given in wanted for value in given]
+        names = [name for name, _ in wanted]
+        found += connection.matching("listing.runs", names, [*values, chosen.limit])
     found.sort(key=lambda row: row[0], reverse=True)
     return [rows.run_of(row) for row in found[: max(0, chosen.limit)]]
 
 
 def runs_by_key(connection: Connection, run_keys: Sequence[int]) -> dict[int, Run]:
     """The runs with these keys; those that are not there are left out."""
-    found = connection.rows(_SQL["runs_by_key"], (msgspec.json.encode(run_keys).decode(),))
+    found = connection.rows("reading.runs_by_key", (msgspec.json.encode(run_keys).decode(),))
     return {row[0]: rows.run_of(row) for row in found}
 
 
-def _conditions(chosen: RunFilter, state: RunState | None) -> tuple[str, list[Any]]:
-    wanted: list[tuple[str, Any]] = []
+def _conditions(chosen: RunFilter, state: RunState | None) -> list[tuple[str, tuple[Any, ...]]]:
+    """The conditions by name, each with its values."""
+    wanted: list[tuple[str, tuple[Any, ...]]] = []
     if state is not None:
-        wanted.append(("state = ?", state))
+        wanted.append(("listing.in_state", (state,)))
     if chosen.reasons:
-        few = "" if chosen.reasons & _TOO_MANY else f" AND {_FOR_PEOPLE}"
-        wanted.append((_REASONS + few, rows.reasons_json(chosen.reasons)))
+        wanted.append(("listing.of_reasons", (rows.reasons_json(chosen.reasons),)))
+        if not chosen.reasons & _TOO_MANY:
+            wanted.append(("listing.for_people", ()))
     if chosen.agent is not None:
-        # With a state the index on it is the better one, which SQLite cannot know: `+` hides the other.
-        wanted.append(("agent = ?" if state is None else "+agent = ?", chosen.agent))
+        of_agent = "listing.of_agent" if state is None else "listing.of_agent_in_state"
+        wanted.append((of_agent, (chosen.agent,)))
     if chosen.served is not None:
-        wanted.append((_SERVED, rows.served_json(chosen.served)))
+        wanted.append(("listing.served", (rows.served_json(chosen.served),)))
     if chosen.goes_on_by_us is not None:
-        wanted.append((_GOES_ON, (rows.reasons_json(SOMEBODY_REASONS), chosen.goes_on_by_us)))
+        wanted.append(("listing.goes_on", (rows.reasons_json(SOMEBODY_REASONS), chosen.goes_on_by_us)))
     if chosen.queue is not None:
-        wanted.append(("queue = ?", chosen.queue))
+        wanted.append(("listing.in_queue", (chosen.queue,)))
     if chosen.id_prefix:
-        wanted += [("id >= ?", chosen.id_prefix), ("id < ?", chosen.id_prefix + _HIGHEST)]
+        wanted.append(("listing.with_prefix", (chosen.id_prefix, chosen.id_prefix + _HIGHEST)))
     if chosen.before is not None:
-        wanted.append(("key < ?", chosen.before))
+        wanted.append(("listing.before", (chosen.before,)))
     for name, value in chosen.tags:
-        wanted.append((_HAS_TAG if value else _HAS_NAME, (name, value) if value else name))
+        wanted.append(("listing.has_tag", (name, value)) if value else ("listing.has_name", (name,)))
     if chosen.text:
-        wanted.append((_HAS_TEXT, f"%{_literally(chosen.text)}%"))
+        wanted.append(("listing.has_text", (f"%{_literally(chosen.text)}%",)))
     if chosen.top:
-        wanted.append(("NOT EXISTS (SELECT 1 FROM children WHERE child = run_rows.key) = ?", 1))
+        wanted.append(("listing.on_top", ()))
     if chosen.claimable is not None:
-        wanted.append(
-            ("(SELECT claimable FROM runs WHERE runs.key = run_rows.key) = ?", int(chosen.claimable))
-        )
-    if not wanted:
-        return "", []
-    values: list[Any] = []
-    for _, value in wanted:
-        values += value if isinstance(value, tuple) else (value,)
-    return "WHERE " + " AND ".join(text for text, _ in wanted), values
+        wanted.append(("listing.is_claimable", (chosen.claimable,)))
+    return wanted
 
 
 def _literally(text: str) -> str:
@@ -146,19 +118,19 @@ def _literally(text: str) -> str:
 
 def prunable(connection: Connection, before_us: int) -> dict[str, int]:
     """How many runs of each agent finished before."""
-    return dict(connection.rows(_SQL["prunable"], (before_us,)))
+    return dict(connection.rows("reading.prunable", (before_us,)))
 
 
 def runs_with_input(connection: Connection, agent: str, input_json: bytes) -> list[Run]:
     """Unfinished runs of the agent with this input, newest first."""
-    found = connection.rows(_SQL["runs_with_input"], (agent, payloads.digest(input_json)))
+    found = connection.rows("reading.runs_with_input", (agent, payloads.digest(input_json)))
     return [rows.run_of(row) for row in found]
 
 
 def queues(connection: Connection) -> list[QueueRecord]:
     """The queues that have a limit or runs. "*", when it has a limit, counts all of them."""
     found = {row[0]: QueueRecord(name=row[0], limit=row[1], queued=row[2], running=row[3]) for row in
-             connection.rows(_SQL["queues"])}  # fmt: skip
+             connection.rows("reading.queues")}  # fmt: skip
     if ALL_QUEUES in found:
         found[ALL_QUEUES] = QueueRecord(
             name=ALL_QUEUES,
@@ -182,7 +154,7 @@ def asks(connection: Connection, worker: int) -> list[Ask]:
             throttled=bool(row[6]),
             kill=bool(row[7]),
         )
-        for row in connection.rows(_SQL["asks"], (worker,))
+        for row in connection.rows("reading.asks", (worker,))
     ]
 
 
@@ -191,7 +163,7 @@ def asks(connection: Connection, worker: int) -> list[Ask]:
 
 def events(connection: Connection, run_id: str, after: int, limit: int) -> list[Event]:
     """The feed from `after` on."""
-    found = connection.rows(_SQL["events"], (run_key(connection, run_id), after, limit))
+    found = connection.rows("reading.events", (run_key(connection, run_id), after, limit))
     return [_event(connection, run_id, row) for row in found]
 
 
@@ -209,8 +181,8 @@ def entries(connection: Connection, run_id: str, with_payloads: bool) -> list[En
     """Every entry, in order."""
     key = run_key(connection, run_id)
     if with_payloads:
-        return [journal.entry(connection, row, run_id) for row in connection.rows(_SQL["entries"], (key,))]
-    return [rows.entry_of(row, b"") for row in connection.rows(_SQL["entries_without_payloads"], (key,))]
+        return [journal.entry(connection, row, run_id) for row in connection.rows("reading.entries", (key,))]
+    return [rows.entry_of(row, b"") for row in connection.rows("reading.entries_without_payloads", (key,))]
 
 
 def journal_of(connection: Connection, run_id: str, whole: bool) -> Journal:
@@ -220,19 +192,19 @@ def journal_of(connection: Connection, run_id: str, whole: bool) -> Journal:
 
 def once(connection: Connection, run: int, key: str) -> Entry | None:
     """The outcome remembered under this key."""
-    row = connection.row(_SQL["once"], (run, key))
+    row = connection.row("reading.once", (run, key))
     return None if row is None else journal.entry(connection, row, f"number {run}")
 
 
 def count_once(connection: Connection, run: int) -> int:
     """How many outcomes are remembered."""
-    counted: int = connection.value(_SQL["count_once"], (run,))
+    counted: int = connection.value("reading.count_once", (run,))
     return counted
 
 
 def inbox(connection: Connection, run: int) -> tuple[int, list[Signal]]:
     """The highest signal number, and the signals that nothing has consumed."""
-    highest: int = connection.value(_SQL["inbox_no"], (run,)) or 0
+    highest: int = connection.value("reading.inbox_no", (run,)) or 0
     waiting = [
         Signal(
             n=row[0],
@@ -240,7 +212,7 @@ def inbox(connection: Connection, run: int) -> tuple[int, list[Signal]]:
             payload=payloads.load(connection, row[2], row[3], f"run number {run}: signal {row[0]}"),
             at_us=row[4],
         )
-        for row in connection.rows(_SQL["inbox"], (run,))
+        for row in connection.rows("reading.inbox", (run,))
     ]
     return highest, waiting
 
@@ -250,18 +222,18 @@ def inbox(connection: Connection, run: int) -> tuple[int, list[Signal]]:
 
 def checkpoints(connection: Connection, run_id: str) -> list[Checkpoint]:
     """The stored checkpoints, each verified."""
-    found = connection.rows(_SQL["checkpoints"], (run_key(connection, run_id),))
+    found = connection.rows("reading.checkpoints", (run_key(connection, run_id),))
     return [stored.verified(row) for row in found]
 
 
 def checkpoint(connection: Connection, run_id: str, n: int | None) -> Checkpoint:
     """One checkpoint with its state; None is the newest good one. Raises CheckpointNotFound, StoreCorrupt."""
     key = run_key(connection, run_id)
-    numbers = [row[0] for row in connection.rows(_SQL["checkpoint_numbers"], (key,))] if n is None else [n]
+    numbers = [row[0] for row in connection.rows("reading.checkpoint_numbers", (key,))] if n is None else [n]
     row_of = partial(_checkpoint_row, connection, key)
     hint = f"`holdfast checkpoints {run_id}` lists what it has"
     return stored.newest_good(numbers, row_of, asked=n is not None, whose=f"run {run_id}", hint=hint)[0]
 
 
 def _checkpoint_row(connection: Connection, run: int, n: int) -> Row | None:
-    return connection.row(_SQL["checkpoint"], (run, n))
+    return connection.row("reading.checkpoint", (run, n))

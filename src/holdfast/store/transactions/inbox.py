@@ -6,12 +6,8 @@ from msgspec.structs import replace
 
 from holdfast.model import Note, Run, Signal
 from holdfast.rules import transitions
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, payloads
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "runs.sql")
-_SIGNAL_BY_DEDUP, _INSERT_SIGNAL = _SQL["signal_by_dedup"], _SQL["insert_signal"]
+from holdfast.store.transactions import decisions, payloads
+from holdfast.store.transactions.connection import Connection
 
 
 def add_signal(
@@ -20,7 +16,7 @@ def add_signal(
     """Put a signal into the inbox, or return the one with this `dedup`. Raises RunNotFound and Refused."""
     payloads.check_size(payload, f"the signal {name!r} to run {run_id}")
     run = decisions.run_by_id(connection, run_id)
-    known = connection.row(_SIGNAL_BY_DEDUP, (run.key, dedup))
+    known = connection.row("runs.signal_by_dedup", (run.key, dedup))
     if known is not None:
         body = payloads.load(connection, known[3], known[4], f"run {run_id}: signal {known[0]}")
         return Signal(n=known[0], name=known[1], payload=body, at_us=known[2])
@@ -41,6 +37,6 @@ def put(
     n = run.inbox_no + 1
     decision = transitions.signal(run, name, n, now_us)
     kept = payloads.keep(connection, run.key, payload)
-    connection.run(_INSERT_SIGNAL, (run.key, n, name, now_us, dedup, *kept))
+    connection.run("runs.insert_signal", (run.key, n, name, now_us, dedup, *kept))
     decisions.apply(connection, run, replace(decision, notes=notes), now_us)
     return Signal(n=n, name=name, payload=payload, at_us=now_us)

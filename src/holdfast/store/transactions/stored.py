@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from holdfast.errors import CheckpointNotFound, StoreCorrupt
 from holdfast.model import Checkpoint
-from holdfast.store.sqlite import payloads, rows
-from holdfast.store.sqlite.connection import Row
+from holdfast.store.transactions import payloads, rows
+from holdfast.store.transactions.connection import Row
 
 
 def state(row: Row) -> bytes | None:

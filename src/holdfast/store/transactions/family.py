@@ -16,13 +16,8 @@ from typing import Final
 
 from holdfast.model import Decision, Resolution, Run
 from holdfast.rules import approvals, effects, journal, transitions, waits
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import questions, reading, rows
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "children.sql")
-_RUN_BY_KEY = statements("holdfast.store.sqlite", "sql", "decisions.sql")["run_by_key"]
-_INSERT_SIGNAL = statements("holdfast.store.sqlite", "sql", "runs.sql")["insert_signal"]
+from holdfast.store.transactions import questions, reading, rows
+from holdfast.store.transactions.connection import Connection
 
 AT_ONCE: Final = 1_000
 """Children reached in the transaction of an end or a retry: a fraction of a second of everybody's writing."""
@@ -68,26 +63,26 @@ class Family:
 
     def _stand(self, run: Run) -> None:
         """Note how a child stands now; its parent hears of its end."""
-        row = self._connection.row(_SQL["parent_of"], (run.key,))
+        row = self._connection.row("children.parent_of", (run.key,))
         if row is None:
             return
         parent, standing, outcome = row
         if not run.state.final:
             if outcome is not None:
-                self._connection.run(_SQL["take_back"], (parent, outcome))
-            self._connection.run(_SQL["open"], (run.key,))
+                self._connection.run("children.take_back", (parent, outcome))
+            self._connection.run("children.open", (run.key,))
         elif standing == "open":
             self._tell(run, self._run(parent))
 
     def _tell(self, child: Run, parent: Run) -> Run:
         """Send the outcome, unless the parent ended: then it is sent when the parent goes on."""
         if parent.state.final:
-            self._connection.run(_SQL["end"], (child.key, None))
+            self._connection.run("children.end", (child.key, None))
             return parent
         n, name = parent.inbox_no + 1, waits.of_child(child.id)
         told = rows.event_json(state=child.state)
-        self._connection.run(_INSERT_SIGNAL, (parent.key, n, name, self._now_us, None, told, None))
-        self._connection.run(_SQL["end"], (child.key, n))
+        self._connection.run("runs.insert_signal", (parent.key, n, name, self._now_us, None, told, None))
+        self._connection.run("children.end", (child.key, n))
         decision = transitions.signal(parent, name, n, self._now_us)
         return self._write(self._connection, parent, decision, self._now_us)[0]
 
@@ -96,13 +91,13 @@ class Family:
     def _reach(self, parent: Run) -> None:
         """Let the end of the parent, or its return, reach its children."""
         if parent.state.final:
-            for child in self._children(_SQL["unfinished"], parent):
-                self._connection.run(_SQL["sweep"], (child.key,))
+            for child in self._children("children.unfinished", parent):
+                self._connection.run("children.sweep", (child.key,))
                 self._change(child, transitions.cancel(child, self._now_us, parent=parent.id))
             return
-        for child in self._children(_SQL["swept"], parent):
+        for child in self._children("children.swept", parent):
             self._change(child, transitions.retry(child, self._now_us))
-        for child in self._children(_SQL["untold"], parent):
+        for child in self._children("children.untold", parent):
             parent = self._tell(child, parent)
 
     def _children(self, statement: str, parent: Run) -> Iterator[Run]:
@@ -111,21 +106,21 @@ class Family:
         found = self._connection.rows(statement, (parent.key, self._left + 1))
         if len(found) > self._left:
             found.pop()
-            self._connection.run(_SQL["leave_behind"], (parent.key,))
+            self._connection.run("children.leave_behind", (parent.key,))
         self._left -= len(found)
         for (key,) in found:
             yield self._run(key)
 
     def _run(self, key: int) -> Run:
-        row = self._connection.row(_RUN_BY_KEY, (key,))
+        row = self._connection.row("decisions.run_by_key", (key,))
         assert row is not None, "a child's row goes with its runs"
         return rows.run_of(row)
 
     def _retry_child(self, parent: Run, child_id: str) -> None:
         """How a child ended is superseded. Unless it succeeded it tries again, as a step would. An outcome from
         before it was retried by itself is none any more."""
-        self._connection.run(_SQL["forget_stale"], (parent.key, waits.of_child(child_id), child_id))
-        row = self._connection.row(_SQL["unsuccessful"], (child_id, parent.key))
+        self._connection.run("children.forget_stale", (parent.key, waits.of_child(child_id), child_id))
+        row = self._connection.row("children.unsuccessful", (child_id, parent.key))
         if row is None:
             return
         child = rows.run_of(row)

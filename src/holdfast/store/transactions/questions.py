@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from holdfast.model import ApprovalRecord, Decision, Note, Run
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import rows
-from holdfast.store.sqlite.connection import Connection, Row
+from holdfast.store.transactions import rows
+from holdfast.store.transactions.connection import Connection, Row
 
-_SQL = statements("holdfast.store.sqlite", "sql", "approvals.sql")
-_WITHDRAW_AT_END, _WITHDRAW_FOR_GOOD = _SQL["withdraw_at_end"], _SQL["withdraw_for_good"]
-_WITHDRAW_PASSED, _REOPEN = _SQL["withdraw_passed"], _SQL["reopen"]
 _BY_THE_END = 0
 
 
@@ -22,25 +18,25 @@ def follow(
     gone: list[Row] = []
     again: list[Row] = []
     if after.state.final and not before.state.final:
-        gone += connection.rows(_WITHDRAW_AT_END, (after.key,))
+        gone += connection.rows("approvals.withdraw_at_end", (after.key,))
     if before.state.final and not after.state.final:
-        again += connection.rows(_REOPEN, (after.key, _BY_THE_END))
+        again += connection.rows("approvals.reopen", (after.key, _BY_THE_END))
     for position in decision.supersede:
-        again += connection.rows(_REOPEN, (after.key, position))
+        again += connection.rows("approvals.reopen", (after.key, position))
     for position in decision.supersede:
-        gone += connection.rows(_WITHDRAW_FOR_GOOD, (after.key, position))
+        gone += connection.rows("approvals.withdraw_for_good", (after.key, position))
     withdrawn = {row[0] for row in gone}
     return _withdrawn(gone), tuple(_asked_again(row) for row in again if row[0] not in withdrawn)
 
 
 def asked(connection: Connection, run: int) -> list[ApprovalRecord]:
     """Every question of the run, in the order of asking."""
-    return [rows.approval_of(row) for row in connection.rows(_SQL["approvals_of_run"], (run,))]
+    return [rows.approval_of(row) for row in connection.rows("approvals.approvals_of_run", (run,))]
 
 
 def passed(connection: Connection, run: int, segment: int) -> tuple[Note, ...]:
     """The code has taken the checkpoint that opens this segment: what it asked before waits no longer."""
-    return _withdrawn(connection.rows(_WITHDRAW_PASSED, (run, segment)))
+    return _withdrawn(connection.rows("approvals.withdraw_passed", (run, segment)))
 
 
 def _withdrawn(found: list[Row]) -> tuple[Note, ...]:

@@ -19,8 +19,8 @@ from holdfast.model import (
     Sampled,
     Settle,
 )
-from holdfast.store.sqlite import approvals, artifacts, budgets, children, rates, samples, steps
-from holdfast.store.sqlite.connection import Connection
+from holdfast.store.transactions import approvals, artifacts, budgets, children, rates, samples, steps
+from holdfast.store.transactions.connection import Connection
 
 Write = Callable[[Connection, int, int, Any, int], None]
 """`write(connection, run_key, position, thing, now_us)`: `position` is that of the Change's last entry. Raises Refused

@@ -14,22 +14,18 @@ from holdfast.model import (
     Run,
 )
 from holdfast.rules import approvals as rule
-from holdfast.store.sql import statements
-from holdfast.store.sqlite import decisions, inbox, questions, rows
-from holdfast.store.sqlite.connection import Connection
-
-_SQL = statements("holdfast.store.sqlite", "sql", "approvals.sql")
-
+from holdfast.store.transactions import decisions, inbox, questions, rows
+from holdfast.store.transactions.connection import Connection
 
 # --- beside an entry ----------------------------------------------------------------------------------------
 
 
 def ask(connection: Connection, run_key: int, position: int, new: NewApproval, now_us: int) -> None:
     """Open the question. One whose entry was superseded after its answer was given has that answer still."""
-    known = connection.row(_SQL["answered_before"], (run_key, new.question_hash))
+    known = connection.row("approvals.answered_before", (run_key, new.question_hash))
     status = ApprovalStatus.OPEN if known is None else ApprovalStatus.ANSWERED
     connection.run(
-        _SQL["insert_approval"],
+        "approvals.insert_approval",
         (run_key, position, new.segment, new.question_hash, new.question, rows.options_json(new.options), new.context,
          status, now_us, new.expires_at_us, new.escalate_at_us, new.escalate_to, *(known or (None, "", None, None))),
     )  # fmt: skip
@@ -43,11 +39,11 @@ def ask(connection: Connection, run_key: int, position: int, new: NewApproval, n
 def close(connection: Connection, run_key: int, position: int, closed: CloseApproval, now_us: int) -> None:
     """Close the question, unless it is answered. After the end of its time a verdict is in the inbox, whichever."""
     if closed.status is not ApprovalStatus.EXPIRED:
-        connection.run(_SQL["withdraw_approval"], (position, run_key, closed.n))
+        connection.run("approvals.withdraw_approval", (position, run_key, closed.n))
         return
-    connection.run(_SQL["expire_approval"], (run_key, closed.n))
+    connection.run("approvals.expire_approval", (run_key, closed.n))
     name = rule.signal_name(closed.n)
-    if connection.row(_SQL["verdict_in_inbox"], (run_key, name)) is None:
+    if connection.row("approvals.verdict_in_inbox", (run_key, name)) is None:
         inbox.put(
             connection,
             _run(connection, run_key),
@@ -73,7 +69,7 @@ def answer(connection: Connection, run_id: str, n: int, given: Answer, now_us: i
     if answered is None:
         return asked
     connection.run(
-        _SQL["answer_approval"],
+        "approvals.answer_approval",
         (answered.choice, answered.comment, answered.answered_by, answered.answered_at_us, run.key, n),
     )
     told = rows.event_json(
@@ -90,9 +86,9 @@ def answer(connection: Connection, run_id: str, n: int, given: Answer, now_us: i
 
 def escalate(connection: Connection, now_us: int, limit: int) -> int:
     """Mark at most `limit` open questions whose time has come, each once; return how many."""
-    due = connection.rows(_SQL["to_escalate"], (now_us, max(0, limit)))
+    due = connection.rows("approvals.to_escalate", (now_us, max(0, limit)))
     for run_key, n in due:
-        connection.run(_SQL["escalate"], (run_key, n))
+        connection.run("approvals.escalate", (run_key, n))
         asked = _record(connection, run_key, n)
         told = rows.event_json(
             n=n, question=asked.question, to=asked.escalate_to, asked_at_us=asked.asked_at_us
@@ -112,11 +108,11 @@ def of_run(connection: Connection, run_id: str) -> list[ApprovalRecord]:
 
 def still_open(connection: Connection, now_us: int, limit: int) -> list[ApprovalRecord]:
     """The questions of all runs that can be answered: the overdue ones first, then as they were asked."""
-    return [rows.approval_of(row) for row in connection.rows(_SQL["open_approvals"], (now_us, limit))]
+    return [rows.approval_of(row) for row in connection.rows("approvals.open_approvals", (now_us, limit))]
 
 
 def _record(connection: Connection, run_key: int, n: int, run_id: str = "") -> ApprovalRecord:
-    row = connection.row(_SQL["approval"], (run_key, n))
+    row = connection.row("approvals.approval", (run_key, n))
     if row is None:
         raise ApprovalNotFound(
             f"run {run_id} asked no question {n}; `holdfast approve {run_id}` lists what it asks"
