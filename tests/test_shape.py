@@ -23,7 +23,7 @@ FACADES = {
     "ChannelPort": _OPENING,
     "_Port": _OPENING,
     "RunHandle": "one short method for each thing that is asked of one run, or done to it",
-    "SQLiteStore": "one short method for each promise of the Store protocol; what they do stands in modules",
+    "TransactionalStore": "one short method for each promise of the Store protocol; what they do stands in modules",
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -33,6 +33,9 @@ SECONDS_QUICK = 3
 
 # A run that does a little: its memory changes from look to look, as a live one's does.
 RUN = "import time\nwhile 1:\n  piece = bytearray(500_000)\n  time.sleep(0.7)\n  del piece\n  time.sleep(0.3)"
+# A run that is busy: whatever is read more seldom of one that does little is read of it. 3 ms of each second, and a
+# program started in it.
+BUSY = "import subprocess, time\nwhile 1:\n  time.sleep(1)\n  subprocess.run(['/bin/true'])\n  sum(range(100_000))"
 
 
 def measure(ground: Ground) -> Findings:
@@ -42,7 +45,7 @@ def measure(ground: Ground) -> Findings:
     if not {"memory", "processes"} & (set(groups.abilities.limits) - groups.abilities.watched):
         raise Broken(f"no control groups to measure in: {'; '.join(groups.abilities.troubles)}")
     seconds = SECONDS_QUICK if ground.quick else SECONDS
-    samples, judged, apart = [], [], []
+    samples, judged, busy, apart = [], [], [], []
     with _runs(groups, RUNS) as runs:
         gauges = [Gauge(run) for run in runs]
         watches = [Watch(run, groups.abilities, Thresholds()) for run in runs]
@@ -50,6 +53,10 @@ def measure(ground: Ground) -> Findings:
             samples.append(_share([gauge.sample for gauge in gauges], seconds))
             judged.append(_share([watch.look for watch in watches], seconds))
             ground.say(f"monitor {repeat + 1}/{ground.repeats}: {samples[-1]:.3f} %, {judged[-1]:.3f} %")
+    with _runs(groups, RUNS, BUSY) as runs:
+        watches = [Watch(run, groups.abilities, Thresholds()) for run in runs]
+        for _ in range(ground.repeats):
+            busy.append(_share([watch.look for watch in watches], seconds))
     walked = Groups(ground=Standing())
     with _runs(walked, RUNS_APART) as runs:
         gauges = [Gauge(run) for run in runs]
@@ -57,7 +64,8 @@ def measure(ground: Ground) -> Findings:
             apart.append(_share([gauge.sample for gauge in gauges], seconds) * RUNS / RUNS_APART)
     goal = None if ground.quick else at_most(0.15)
     found.add("control groups: sampled, with history", samples, "%", goal)
-    found.add("control groups: sampled, judged by the ladder", judged, "%")
+    found.add("control groups: sampled, judged by the ladder", judged, "%", goal)
+    found.add("control groups: the same, each run starts a program a second", busy, "%")
     found.add(f"no control groups ({RUNS_APART} runs × {RUNS // RUNS_APART})", apart, "%")
     stored: list[float] = []
     for number in range(ground.repeats):
@@ -115,13 +123,13 @@ def _share(looks: list[Callable[[], object]], seconds: int) -> float:
 
 
 @contextlib.contextmanager
-def _runs(groups: Groups, count: int) -> Iterator[list[Group]]:
+def _runs(groups: Groups, count: int, code: str = RUN) -> Iterator[list[Group]]:
     made: list[tuple[Group, subprocess.Popen[bytes]]] = []
     try:
         for number in range(count):
             group = groups.create(f"bench {number}", Limits(memory="200MB", processes=64))
             process = subprocess.Popen(
-                group.launch([sys.executable, "-I", "-S", "-c", RUN]), start_new_session=True
+                group.launch([sys.executable, "-I", "-S", "-c", code]), start_new_session=True
             )
             made.append((group, process))
             group.attach(process.pid)

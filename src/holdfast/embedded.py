@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from holdfast import codec
 from holdfast.agents import Agent, AnyAgent, check_not_importing, reachable
 from holdfast.client import Client
-from holdfast.controller import Controller
+from holdfast.controller import RETENTION, Controller
+from holdfast.duration import Duration
 from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
 from holdfast.model import HELD_REASONS, Decision, Reason, Run, RunState
 from holdfast.rules import transitions, waits
@@ -125,9 +126,10 @@ async def prepare(client: Client, agent: AnyAgent, payload: bytes | None, run_id
     return await client.store.update_run(found.id, _go_on)
 
 
-async def execute(client: Client, worker: Worker) -> None:
+async def execute(client: Client, worker: Worker, retention: Duration | None = RETENTION) -> None:
     """Serve until the worker ends, with the sweep of a controller beside it. Raises WorkerStuck."""
-    sweeping = asyncio.create_task(Controller(client.store).run(), name="controller")
+    controller = Controller(client.store, retention=retention)
+    sweeping = asyncio.create_task(controller.run(), name="controller")
     try:
         await worker.run()
     finally:

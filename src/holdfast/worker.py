@@ -431,14 +431,19 @@ class Worker:
     # --- what is asked --------------------------------------------------------------------------------------
 
     async def _listen(self, key: int, writer: Writer) -> None:
-        """Ask the store what became of our runs, and pass wishes on.
+        """Ask the store what is wished of us and what became of our runs, and pass wishes on.
 
         After an error nobody knows what the store did: a run may be ours there of which we never heard, or that we
         gave up without saying so. Our lease keeps it from everybody else, so it is given back.
         """
-        if not (self._tenures or self._doubt) or self._time() - self._asked_at < self._pace.ask_s / 2:
+        if self._time() - self._asked_at < self._pace.ask_s / 2:
             return
         self._asked_at = self._time()
+        if self._end is None and await self._store.is_draining(key):
+            log.info("worker %s is asked to drain", self._name)
+            self._begin_drain(Reason.DRAINED)
+        if not (self._tenures or self._doubt):
+            return
         known = dict(self._tenures)
         self._doubt = False  # a doubt that comes up from here on is for the next look
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 
 from holdfast import errors, model
-from holdfast.store.sqlite import rows
+from holdfast.store.transactions import rows
 from holdfast.testing.conformance import MovableClock
 from tests.conformance.test_sqlite import SqlitePlace
 

@@ -12,7 +12,7 @@ from holdfast import errors
 from holdfast.calls import StepOptions
 from holdfast.client import Schedules
 from holdfast.model import FailureKind, Reason, RunState
-from holdfast.store.sqlite.rows import ENTRY_EVENTS
+from holdfast.store.transactions.rows import ENTRY_EVENTS
 from tests.docs.pages import PAGES, ROOT
 
 DOCS = ROOT / "docs"

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.model import Level, Metric
+from holdfast.model import Level, Metric, TreeSample
+from holdfast.rules import ladder as the_ladder
 from holdfast.rules.ladder import (
     GRACE_US,
     LEAVE_US,
     PATIENCE_US,
     SAMPLES_TO_ENTER,
     TOP,
+    Calm,
     Ladder,
     Look,
     Move,
@@ -219,6 +221,67 @@ def test_a_figure_that_is_missing_changes_nothing():
     blind = looks(EVERYTHING, [{}] * 2, up[-1].stand, from_s=3)
     assert blind[-1].level is Level.CRITICAL
     assert blind[-1].stand.edges == up[-1].stand.edges
+
+
+def sample(read: Mapping[Metric, float | None]) -> TreeSample:
+    return TreeSample(
+        at_us=0,
+        span_us=1,
+        cpu_percent=read.get(Metric.CPU) or 0.0,
+        memory_bytes=read.get(Metric.MEMORY) or 0,  # type: ignore[arg-type]
+        processes=read.get(Metric.PROCESSES) or 0,  # type: ignore[arg-type]
+        memory_stall=read.get(Metric.MEMORY_STALL),
+        workspace_bytes=read.get(Metric.WORKSPACE),  # type: ignore[arg-type]
+        disk_free_bytes=read.get(Metric.DISK_FREE),  # type: ignore[arg-type]
+    )
+
+
+def test_the_ladder_reads_what_was_measured():
+    assert the_ladder.figures(sample(GOOD)) == GOOD
+    unmeasured = {Metric.MEMORY_STALL: None, Metric.WORKSPACE: None, Metric.DISK_FREE: None}
+    assert set(the_ladder.figures(sample({**GOOD, **unmeasured}))) == {
+        Metric.CPU,
+        Metric.MEMORY,
+        Metric.PROCESSES,
+    }
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_a_figure_past_its_threshold_is_not_calm(metric: Metric):
+    calm = Calm.of(EVERYTHING)
+    assert calm.holds(sample(GOOD))
+    assert not calm.holds(sample(only(metric, UNEASY)))
+    assert not calm.holds(sample({**GOOD, metric: EVERYTHING.bounds[metric][0]})), "a threshold is reached"
+
+
+def test_what_was_not_measured_or_has_no_bounds_is_calm():
+    unmeasured = {Metric.MEMORY_STALL: None, Metric.WORKSPACE: None, Metric.DISK_FREE: None}
+    assert Calm.of(EVERYTHING).holds(sample({**GOOD, **unmeasured}))
+    assert Calm.of(Ladder(bounds={}, walls={})).holds(sample(BAD))
+
+
+def test_a_figure_past_its_wall_is_not_calm():
+    calm = Calm.of(Ladder(bounds={Metric.MEMORY: (70.0, 85.0)}, walls={Metric.WORKSPACE: 50.0}))
+    assert not calm.holds(sample({Metric.WORKSPACE: 51.0}))
+    assert calm.holds(sample({Metric.WORKSPACE: 49.0}))
+    assert not Calm.of(Ladder(bounds={Metric.MEMORY: (70.0, 85.0)}, walls={Metric.MEMORY: 50.0})).holds(
+        sample({Metric.MEMORY: 60.0})
+    )
+
+
+@given(
+    st.fixed_dictionaries({metric: st.floats(0.0, 300.0) for metric in Metric}),
+    st.dictionaries(st.sampled_from(Metric), st.floats(1.0, 300.0)),
+)
+def test_who_stands_at_the_foot_and_is_calm_stays_there(
+    read: dict[Metric, float], walls: dict[Metric, float]
+):
+    """So that need not be judged further."""
+    ladder = Ladder(bounds=EVERYTHING.bounds, walls=walls)
+    (look,) = looks(ladder, [read])
+    if Calm.of(ladder).holds(sample(read)):
+        assert (look.level, look.metrics, look.moves) == (Level.OK, (), ())
+        assert look.stand.low
 
 
 FIGURES = st.fixed_dictionaries({metric: st.floats(0.0, 300.0) for metric in Metric})

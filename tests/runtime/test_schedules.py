@@ -170,7 +170,7 @@ async def test_a_zone_that_this_machine_lost_holds_the_schedule_and_no_other(
     def gone(name: str) -> Any:
         raise UsageError(f"no time zone is called {name!r}")
 
-    monkeypatch.setattr("holdfast.store.sqlite.schedules.zone", gone)
+    monkeypatch.setattr("holdfast.store.transactions.schedules.zone", gone)
     controller = asyncio.create_task(Controller(engine.store).run())
     await fired(engine, "there", 2)  # the other one was due meanwhile
     controller.cancel()

@@ -47,6 +47,39 @@ async def test_a_worker_that_drains_is_shown_as_draining_while_its_runs_end(engi
     assert (await handle.status()).steps == 1
 
 
+@pytest.mark.parametrize("busy", [True, False])
+async def test_a_worker_is_drained_from_anywhere_and_its_runs_go_on_elsewhere(
+    engine: Engine, busy: bool
+) -> None:
+    going = asyncio.Event()
+
+    async def wait_for_it() -> None:
+        going.set()
+        await asyncio.sleep(0.3)
+
+    @agent
+    async def patient(ctx: Context) -> str:
+        await ctx.step(wait_for_it)
+        await ctx.step(wait_for_it)
+        return "done"
+
+    first, second = Worker(engine.store, [patient], name="twin"), Worker(engine.store, [patient], name="twin")
+    serving = asyncio.create_task(first.run())
+    handle = await engine.client.start(patient) if busy else None
+    if busy:
+        await going.wait()
+    while not (listed := await engine.client.workers.list()):  # noqa: ASYNC110 - it registers when it is ready
+        await asyncio.sleep(0.01)
+    await engine.client.workers.drain(listed[0].number)
+    async with asyncio.timeout(10), second:
+        await serving
+        if handle is not None:
+            assert await handle.result() == "done"
+            run = await handle.status()
+            assert (run.attempts, run.failures, run.steps) == (2, 0, 2)
+    assert await engine.client.workers.list() == []
+
+
 @pytest.mark.parametrize("limited", ["slow", "*"])
 async def test_a_worker_that_ends_by_itself_does_not_stay_for_a_queue_that_lets_nothing_begin(
     engine: Engine, limited: str

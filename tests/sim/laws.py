@@ -15,7 +15,7 @@ from typing import Any, Final
 from holdfast.model import Change, Committed, RefusedChange
 from holdfast.rules.states import TABLE
 from holdfast.store.sqlite.connection import Connection
-from holdfast.store.sqlite.workers import lock_is_free
+from holdfast.store.transactions.workers import lock_is_free
 from holdfast.testing.loop import VirtualClock
 from tests.sim.agents import MARK, Life
 from tests.sim.limit_laws import LimitLaws

@@ -15,7 +15,8 @@ from msgspec import structs
 from holdfast.clock import SystemClock
 from holdfast.errors import PayloadTooLarge, StoreCorrupt, StoreError, StoreFull, StoreGone, StoreUnavailable
 from holdfast.model import Committed, Progress, Reason, RunState
-from holdfast.store.sqlite import SQLiteStore, errors, payloads
+from holdfast.store.sqlite import SQLiteStore, errors
+from holdfast.store.transactions import payloads
 from tests.store.shapes import HOUR_US, SERVES, change, claimed, new_run, new_worker
 
 

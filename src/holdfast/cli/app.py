@@ -18,6 +18,29 @@ from holdfast.errors import HoldfastError
 DEBUG = "HOLDFAST_DEBUG"
 
 
+class CommandGroup(click.Group):
+    """The commands of a command, with a hint for one that is not there. `default`: what is meant when none is named."""
+
+    default: str | None = None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if self.default is not None and (not args or args[0].startswith("-")) and not _asks_help(args):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], self.commands)
+            raise click.UsageError(f"no such command '{self.name} {args[0]}'{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _asks_help(args: list[str]) -> bool:
+    return bool({"-h", "--help"}.intersection(args))
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is called."""
 

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 import click
 
 from holdfast.cli import words
-from holdfast.cli.app import did_you_mean
+from holdfast.cli.app import CommandGroup, did_you_mean
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, find, ids_for_completion, on_store
 from holdfast.cli.saying import say
@@ -26,20 +26,7 @@ LISTED = 1_000
 """Budgets that are listed, and compared with a name that is not there."""
 
 
-class BudgetGroup(click.Group):
-    """The commands of `budget`, with a hint for one that is not there."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(
-                f"no such command 'budget {args[0]}'{did_you_mean(args[0], self.commands)}", ctx
-            )
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=BudgetGroup)
+@click.group(cls=CommandGroup)
 def budget() -> None:
     """What runs may use up: those of runs, and shared ones of agents and projects.
 

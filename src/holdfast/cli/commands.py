@@ -17,6 +17,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "run": Command("run", "Execute an agent or a program here, to the end, with progress"),
         "start": Command("start", "Queue a run for a worker, and print its id"),
         "worker": Command("worker", "Serve the agents of files: claim their runs and execute them"),
+        "up": Command("up", "Keep a store going without a worker: schedules, deadlines, retention"),
         "schedule": Command("schedule", "Start runs by themselves: cron, intervals, after other runs"),
     },
     "Look": {
@@ -51,6 +52,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "new": Command("new", "Make a project: an agent, its test, a README"),
         "queue": Command("queue", "Queues and what is in them; how many of one's runs at once"),
         "budget": Command("budget", "What runs may use up: list, show, set or raise budgets"),
+        "workers": Command("workers", "Who serves what, and holds how much; drain one from anywhere"),
         "limits": Command("limits", "Shared rates: list them, or set one for all workers"),
         "gc": Command("gc", "Delete finished runs that ended long ago"),
         "check": Command("check", "Check agents, and whether their code fits stored runs"),

@@ -11,6 +11,7 @@ import click
 
 from holdfast.cli.app import did_you_mean
 from holdfast.client import Client, RunHandle
+from holdfast.controller import RETENTION
 from holdfast.duration import seconds
 from holdfast.errors import HoldfastError, RunNotFound, UsageError
 from holdfast.model import Run, RunFilter, RunState
@@ -35,6 +36,19 @@ json_option = click.option(
 def ids_for_completion(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Ids that begin so."""
     return [run.id for run in _soon(ctx, RunFilter(id_prefix=incomplete, limit=50))]
+
+
+def workers_for_completion(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of workers that begin so."""
+
+    async def soon() -> list[str]:
+        async with asyncio.timeout(COMPLETION_S), opened(ctx.params.get("store")) as client:
+            return [one.name for one in await client.store.list_workers()]
+
+    try:
+        return sorted({name for name in asyncio.run(soon()) if name.startswith(incomplete)})
+    except (HoldfastError, TimeoutError):
+        return []
 
 
 def _soon(ctx: click.Context, chosen: RunFilter) -> list[Run]:
@@ -102,6 +116,27 @@ class DurationType(click.ParamType[float]):
 
 
 DURATION = DurationType()
+
+
+class RetentionType(click.ParamType["float | None"]):
+    """A duration, or `never`."""
+
+    name = "retention"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        return None if value == "never" else DURATION.convert(value, param, ctx)
+
+
+retention_option = click.option(
+    "--retention",
+    type=RetentionType(),
+    metavar="DURATION|never",
+    default=RETENTION,
+    show_default=True,
+    help="Delete finished runs that ended longer ago than this.",
+)
 
 
 def common(command: Callable[P, T]) -> Callable[P, T]:

@@ -23,6 +23,7 @@ from holdfast.client import (
     ProgressView,
     RunView,
     ScheduleView,
+    ServingView,
     StepView,
     StoredCheckpoint,
 )
@@ -45,6 +46,9 @@ STYLES = {
     "fired": "green",
     "skipped": "yellow",
     "missed": "bold yellow",
+    "serving": "green",
+    "draining": "yellow",
+    "lost": "bold red",
     "warn": "yellow",
     "fail": "bold red",
 }
@@ -70,6 +74,29 @@ def runs_table(views: Sequence[RunView], now: datetime) -> Table:
             words.age(view.created_at, now),
             took(view, now),
             *([words.one_line(tags.told(view.tags), 40)] if tagged else []),
+        )
+    return table
+
+
+def workers_table(views: Sequence[ServingView], now: datetime) -> Table:
+    """The table of `workers`."""
+    table = _table(
+        "NO", "NAME", "HOST", "PID", "STATE", "RUNS", "CPU", "MEMORY", "LEASE", "AGE", "SERVES", right=["NO"]
+    )
+    for view in views:
+        used = view.resources
+        table.add_row(
+            str(view.number),
+            Text(words.one_line(view.name, 40), style="bold"),
+            words.one_line(view.host, 30),
+            str(view.pid),
+            Text(view.standing, style=STYLES.get(view.standing, "")),
+            f"{view.runs} of {view.capacity}",
+            "" if used is None else f"{used.cpu_percent:.0f}%",
+            "" if used is None else words.size(used.memory_mb * 2**20),
+            "" if view.lease_left_s is None else words.duration(view.lease_left_s),
+            words.age(view.since, now),
+            words.one_line(", ".join(f"{one.agent} ({one.version})" for one in view.serves), 60),
         )
     return table
 

@@ -11,7 +11,7 @@ import click
 from holdfast import codec
 from holdfast.agents import load_agent
 from holdfast.cli import words
-from holdfast.cli.app import did_you_mean
+from holdfast.cli.app import CommandGroup, did_you_mean
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import COMPLETION_S, DURATION, common, on_store, opened
@@ -26,20 +26,7 @@ CATCH_UPS = ("skip", "last", "all")
 OVERLAPS = ("skip", "queue", "cancel", "allow")
 
 
-class ScheduleGroup(click.Group):
-    """The commands of `schedule`, with a hint for one that is not there."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(
-                f"no such command 'schedule {args[0]}'{did_you_mean(args[0], self.commands)}", ctx
-            )
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=ScheduleGroup)
+@click.group(cls=CommandGroup)
 def schedule() -> None:
     """Start runs by themselves: by cron, by intervals, after other runs."""
 

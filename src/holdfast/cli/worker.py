@@ -14,7 +14,7 @@ import click
 from holdfast.agents import AnyAgent, Isolation, load_agents
 from holdfast.attempt import current_run
 from holdfast.cli.exits import Exit
-from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.options import DURATION, common, on_store, retention_option
 from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.programs import LimitType, limits_typed
 from holdfast.cli.saying import say, visible
@@ -51,6 +51,7 @@ from holdfast.worker import Worker
     multiple=True,
     help="What runs in processes of their own may use, for agents that do not say it: memory=200MB; repeatable.",
 )
+@retention_option
 @click.option("--name", metavar="NAME", help="Shown to people. [default: host and pid]")
 @click.option(
     "--commands",
@@ -63,6 +64,7 @@ def worker(
     capacity: int,
     until_idle: bool,
     drain_timeout: float,
+    retention: float | None,
     name: str | None,
     isolation: Isolation | None,
     limits: tuple[tuple[str, str], ...],
@@ -97,7 +99,7 @@ def worker(
         with Stopping(serving, _tell, parks=False) as stopping:
             _ready(serving, agents, client.store.url, as_json)
             try:
-                await execute(client, serving)
+                await execute(client, serving, retention)
             except WorkerStuck as error:
                 say(str(error), err=True)
                 await client.store.close()

@@ -25,6 +25,7 @@ from holdfast.client.view import (
     StoredCheckpoint,
     WorkerView,
 )
+from holdfast.client.workers import ServedView, ServingView, Workers
 
 __all__ = [
     "ApprovalView",
@@ -49,8 +50,11 @@ __all__ = [
     "ScheduleView",
     "Schedules",
     "ClocksView",
+    "ServedView",
+    "ServingView",
     "StepView",
     "StoredCheckpoint",
     "UsageView",
     "WorkerView",
+    "Workers",
 ]

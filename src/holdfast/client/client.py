@@ -15,6 +15,7 @@ from holdfast.client.budgets import Budgets
 from holdfast.client.handle import RunHandle
 from holdfast.client.schedules import Schedules
 from holdfast.client.view import ApprovalView, RunView, approval_view, decode_json, run_view
+from holdfast.client.workers import Workers
 from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
 from holdfast.lanes import lane_of
@@ -41,6 +42,7 @@ class Client:
         self.store = store
         self.schedules = Schedules(store)
         self.budgets = Budgets(store)
+        self.workers = Workers(store)
 
     async def start(
         self,

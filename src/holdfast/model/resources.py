@@ -43,12 +43,11 @@ class Mechanism:
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a tree has used since it began (`cpu_us`, `read_bytes`, `written_bytes`, the counts of kills and hits), and
-    uses now (`memory_bytes`: the working set; `processes`). None: nothing here counts it.
+    """What a tree has used since it began (`cpu_us`, `read_bytes`, `written_bytes`, the count of kills), and uses now
+    (`memory_bytes`: the working set; `processes`). None: nothing here counts it.
 
-    `oom_kills` are processes that the kernel killed because the tree was at its memory limit; `memory_hits` how often
-    it was there, as far as the kernel counts that (6.18 with v1 does not). `memory_stall` is the percentage of the last
-    10 s in which the whole tree waited for memory.
+    `oom_kills` are processes that the kernel killed because the tree was at its memory limit. `memory_stall` is the
+    percentage of the last 10 s in which the whole tree waited for memory.
     """
 
     cpu_us: int
@@ -57,7 +56,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     read_bytes: int | None = None
     written_bytes: int | None = None
     oom_kills: int = 0
-    memory_hits: int = 0
     memory_stall: float | None = None
 
 

@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from math import inf
 from typing import Final
 
 import msgspec
 
-from holdfast.model import Level, Metric
+from holdfast.model import Level, Metric, TreeSample
 from holdfast.rules.limits import Limits
 from holdfast.rules.pressure import RANKS, Bounds, Thresholds, past
 
@@ -137,6 +138,54 @@ class Edge:
     clear_since_us: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calm:
+    """Under all of these figures (for free space: over it) a sample takes nobody up who stands at the foot: it need not
+    be judged further. As nearly always, and a hundred runs are judged each second."""
+
+    cpu_percent: float = inf
+    memory_bytes: float = inf
+    memory_stall: float = inf
+    processes: float = inf
+    workspace_bytes: float = inf
+    disk_free_bytes: float = -inf
+
+    @classmethod
+    def of(cls, ladder: Ladder) -> Calm:
+        """What is calm on this ladder."""
+        bounds = {metric: bounds[0] for metric, bounds in ladder.bounds.items()}
+        for metric, wall in ladder.walls.items():
+            bounds[metric] = min(wall, bounds.get(metric, inf))
+        return cls(**{_FIELDS[metric]: bound for metric, bound in bounds.items()})
+
+    def holds(self, sample: TreeSample) -> bool:
+        """Whether it is so. What was not measured is calm."""
+        return (
+            sample.memory_bytes < self.memory_bytes
+            and sample.cpu_percent < self.cpu_percent
+            and sample.processes < self.processes
+            and (sample.memory_stall is None or sample.memory_stall < self.memory_stall)
+            and (sample.workspace_bytes is None or sample.workspace_bytes < self.workspace_bytes)
+            and (sample.disk_free_bytes is None or sample.disk_free_bytes > self.disk_free_bytes)
+        )
+
+
+_FIELDS: Final = {
+    Metric.CPU: "cpu_percent",
+    Metric.MEMORY: "memory_bytes",
+    Metric.MEMORY_STALL: "memory_stall",
+    Metric.PROCESSES: "processes",
+    Metric.WORKSPACE: "workspace_bytes",
+    Metric.DISK_FREE: "disk_free_bytes",
+}
+
+
+def figures(sample: TreeSample) -> dict[Metric, float]:
+    """A sample as the ladder reads it: what was not measured is not there."""
+    read = ((metric, getattr(sample, field)) for metric, field in _FIELDS.items())
+    return {metric: figure for metric, figure in read if figure is not None}
+
+
 _CLEAR: Final = (Edge(), Edge())
 
 
@@ -152,6 +201,11 @@ class Stand:
     def at_the_foot(cls) -> Stand:
         """A run of which nothing is known."""
         return cls(edges={})
+
+    @property
+    def low(self) -> bool:
+        """Whether it is as at the foot: no edge is near, no rung taken."""
+        return not self.edges and not self.rung
 
     def level(self, metric: Metric) -> Level:
         """The level of one metric."""
@@ -183,8 +237,6 @@ class Look(msgspec.Struct, frozen=True, gc=False):
 
 def climb(ladder: Ladder, stand: Stand, figures: Mapping[Metric, float], now_us: int) -> Look:
     """Judge one sample, taken at `now_us` since boot. A metric without a figure stays as it was."""
-    if not stand.edges and not stand.rung and _calm(ladder, figures):
-        return Look(stand, Level.OK, (), ())  # as nearly always, and a hundred runs are judged each second
     edges = dict(stand.edges)
     for metric, bounds in ladder.bounds.items():
         if metric in figures:
@@ -200,14 +252,6 @@ def climb(ladder: Ladder, stand: Stand, figures: Mapping[Metric, float], now_us:
     guilty = tuple(metric for metric, level in levels.items() if level is worst and worst is not Level.OK)
     stand, moves = _moves(ladder, stand, figures, levels, now_us)
     return Look(stand, worst, guilty, moves)
-
-
-def _calm(ladder: Ladder, figures: Mapping[Metric, float]) -> bool:
-    """Whether nothing is past any threshold or wall."""
-    for metric, bounds in ladder.bounds.items():
-        if metric in figures and past(figures[metric], bounds[0], falling=metric in _FALLING):
-            return False
-    return all(figures.get(metric, 0.0) <= wall for metric, wall in ladder.walls.items())
 
 
 def _moved(edge: Edge, value: float, bound: float, now_us: int, *, falling: bool) -> Edge:

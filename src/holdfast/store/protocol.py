@@ -364,7 +364,11 @@ class Workers(Protocol):
         ...
 
     async def mark_draining(self, worker: int) -> None:
-        """Say that the worker claims nothing more."""
+        """Say that the worker claims nothing more: it says so itself, or is asked to drain so."""
+        ...
+
+    async def is_draining(self, worker: int) -> bool:
+        """Whether that was said. One row, asked several times a second by each worker."""
         ...
 
     async def list_workers(self) -> list[WorkerRecord]:

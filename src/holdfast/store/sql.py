@@ -13,13 +13,21 @@ from types import MappingProxyType
 _NAME = re.compile(r"^-- name: (\w+)[ \t]*$", re.MULTILINE)
 
 
-def statements(package: str, *path: str) -> Mapping[str, str]:
-    """The statements of one file of `package`, by name. Raises ValueError when two have the same name."""
-    return parse(resources.files(package).joinpath(*path).read_text("utf-8"))
+def statements(package: str, folder: str = "sql") -> Mapping[str, str]:
+    """The statements of all files in this folder of `package`, by the names of file and statement: `claim.due`."""
+    found: dict[str, str] = {}
+    for file in resources.files(package).joinpath(folder).iterdir():
+        if file.name.endswith(".sql"):
+            stem = file.name.removesuffix(".sql")
+            found |= {f"{stem}.{name}": text for name, text in parse(file.read_text("utf-8")).items()}
+    return MappingProxyType(found)
 
 
 def parse(text: str) -> Mapping[str, str]:
-    """Split `text` into its named statements, comments and final semicolons cut off."""
+    """Split `text` into its named statements, comments and final semicolons cut off.
+
+    Raises ValueError when two have the same name.
+    """
     parts = _NAME.split(text)
     found: dict[str, str] = {}
     for name, body in zip(parts[1::2], parts[2::2], strict=True):

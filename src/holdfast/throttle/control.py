@@ -53,7 +53,7 @@ class ControlGroup:
                 raise
         self._stopper = Stopper(self._members)
         self._freezer = self._find_freezer()
-        self._counters = GroupCounters(ground, folder, self._members)
+        self._counters = GroupCounters(ground, folder, self._members, limits.memory_bytes)
         if limits.cpu is not None and self._quota is None:
             self._take_turns(limits.cpu)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +25,21 @@ DISK_EVERY: Final = 30
 SELDOM: Final = 10
 """An average of ten seconds, and what hardly ever happens, need not be read at every look."""
 
-SMALL_GROWTH: Final = 4_000_000
-"""Memory that grew by no more is a working set that grew: what of it is files is read at the next turn."""
+QUIET: Final = 3
+"""Of a group that is nearly idle it is read so many times as seldom."""
+
+IDLE_US: Final = 50_000
+"""CPU time since it was read, up to which a group is nearly idle, if it neither waits for memory nor is near its limit
+of it, where the kernel may have put it to sleep: an interpreter in which nothing happens takes 40 ms in ten seconds."""
+
+NEAR_SHARE: Final = 0.8
+"""Of its limit: below where memory is reclaimed early (`watch.BRAKE_SHARE`)."""
+
+STARTED_US: Final = 5_000
+"""CPU time for which fewer than ten programs are started: a `sleep` takes 0.6 ms, an interpreter 15."""
+
+SMALL_CHANGE: Final = 4_000_000
+"""Memory that grew or fell by less is a working set that did: what of it is files is read at the next turn."""
 
 
 class TreeMemory:
@@ -95,23 +109,50 @@ def _most(one: tuple[int | None, int | None], other: tuple[int, int]) -> tuple[i
 class GroupCounters:
     """Counts by the kernel's files, kept open. What no file tells is asked of the processes, seldom."""
 
-    def __init__(self, ground: Ground, name: str, members: Members) -> None:
+    __slots__ = (  # a second later nothing of it is in the nearest caches: what lies together is read together
+        "_counted_at_us",
+        "_cpu",
+        "_cpu_word",
+        "_disk",
+        "_inactive",
+        "_inactive_word",
+        "_inside",
+        "_io",
+        "_kills",
+        "_memory",
+        "_memory_stall",
+        "_memory_stat",
+        "_near",
+        "_oom_kills",
+        "_processes",
+        "_rest_at_us",
+        "_rests",
+        "_since_counted",
+        "_since_rest",
+        "_stall",
+        "_tasks",
+        "_usage",
+        "_walk",
+    )  # fmt: skip
+
+    def __init__(
+        self, ground: Ground, name: str, members: Members, memory_limit_bytes: int | None = None
+    ) -> None:
         v2 = None if ground.v2 is None else ground.v2 / name
         v1 = {controller: own / name for controller, own in ground.v1.items()}
-        self._v2_memory = v2 is not None and "memory" in ground.v2_controllers
+        v2_memory = v2 is not None and "memory" in ground.v2_controllers
         # A number alone costs half of what a page of them does, so v1 is asked first where both are.
         counted = _kept(v1.get("cpuacct"), "cpuacct.usage")
         self._cpu = counted or _kept(v2, "cpu.stat")
         self._cpu_word = b"" if counted is not None else b"usage_usec"
-        memory = v2 if self._v2_memory else v1.get("memory")
+        memory = v2 if v2_memory else v1.get("memory")
         usage, stat = (
-            ("memory.current", "memory.stat") if self._v2_memory else ("memory.usage_in_bytes", "memory.stat")
+            ("memory.current", "memory.stat") if v2_memory else ("memory.usage_in_bytes", "memory.stat")
         )
-        self._inactive_word = b"inactive_file" if self._v2_memory else b"total_inactive_file"
+        self._inactive_word = b"inactive_file" if v2_memory else b"total_inactive_file"
         self._memory = _kept(memory, usage)
         self._memory_stat = _kept(memory, stat)
-        self._kills = _kept(memory, "memory.events" if self._v2_memory else "memory.oom_control")
-        self._hits = None if self._v2_memory else _kept(v1.get("memory"), "memory.failcnt")
+        self._kills = _kept(memory, "memory.events" if v2_memory else "memory.oom_control")
         self._stall = _kept(v2, "memory.pressure")
         tasks = v2 if "pids" in ground.v2_controllers else v1.get("pids")
         self._tasks = _kept(tasks, "pids.current")
@@ -119,10 +160,14 @@ class GroupCounters:
         first = v2 if v2 is not None else next(iter(v1.values()))
         self._inside = [_Inside(first / "cgroup.procs"), _Inside(first / TOOLS / "cgroup.procs")]
         self._walk = TreeCounters(members)
-        self._looks = 0
+        self._near = NEAR_SHARE * (memory_limit_bytes or inf)
+        self._rests = self._rest_at_us = 0
+        self._since_rest = SELDOM * QUIET - 1
+        self._processes = self._counted_at_us = 0
+        self._since_counted = SELDOM
         self._disk: tuple[int | None, int | None] = (None, None)
         self._usage = self._inactive = 0
-        self._memory_hits = self._oom_kills = 0
+        self._oom_kills = 0
         self._memory_stall: float | None = None
 
     def cpu_us(self) -> int:
@@ -134,41 +179,61 @@ class GroupCounters:
         return (self._cpu.number() or 0) // 1000
 
     def usage(self) -> Usage:
-        """What the group has used and uses. Three numbers are read each time, the rest now and then, or when memory
-        grew; that keeps a hundred runs under a sixth of a percent."""
-        self._looks += 1
+        """What the group has used and uses. Two numbers are read each time, the others as often as the CPU time says
+        that they can have changed: a file costs 4 µs when it was last read a second ago, and a hundred runs are to cost
+        a seventh of a percent."""
         memory = 0 if self._memory is None else self._memory.number() or 0
-        if self._looks % SELDOM == 1:
-            self._count_the_rest(memory)
-        elif memory > self._usage + SMALL_GROWTH:
-            self._count_files(memory)
         if self._memory is None or self._tasks is None or self._cpu is None:
             return self._with_a_walk(memory)
+        cpu_us = self.cpu_us()
+        self._count_others(memory, cpu_us)
+        if self._since_counted >= SELDOM or cpu_us - self._counted_at_us >= STARTED_US:
+            self._processes, self._counted_at_us, self._since_counted = self._tasks.number() or 0, cpu_us, 0
+        self._since_counted += 1
         read, written = self._disk
         return Usage(
-            cpu_us=self.cpu_us(),
+            cpu_us=cpu_us,
             memory_bytes=max(0, memory - self._inactive),
-            processes=self._tasks.number() or 0,
+            processes=self._processes,
             read_bytes=read,
             written_bytes=written,
             oom_kills=self._oom_kills,
-            memory_hits=self._memory_hits,
             memory_stall=self._memory_stall,
         )
 
     def _with_a_walk(self, memory: int) -> Usage:
         """The same where the kernel counts only a part of it."""
         walked = self._walk.usage()
+        cpu_us = walked.cpu_us if self._cpu is None else self.cpu_us()
+        self._count_others(memory, cpu_us)
         tasks = None if self._tasks is None else self._tasks.number()
         return Usage(
-            cpu_us=walked.cpu_us if self._cpu is None else self.cpu_us(),
+            cpu_us=cpu_us,
             memory_bytes=walked.memory_bytes if self._memory is None else max(0, memory - self._inactive),
             processes=walked.processes if tasks is None else tasks,
             read_bytes=walked.read_bytes,
             written_bytes=walked.written_bytes,
             oom_kills=self._oom_kills,
-            memory_hits=self._memory_hits,
             memory_stall=self._memory_stall,
+        )
+
+    def _count_others(self, memory: int, cpu_us: int) -> None:
+        """Read what hardly changes, when it is due, and what of the memory is files, when that comes or goes."""
+        self._since_rest += 1
+        if self._since_rest % SELDOM == 0 and not self._quiet(memory, cpu_us):
+            self._since_rest, self._rest_at_us = 0, cpu_us
+            self._count_the_rest(memory)
+            self._rests += 1
+        elif not -SMALL_CHANGE < memory - self._usage < SMALL_CHANGE:
+            self._count_files(memory)
+
+    def _quiet(self, memory: int, cpu_us: int) -> bool:
+        """Whether hardly anything can have happened since the rest was counted, which is not long ago."""
+        return (
+            self._since_rest < SELDOM * QUIET
+            and cpu_us - self._rest_at_us < IDLE_US
+            and memory < self._near
+            and not self._memory_stall
         )
 
     def _count_files(self, memory: int) -> None:
@@ -180,15 +245,11 @@ class GroupCounters:
     def _count_the_rest(self, memory: int) -> None:
         self._count_files(memory)
         self._oom_kills = self.oom_kills()
-        if self._hits is not None:
-            self._memory_hits = self._hits.number() or 0
-        elif self._kills is not None:
-            self._memory_hits = self._kills.after(b"max") or 0
         if self._stall is not None:
             self._memory_stall = full_stall(self._stall.read())
         if self._io is not None:
             self._disk = io_totals(self._io.read())
-        elif self._looks % DISK_EVERY == 1:
+        elif self._rests % (DISK_EVERY // SELDOM) == 0:
             told = disk_bytes(pid for inside in self._inside for pid in inside.pids())
             if told is not None:
                 self._disk = _most(self._disk, told)
@@ -200,7 +261,7 @@ class GroupCounters:
     def close(self) -> None:
         """Let go of the files."""
         for kept in (
-            self._cpu, self._memory, self._memory_stat, self._kills, self._hits, self._stall, self._tasks, self._io,
+            self._cpu, self._memory, self._memory_stat, self._kills, self._stall, self._tasks, self._io,
         ):  # fmt: skip
             if kept is not None:
                 kept.close()

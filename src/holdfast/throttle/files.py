@@ -29,7 +29,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 class Kept:
-    """A file that stays open: a read costs a microsecond instead of ten."""
+    """A file that stays open: a read costs a microsecond instead of ten, or four when the last was a second ago."""
+
+    __slots__ = ("_place",)
 
     def __init__(self, path: Path) -> None:
         try:

@@ -59,8 +59,10 @@ class Group(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """What it has used and uses; counts that hardly change are up to ten calls old, bytes up to thirty. Callable
-        until the group is removed, also when all have ended."""
+        """What it has used and uses, CPU time and memory as of now. Counts that hardly change are up to ten calls old,
+        bytes read and written up to thirty; three times as old while the CPU stands nearly idle. The number of
+        processes is up to ten calls old, too, while it has used less than starting ten takes. Callable until the group
+        is removed, also when all have ended."""
         ...
 
     def oom_kills(self) -> int:

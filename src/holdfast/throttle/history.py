@@ -20,6 +20,8 @@ class History:
     time since the first without a gap, and there are never more than `most` (at least 2; 0: none are kept).
     """
 
+    __slots__ = ("_most", "_open", "_samples", "_span_us")
+
     def __init__(self, most: int = MOST_SAMPLES) -> None:
         self._most = max(2, most) if most else 0
         self._samples: list[TreeSample] = []

@@ -16,7 +16,7 @@ import msgspec
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import Refused
 from holdfast.model import HostStall, Level, Metric, TreeSample, Usage
-from holdfast.rules.ladder import Ladder, Move, Rung, Stand, climb
+from holdfast.rules.ladder import Calm, Ladder, Move, Rung, Stand, climb, figures
 from holdfast.rules.limits import Limits
 from holdfast.rules.pressure import Thresholds
 from holdfast.throttle.abilities import Abilities
@@ -32,10 +32,14 @@ LESS_WEIGHT: Final = 0.1
 BRAKE_SHARE: Final = 0.9
 """Memory is reclaimed from here on, below the limit at which the kernel kills."""
 
+_OK: Final = Level.OK  # Python 3.11 looks for the members of an enum, each time
+
 
 class Gauge:
     """Samples one group, as often as it is called: once a second is meant. Costs some microseconds in control groups, a
     millisecond for each fifty processes elsewhere. Call it from one thread."""
+
+    __slots__ = ("_at_us", "_before", "_clock", "_group", "_limit", "_space", "history")
 
     def __init__(
         self,
@@ -60,16 +64,21 @@ class Gauge:
     def sample(self, host: HostStall | None = None) -> TreeSample:
         """Measure now, and keep it in the history. `host` is what `Host.stall` said, if it was asked."""
         usage, now_us = self._group.usage(), self._clock.boot_us()
-        span_us = max(1, now_us - self._at_us)
         before, space = self._before, self._space
+        span_us, used_us = now_us - self._at_us, usage.cpu_us - before.cpu_us
+        read, written = usage.read_bytes, usage.written_bytes
+        if read == before.read_bytes and written == before.written_bytes and read is not None:
+            read = written = 0  # as nearly always: they are counted anew now and then
+        else:
+            read, written = _since(before.read_bytes, read), _since(before.written_bytes, written)
         sample = TreeSample(
             at_us=now_us,
-            span_us=span_us,
-            cpu_percent=100.0 * max(0, usage.cpu_us - before.cpu_us) / span_us,
+            span_us=span_us if span_us > 0 else 1,
+            cpu_percent=100.0 * used_us / span_us if used_us > 0 and span_us > 0 else 0.0,
             memory_bytes=usage.memory_bytes,
             processes=usage.processes,
-            read_bytes=_since(before.read_bytes, usage.read_bytes),
-            written_bytes=_since(before.written_bytes, usage.written_bytes),
+            read_bytes=read,
+            written_bytes=written,
             workspace_bytes=None if space is None else space.size(usage.written_bytes or 0, self._limit),
             disk_free_bytes=None if space is None else space.free(),
             memory_stall=usage.memory_stall,
@@ -106,6 +115,23 @@ class Watch:
     on when the tools are frozen (the agent's own process). Raises Refused when the system does not let it act.
     """
 
+    __slots__ = (
+        "_abilities",
+        "_at_the_foot",
+        "_calm",
+        "_group",
+        "_held",
+        "_ladder",
+        "_oom_kills",
+        "_quota",
+        "_refused",
+        "_spare",
+        "_stand",
+        "_taken",
+        "_wanted",
+        "gauge",
+    )  # fmt: skip
+
     def __init__(
         self,
         group: Group,
@@ -121,7 +147,7 @@ class Watch:
         self._group = group
         self._spare = frozenset(spare)
         self._abilities = abilities
-        self._stand = Stand.at_the_foot()
+        self._stand, self._at_the_foot = Stand.at_the_foot(), True
         self.judge(thresholds)
         self._taken: set[Rung] = set()
         self._wanted = self._held = self._refused = False
@@ -131,6 +157,7 @@ class Watch:
         """From the next look on, judge by these. Callable from any thread."""
         limits, can = self._group.limits, self._abilities.can
         self._ladder = Ladder.of(limits, thresholds, watched=self._abilities.watched, can=can)
+        self._calm = Calm.of(self._ladder)
         self._quota = quota_cores(thresholds, limits)
 
     def hold(self, held: bool) -> None:
@@ -141,6 +168,12 @@ class Watch:
     def look(self, host: HostStall | None = None) -> Seen:
         """See the class."""
         sample = self.gauge.sample(host)
+        nothing_is_due = self._at_the_foot and self._held is self._wanted and not self._refused
+        if nothing_is_due and sample.oom_kills == self._oom_kills and self._calm.holds(sample):
+            return Seen(sample, _OK, (), ())
+        return self._judged(sample)
+
+    def _judged(self, sample: TreeSample) -> Seen:
         look = climb(self._ladder, self._stand, figures(sample), sample.at_us)
         survivors: tuple[int, ...] = ()
         for move in look.moves:
@@ -150,6 +183,7 @@ class Watch:
         self._stand = look.stand  # not before: a move that is refused is tried again
         oom = sample.oom_kills > self._oom_kills
         self._oom_kills = max(self._oom_kills, sample.oom_kills)
+        self._at_the_foot = look.stand.low
         return Seen(sample, look.level, look.metrics, look.moves, oom, survivors)
 
     def _do(self, move: Move) -> tuple[int, ...]:
@@ -199,19 +233,3 @@ def quota_cores(thresholds: Thresholds, limits: Limits) -> float:
     if thresholds.cpu_percent is not None:
         return max(0.01, thresholds.cpu_percent[1] / 100)
     return min(0.5, limits.cpu or (os.cpu_count() or 1) / 2)
-
-
-def figures(sample: TreeSample) -> dict[Metric, float]:
-    """A sample as the ladder reads it: what was not measured is not there."""
-    read: dict[Metric, float] = {
-        Metric.CPU: sample.cpu_percent,
-        Metric.MEMORY: sample.memory_bytes,
-        Metric.PROCESSES: sample.processes,
-    }
-    if sample.memory_stall is not None:
-        read[Metric.MEMORY_STALL] = sample.memory_stall
-    if sample.workspace_bytes is not None:
-        read[Metric.WORKSPACE] = sample.workspace_bytes
-    if sample.disk_free_bytes is not None:
-        read[Metric.DISK_FREE] = sample.disk_free_bytes
-    return read

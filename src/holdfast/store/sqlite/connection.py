@@ -17,10 +17,13 @@ from typing import Any, Final
 
 import apsw
 
+from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StoreRefused
+from holdfast.store.sql import statements
+from holdfast.store.transactions.connection import Broken, Row, Values
 
-Row = tuple[Any, ...]
-Values = Sequence[int | float | bytes | str | None]
+_STATEMENTS: Final = statements("holdfast.store.sqlite")
+_text: Final = dict(_STATEMENTS).get
 
 OLDEST_SQLITE: Final = (3, 51, 3)
 PAGE_BYTES: Final = 4096
@@ -42,11 +45,15 @@ def check_library(version: str) -> None:
 
 
 class Connection:
-    """One connection to the file, used by one thread at a time."""
+    """One connection to the file, used by one thread at a time. Statements are named, or given as they are."""
 
-    def __init__(self, path: Path, *, busy_ms: int = BUSY_MS, reads_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, clock: Clock | None = None, busy_ms: int = BUSY_MS, reads_only: bool = False
+    ) -> None:
         check_library(apsw.sqlite_lib_version())
         self.path = path
+        self.where = str(path)
+        self.clock: Clock = clock or SystemClock()
         self._busy_ms = busy_ms
         # Never SQLITE_OPEN_CREATE: our own code creates the file, so a file deleted in use is noticed, not made anew.
         # Any: the types of apsw name `Buffer`, which Python has from 3.12 on.
@@ -62,33 +69,33 @@ class Connection:
         if reads_only:
             self.run("PRAGMA query_only = ON")
 
-    def rows(self, sql: str, values: Values = ()) -> list[Row]:
+    def rows(self, name: str, values: Values = ()) -> list[Row]:
         """Every row of one statement."""
-        found: list[Row] = self._execute(sql, values).fetchall()
+        found: list[Row] = self._execute(_text(name, name), values).fetchall()
         return found
 
-    def row(self, sql: str, values: Values = ()) -> Row | None:
+    def row(self, name: str, values: Values = ()) -> Row | None:
         """The first row of one statement, or None."""
-        found: Row | None = self._execute(sql, values).fetchone()
+        found: Row | None = self._execute(_text(name, name), values).fetchone()
         return found
 
-    def value(self, sql: str, values: Values = ()) -> Any:  # noqa: ANN401 - a cell is of any of SQLite's types
+    def value(self, name: str, values: Values = ()) -> Any:  # noqa: ANN401 - a cell is of any of SQLite's types
         """The first value of the first row, or None."""
-        found = self._execute(sql, values).fetchone()
+        found = self._execute(_text(name, name), values).fetchone()
         return None if found is None else found[0]
 
-    def run(self, sql: str, values: Values = ()) -> None:
+    def run(self, name: str, values: Values = ()) -> None:
         """Run one statement, or a script, to its end."""
-        for _ in self._execute(sql, values):
+        for _ in self._execute(_text(name, name), values):
             pass
 
-    def many(self, sql: str, rows: Iterable[Values]) -> None:
+    def many(self, name: str, rows: Iterable[Values]) -> None:
         """Run one statement for each of `rows`."""
-        self._raw.executemany(sql, rows)
+        self._raw.executemany(_text(name, name), rows)
 
-    def returned(self, sql: str, rows: Iterable[Values]) -> list[Row]:
+    def returned(self, name: str, rows: Iterable[Values]) -> list[Row]:
         """Run one statement for each of `rows`; what all of them return."""
-        found: list[Row] = self._raw.executemany(sql, rows).fetchall()
+        found: list[Row] = self._raw.executemany(_text(name, name), rows).fetchall()
         return found
 
     def changed(self) -> int:
@@ -96,10 +103,10 @@ class Connection:
         count: int = self._raw.changes()
         return count
 
-    def newest_key(self) -> int:
-        """The key of the newest inserted row."""
-        key: int = self._raw.last_insert_rowid()
-        return key
+    def matching(self, name: str, conditions: Sequence[str], values: Values) -> list[Row]:
+        """Every row of a statement that says `{where}`, under all of the named conditions."""
+        where = " AND ".join(_STATEMENTS[each] for each in conditions)
+        return self.rows(_STATEMENTS[name].replace("{where}", f"WHERE {where}" if where else ""), values)
 
     def patience(self, busy_ms: int | None) -> None:
         """How long to wait for the write lock from now on; None is what the connection was opened with."""
@@ -143,14 +150,16 @@ class Connection:
 
     @contextmanager
     def savepoint(self) -> Generator[None, None, None]:
-        """All of it, or nothing, inside a transaction."""
+        """All of it, or nothing, inside a transaction. Raises Broken for what the schema refuses."""
         self._execute("SAVEPOINT part")
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if self._raw.in_transaction:  # a full disk ends it by itself
                 self._execute("ROLLBACK TO part")
                 self._execute("RELEASE part")
+            if isinstance(error, apsw.ConstraintError):
+                raise Broken(str(error)) from error
             raise
         self._execute("RELEASE part")
 

@@ -1,7 +1,7 @@
 """The engine of the SQLite store: its connections, and which thread does what.
 
 Laws of this file:
-1. One connection writes, under one lock; its transactions live in the modules beside this one, as functions.
+1. One connection writes, under one lock; its transactions are the functions of `store.transactions`.
 2. Nothing waits for another process's lock, or for a large read, on the thread of the event loop.
 3. A call that was begun is finished, also when its caller is cancelled.
 
@@ -24,9 +24,10 @@ import apsw
 from holdfast.clock import Clock
 from holdfast.errors import StoreGone, StoreUnavailable
 from holdfast.model import Change, Committed, RefusedChange
-from holdfast.store.sqlite import commit, filesystem, schema, stirring
+from holdfast.store.sqlite import filesystem, schema, stirring
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.errors import translate, translated
+from holdfast.store.transactions import commit
 
 T = TypeVar("T")
 
@@ -79,10 +80,11 @@ class Engine:
         with translated(self._path):
             schema.prepare(self._path, self._clock)
             self._identity = filesystem.identity(self._file)
-            self._writer = Connection(self._path)
-            self._watcher = Connection(self._path, reads_only=True, busy_ms=0)
+            self._writer = Connection(self._path, clock=self._clock)
+            self._watcher = Connection(self._path, clock=self._clock, reads_only=True, busy_ms=0)
             self._readers = [
-                Connection(self._path, reads_only=True) for _ in range(1 if self._inline else READERS)
+                Connection(self._path, clock=self._clock, reads_only=True)
+                for _ in range(1 if self._inline else READERS)
             ]
             self._free_readers = list(self._readers)
             if not self._inline:
@@ -115,7 +117,7 @@ class Engine:
         if not self._open:
             raise StoreUnavailable(f"the store {self._path} is not open")
 
-    def check_file(self) -> None:
+    def check_kept(self) -> None:
         """Raise StoreGone when the file was deleted or replaced: what is written now would be lost."""
         found = filesystem.identity(self._file)
         if found != self._identity:
@@ -172,11 +174,11 @@ class Engine:
     def lease(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction on the connection of the leases. Blocks; for a thread of its own."""
         self.check_open()
-        self.check_file()
+        self.check_kept()
         with self._lease_lock, translated(self._path):
             self.check_open()
             if self._lease is None:
-                self._lease = Connection(self._path)
+                self._lease = Connection(self._path, clock=self._clock)
             with self._lease.transaction():
                 return work(self._lease)
 
@@ -197,14 +199,14 @@ class Engine:
             answers = self.commit_now(changes)
             return answers if answers is not None else await self._queue(changes)
         self.check_open()
-        self.check_file()
+        self.check_kept()
         commit.weigh(changes)
         return self._commit(changes)
 
     def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
         """Apply the Changes on this thread; None, with nothing done, when that could take long."""
         self.check_open()
-        self.check_file()  # what is acknowledged must not be in a file that is gone
+        self.check_kept()  # what is acknowledged must not be in a file that is gone
         if not changes:
             return []
         size_bytes = commit.weigh(changes)

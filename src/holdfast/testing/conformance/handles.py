@@ -100,6 +100,7 @@ class HandlePromises(Promises):
             lambda: closed.list_checkpoints("r"),
             lambda: register(closed),
             lambda: closed.retire_worker(1),
+            lambda: closed.is_draining(1),
             lambda: closed.list_workers(),
             lambda: closed.sweep(10),
             lambda: closed.list_queues(),

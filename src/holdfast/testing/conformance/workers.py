@@ -161,6 +161,17 @@ class WorkerPromises(Promises):
         assert await claimed_ids(store, worker) == []
         assert await claimed_ids(store, await register(store, "other")) == ["next"]
 
+    async def test_a_worker_hears_that_it_is_to_drain_and_no_other_does(
+        self, store: Store, place: Place
+    ) -> None:
+        asked, other = await register(store), await register(store)  # of one name
+        assert [await store.is_draining(one) for one in (asked, other)] == [False, False]
+        await (await place.open()).mark_draining(asked)
+        assert [await store.is_draining(one) for one in (asked, other)] == [True, False]
+        await store.mark_draining(asked)
+        assert await store.is_draining(asked)
+        assert await store.is_draining(987_654) is False
+
     async def test_a_dead_worker_is_listed_while_it_holds_runs_and_forgotten_after(
         self, store: Store, place: Place
     ) -> None:

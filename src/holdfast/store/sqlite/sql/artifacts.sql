@@ -1,7 +1,7 @@
 -- Artifacts, and the contents they refer to. The conditions of the partial index are repeated word for word.
 
 -- name: begin_content
-INSERT INTO contents (touched_at_us) VALUES (?);
+INSERT INTO contents (touched_at_us) VALUES (?) RETURNING key;
 
 -- name: touch_upload
 UPDATE contents SET touched_at_us = ? WHERE key = ? AND sha256 IS NULL;
@@ -10,7 +10,7 @@ UPDATE contents SET touched_at_us = ? WHERE key = ? AND sha256 IS NULL;
 SELECT key FROM chunks WHERE sha256 = ?;
 
 -- name: insert_chunk
-INSERT INTO chunks (sha256, size_bytes, encoding, body) VALUES (?, ?, ?, ?);
+INSERT INTO chunks (sha256, size_bytes, encoding, body) VALUES (?, ?, ?, ?) RETURNING key;
 
 -- name: add_to_content
 INSERT INTO content_chunks (content, n, chunk) VALUES (?, ?, ?) ON CONFLICT (content, n) DO NOTHING;

@@ -39,7 +39,7 @@ UPDATE budgets SET since_us = ?2 WHERE key = ?1;
 UPDATE budget_units SET used = 0 WHERE budget = ?;
 
 -- name: add
-INSERT INTO budgets (scope, run, soft_percent, since_us) VALUES (?, ?, ?, ?);
+INSERT INTO budgets (scope, run, soft_percent, since_us) VALUES (?, ?, ?, ?) RETURNING key;
 
 -- name: by_scope
 SELECT key, scope, soft_percent, per_us, since_us FROM budgets WHERE scope = ?;

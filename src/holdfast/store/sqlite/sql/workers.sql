@@ -1,6 +1,7 @@
 -- name: register
 INSERT INTO workers (name, host, pid, capacity, serves, apart, started_at_us, lock_path, boot_id, lease_until_us)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+RETURNING key;
 
 -- name: renew
 UPDATE workers SET lease_until_us = ?, sample = coalesce(?, sample), fell_with = NULL
@@ -11,6 +12,9 @@ UPDATE workers SET retired = 1, counted = ? WHERE key = ? AND retired = 0;
 
 -- name: mark_draining
 UPDATE workers SET draining = 1 WHERE key = ?;
+
+-- name: is_draining
+SELECT draining FROM workers WHERE key = ?;
 
 -- name: may_claim
 SELECT 1 FROM workers WHERE key = ? AND retired = 0 AND draining = 0;

@@ -1,0 +1,192 @@
+"""Makes a rule's decision about a run durable: the row, its payloads, its events, what is superseded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from holdfast.errors import RunNotFound
+from holdfast.model import Decision, Note, Run
+from holdfast.rules import transitions
+from holdfast.rules.waits import child_of
+from holdfast.store.transactions import ends, lanes, payloads, questions, rows
+from holdfast.store.transactions.connection import Connection, Row
+from holdfast.store.transactions.family import AT_ONCE, Family
+
+KEPT: Final = -1
+"""In place of a worker: whoever claimed the run last stays the one."""
+
+
+class Ties(NamedTuple):
+    """What else a move of a run concerns."""
+
+    lane: bool
+    questions: bool
+    kin: bool
+    schedules: bool
+
+
+ANY: Final = Ties(lane=True, questions=True, kin=True, schedules=True)
+"""Nobody has looked: all of it may be."""
+
+
+def run_by_key(connection: Connection, key: int) -> Run | None:
+    """The run without its result, or None."""
+    row = connection.row("decisions.run_by_key", (key,))
+    return None if row is None else rows.run_of(row)
+
+
+def run_by_id(connection: Connection, run_id: str) -> Run:
+    """The run with all that is known of it. Raises RunNotFound."""
+    return whole_run(connection, _row_by_id(connection, run_id))
+
+
+def small_run(connection: Connection, run_id: str) -> Run | None:
+    """The same where it is one small row; None when the result is kept elsewhere. Raises RunNotFound."""
+    row = _row_by_id(connection, run_id)
+    return None if row[rows.RESULT + 1] is not None else whole_run(connection, row)
+
+
+def _row_by_id(connection: Connection, run_id: str) -> Row:
+    row = connection.row("decisions.run_by_id", (run_id,))
+    if row is None:
+        raise RunNotFound(f"no run has the id {run_id!r} in {connection.where}; `holdfast ls` lists them")
+    return row
+
+
+def whole_run(connection: Connection, row: Row) -> Run:
+    """The run with its result, from a row of `whole_runs`; further columns are ignored."""
+    run = rows.run_of(row)
+    inline, blob = row[rows.RESULT : rows.RESULT + 2]
+    if inline is None and blob is None:
+        return run
+    return replace(run, result=payloads.load(connection, inline, blob, f"the result of run {run.id}"))
+
+
+def row_with_ties(connection: Connection, key: int) -> tuple[Row, Ties]:
+    """The row of `whole_runs` of a run that was read in this transaction, and what else its move concerns."""
+    row = connection.row("decisions.row_with_ties", (key,))
+    assert row is not None, "it was read in this transaction"
+    return row, Ties(*row[rows.TIES :])
+
+
+def apply(
+    connection: Connection,
+    before: Run,
+    decision: Decision,
+    now_us: int,
+    *,
+    ties: Ties = ANY,
+    holder: int | None = KEPT,
+) -> Run:
+    """Write what was decided about `before`, inside the caller's transaction, and return the run as it is then.
+
+    What it means for the run's parent and children becomes durable with it, and the line of its concurrency key moves:
+    who frees a place calls the next. `ties`, when they were read in this transaction, spare the looks at what the run
+    has nothing to do with. `holder` is the worker that claimed it last, from now on.
+    """
+    after, undone = _settle(connection, before, decision, now_us, ties, holder)
+    if ties.kin and (undone or before.state.final is not after.state.final):
+        family(connection, now_us).follow(before, after, undone)
+    return after
+
+
+def family(connection: Connection, now_us: int, limit: int = AT_ONCE) -> Family:
+    """What follows from moves of this transaction, for at most `limit` children."""
+    return Family(connection, now_us, _settle, limit)
+
+
+def pass_over(connection: Connection, now_us: int, limit: int) -> int:
+    """Call the next where a called run was not claimed in time; how many calls passed on."""
+    keys = lanes.lapse(connection, now_us, limit)
+    for key in keys:
+        _call_up(connection, lanes.call(connection, key, now_us), now_us)
+    return len(keys)
+
+
+def _settle(
+    connection: Connection,
+    before: Run,
+    decision: Decision,
+    now_us: int,
+    ties: Ties = ANY,
+    holder: int | None = KEPT,
+) -> tuple[Run, Sequence[str]]:
+    """Write the run, and move the line that it stands in."""
+    after, undone = _write(connection, before, decision, now_us, ties, holder)
+    if ties.lane and (after.state, after.reason, after.available_at_us) != (
+        before.state,
+        before.reason,
+        before.available_at_us,
+    ):
+        _call_up(connection, lanes.follow(connection, before, after, now_us), now_us)
+    return after, undone
+
+
+def _call_up(connection: Connection, called: list[tuple[int, int]], now_us: int) -> None:
+    for key, due_at_us in called:
+        run = run_by_key(connection, key)
+        assert run is not None, "a lane goes with its run"
+        _write(connection, run, transitions.call_up(run, due_at_us, now_us), now_us)
+
+
+def _write(
+    connection: Connection,
+    before: Run,
+    decision: Decision,
+    now_us: int,
+    ties: Ties = ANY,
+    holder: int | None = KEPT,
+) -> tuple[Run, Sequence[str]]:
+    """Write the run alone; the children whose outcome or cancellation it supersedes."""
+    undone: list[str] = []
+    notes = decision.notes
+    if ties.questions:
+        first, last = questions.follow(connection, before, decision)
+        notes = (*first, *notes, *last)
+    after = replace(decision.run, event_no=before.event_no + len(notes))
+    if holder != KEPT:
+        connection.run("decisions.hand_run", (*rows.run_values(after), holder, after.key))
+    elif after != before:
+        connection.run("decisions.settle_run", (*rows.run_values(after), after.key))
+    if (
+        after.result is not before.result
+        or after.failure is not before.failure
+        or after.mismatch is not before.mismatch
+    ):
+        _write_payloads(connection, after)
+    if decision.claimable:
+        connection.run("decisions.let_any_worker_claim", (after.key,))
+    for position in decision.supersede:
+        connection.run("decisions.supersede", (after.key, position))
+        returned = (
+            child_of(name) for (name,) in connection.rows("decisions.return_signal", (after.key, position))
+        )
+        undone += (child for child in returned if child is not None)
+        undone += (child for (child,) in connection.rows("decisions.cancelled_by", (after.key, position)))
+    if decision.resolution is not None:
+        connection.run("decisions.insert_resolution", (after.key, rows.to_json(decision.resolution)))
+    write_notes(connection, after.key, before.event_no + 1, notes, now_us)
+    if ties.schedules:
+        ends.moved(connection, before, after, now_us)
+    return after, undone
+
+
+def write_notes(connection: Connection, run: int, first_n: int, notes: tuple[Note, ...], now_us: int) -> None:
+    """Write events that are not entries, numbered from `first_n`."""
+    for n, note in enumerate(notes, first_n):
+        connection.run(
+            "commit.insert_note", (run, n, now_us, note.type, *payloads.keep(connection, run, note.payload))
+        )
+
+
+def _write_payloads(connection: Connection, run: Run) -> None:
+    result: tuple[bytes | None, int | None] = (None, None)
+    if run.result is not None:
+        payloads.check_size(run.result, f"the result of run {run.id}")
+        result = payloads.keep(connection, run.key, run.result)
+    connection.run(
+        "decisions.settle_payloads", (*result, rows.to_json(run.failure), rows.to_json(run.mismatch), run.key)
+    )

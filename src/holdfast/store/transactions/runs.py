@@ -1,0 +1,95 @@
+"""Runs from outside their attempts: created, changed by rules, signalled, deleted."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from holdfast.errors import Conflict, Refused
+from holdfast.model import Created, NewRun, Run
+from holdfast.rules import transitions
+from holdfast.store.protocol import Decide
+from holdfast.store.transactions import budgets, decisions, inbox, lanes, payloads
+from holdfast.store.transactions.connection import Connection
+
+
+def create(connection: Connection, new: NewRun, now_us: int) -> Created:
+    """Create the run, or return the one with this id, agent and input; then send it its signal, if one is given.
+    Raises Conflict, and Refused for a new signal to a final run."""
+    created = _create(connection, new, now_us)
+    if new.signal is None:
+        return created
+    signal = new.signal
+    inbox.add_signal(connection, new.id, signal.name, signal.payload, signal.dedup, now_us)
+    return Created(run=decisions.run_by_id(connection, new.id), existed=created.existed)
+
+
+def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
+    payloads.check_size(new.input, f"the input of run {new.id}")
+    if check_same(connection, new):
+        return Created(run=decisions.run_by_id(connection, new.id), existed=True)
+    decision = transitions.create(new, 0, now_us)
+    run = replace(decision.run, event_no=len(decision.notes))
+    key: int = connection.value(
+        "runs.insert_run",
+        (run.id, run.agent, run.version, run.queue, run.priority, run.state, run.reason, new.claimable,
+         run.created_at_us, run.event_no, run.available_at_us, run.deadline_at_us, payloads.digest(new.input)),
+    )  # fmt: skip
+    run = replace(run, key=key)
+    connection.run("runs.insert_payloads", (run.key, *payloads.keep(connection, run.key, new.input)))
+    connection.many("runs.insert_tag", [(run.key, *tag) for tag in new.tags])
+    decisions.write_notes(connection, run.key, 1, decision.notes, now_us)
+    if new.lane is not None:
+        lanes.add(connection, run.key, new.lane)
+    if new.budget is not None:
+        budgets.create(connection, run.key, run.id, new.budget, now_us)
+    return Created(run=run, existed=False)
+
+
+def check_same(connection: Connection, new: NewRun) -> bool:
+    """Whether the run is there. Raises Conflict when its id is that of a run of another agent or input."""
+    existing = connection.row("runs.existing", (new.id,))
+    if existing is None:
+        return False
+    agent, input_hash = existing
+    if agent != new.agent:
+        raise Conflict(f"the id {new.id!r} is taken by a run of agent {agent!r}; use another id")
+    if input_hash != payloads.digest(new.input):
+        raise Conflict(f"the id {new.id!r} is taken by a run of {agent!r} with another input; use another id")
+    return True
+
+
+def update(connection: Connection, run_id: str, decide: Decide, now_us: int) -> Run:
+    """Let `decide` decide what becomes of the run. Raises RunNotFound and whatever `decide` raises."""
+    before = decisions.run_by_id(connection, run_id)
+    decision = decide(before, now_us)
+    return before if decision is None else decisions.apply(connection, before, decision, now_us)
+
+
+def delete(connection: Connection, run_id: str) -> None:
+    """Delete a final run with all that belongs to it. Raises RunNotFound and Refused."""
+    run = decisions.run_by_id(connection, run_id)
+    if not run.state.final:
+        raise Refused(
+            f"run {run_id} is {run.state}: only a run that ended can be deleted; holdfast cancel {run_id}"
+        )
+    if connection.row("runs.needed", (run.key,)) is not None:
+        raise Refused(
+            f"run {run_id} is needed: its parent has not taken its outcome, or its own end has not reached all of its"
+            f" children yet; holdfast show {run_id}"
+        )
+    connection.run("runs.delete_run", (run.key,))
+
+
+def prune(connection: Connection, before_us: int, limit: int) -> int:
+    """Delete runs that finished before and are not needed, oldest first; return how many."""
+    keys = connection.rows("runs.prunable", (before_us, limit))
+    for (key,) in keys:
+        connection.run("runs.delete_run", (key,))
+    return len(keys)
+
+
+def limit_queue(connection: Connection, name: str, limit: int | None) -> None:
+    """Set how many runs of the queue may hold a live lease."""
+    if limit is not None and limit < 0:
+        raise Refused(f"the limit of queue {name!r} is {limit}: it must be 0 or more, or None for no limit")
+    connection.run("runs.limit_queue", (name, limit))
