@@ -61,7 +61,7 @@ from holdfast.process.wire import MAX_UNSENT
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import RANKS, Thresholds
 from holdfast.threads import ThreadCall
-from holdfast.throttle.space import folder_bytes
+from holdfast.throttle.space import folder_count
 from holdfast.throttle.watch import Seen
 
 MAX_OPEN: Final = 256
@@ -326,11 +326,12 @@ class ProcessAttempt:
         limit, workspace = self._limits.disk_bytes, self._workspace
         if limit is None or workspace is None:
             return None
-        size = await asyncio.to_thread(folder_bytes, workspace)
-        if size is None or size <= limit:
+        found = await asyncio.to_thread(folder_count, workspace)
+        if found is None or found.bytes <= limit:
             return None
+        size = f"{'at least ' if found.at_least else ''}{found.bytes:,}"
         message = (
-            f"its workspace {workspace} holds {size:,} bytes, and its limit is {limit:,} (Limits(disk=…)): remove files"
+            f"its workspace {workspace} holds {size} bytes, and its limit is {limit:,} (Limits(disk=…)): remove files"
             f" there, or give its agent more and restart the worker; then: holdfast retry {self.claim.run.id}"
         )
         return Hold(
