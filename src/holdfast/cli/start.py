@@ -13,6 +13,7 @@ from holdfast.cli.programs import Program, WithProgram, takes_program, wanted
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.client.client import new_signal
+from holdfast.rules import labels
 from holdfast.rules.tags import parsed
 
 
@@ -31,6 +32,9 @@ from holdfast.rules.tags import parsed
 @click.option("--delay", type=DURATION, default=0.0, help="Start later: 90s, 15m, 4h. [default: now]")
 @click.option("--tag", "tags", metavar="NAME[=VALUE]", multiple=True, help="To find it by; repeatable.")
 @click.option(
+    "--needs", metavar="NAME,...", help="Only for a worker with these labels: gpu,eu. [default: the agent's]"
+)
+@click.option(
     "--signal", "signal_name", metavar="NAME", help="Send it this signal with the start; needs --id."
 )
 @click.option("--data", metavar="JSON|@FILE", default="null", help="What the signal carries. [default: null]")
@@ -46,6 +50,7 @@ def start(
     queue: str | None,
     delay: float,
     tags: tuple[str, ...],
+    needs: str | None,
     signal_name: str | None,
     data: str,
     dedup: str | None,
@@ -70,6 +75,7 @@ def start(
             delay=delay,
             tags=parsed(tags),
             signal=signal,
+            needs=None if needs is None else labels.of(needs),
         )
         if as_json:
             handle = await client.get(created.run.id)
