@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Final, cast
 
 from holdfast.errors import UsageError
 
@@ -20,13 +20,14 @@ def checked(labels: object, whose: str) -> Labels:
     """The labels in order, each once. Raises UsageError for what cannot be one."""
     if isinstance(labels, str) or not isinstance(labels, Collection):
         raise UsageError(f"{whose}: labels are a collection of text, as in ('gpu',), not {labels!r}")
-    for label in labels:
+    words = cast("Collection[object]", labels)
+    for label in words:
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
             raise UsageError(
                 f"{whose}: {label!r} is no label: 1 to 63 letters, digits and any of '_.:=/-', beginning with a "
                 "letter or digit"
             )
-    found = tuple(sorted(set(labels)))
+    found = tuple(sorted({str(label) for label in words}))
     if len(found) > MAX_LABELS:
         raise UsageError(f"{whose}: {len(found)} labels, and {MAX_LABELS} are the most")
     return found
