@@ -117,6 +117,8 @@ def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:
         return Explanation("it is held back, because a person asked for it", (way,))
     if view.reason is Reason.THROTTLED:
         return Explanation("it is slowed down, because the machine is under pressure (`holdfast doctor`)")
+    if view.reason is Reason.LOOP:
+        return Explanation("it goes round in circles: it waits for you as soon as nothing else of it moves")
     if view.reason is Reason.STUCK:
         why = "a sync step outlived its timeout and cannot be stopped in this process; its worker will replace itself"
         return Explanation(why)

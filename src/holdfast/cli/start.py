@@ -10,6 +10,7 @@ from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.programs import Program, WithProgram, takes_program, wanted
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.client.client import new_signal
@@ -81,9 +82,9 @@ def start(
             handle = await client.get(created.run.id)
             print_document(await handle.status())
         else:
-            click.echo(created.run.id)
+            say(created.run.id)
         if created.existed:
-            click.echo(f"it was there already, and is {created.run.state}", err=True)
+            say(f"it was there already, and is {created.run.state}", err=True)
         return Exit.SUCCEEDED
 
     return on_store(store, create, make=True)

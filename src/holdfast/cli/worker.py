@@ -17,6 +17,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store, retention_option
 from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.programs import LimitType, limits_typed
+from holdfast.cli.saying import say, visible
 from holdfast.cli.views import print_line
 from holdfast.client import Client
 from holdfast.commands.agent import command
@@ -106,12 +107,12 @@ def worker(
             try:
                 await execute(client, serving, retention)
             except WorkerStuck as error:
-                click.echo(str(error), err=True)
+                say(str(error), err=True)
                 await client.store.close()
                 if stopping.signal is None:
                     replace_process(sys.argv[1:])
                 leave_now(_code(stopping.signal))
-        click.echo(f"worker {serving.name} ended", err=True)
+        say(f"worker {serving.name} ended", err=True)
         return _code(stopping.signal)
 
     return on_store(store, serve, make=True)
@@ -132,7 +133,7 @@ class RunFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         run = current_run.get()
         record.run = f"[{run}] " if run else ""
-        return super().format(record)
+        return visible(super().format(record))
 
 
 def log_to_stderr() -> None:
@@ -154,14 +155,14 @@ def _ready(serving: Worker, agents: Sequence[AnyAgent], url: str, as_json: bool)
         )
         return
     names = ", ".join(f"{agent.name} (version {agent.version})" for agent in agents)
-    click.echo(f"worker {serving.name} serves {names} from {url}", err=True)
+    say(f"worker {serving.name} serves {names} from {url}", err=True)
 
 
 def _tell(number: int, count: int) -> None:
     if count == 1:
-        click.echo("draining: claiming nothing more; a second signal stops now", err=True)
+        say("draining: claiming nothing more; a second signal stops now", err=True)
     else:
-        click.echo("stopping now", err=True)
+        say("stopping now", err=True)
 
 
 def _code(number: int | None) -> Exit:
