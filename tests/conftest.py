@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from tests.faults import Engine
 
 # A job in the background of a shell has SIGINT ignored, and hands that on: commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hundreds of processes are started here: what one has compiled serves the next, also below a shell that forbids it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # `make test` is repeatable; HYPOTHESIS_PROFILE=search looks for what it has not tried yet.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
