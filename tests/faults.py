@@ -12,6 +12,7 @@ from holdfast.controller import Controller
 from holdfast.model import Change, Committed, Entry, EntryKind, Event, RefusedChange
 from holdfast.store import open_store
 from holdfast.store.protocol import Store
+from holdfast.testing import blank
 from holdfast.worker import Worker
 
 
@@ -128,7 +129,7 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.url = f"sqlite:///{folder / 'holdfast.db'}"
+        self.url = f"sqlite:///{blank.lay(folder / 'holdfast.db')}"
         self.store: Store = open_store(self.url)
         self.client = Client(self.store)
 

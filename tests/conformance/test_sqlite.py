@@ -14,6 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from holdfast.store.protocol import Store
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing import blank
 from holdfast.testing.conformance import MovableClock, Place, StoreConformance
 from tests.conformance.machine import StoreMachine
 
@@ -26,7 +27,7 @@ class SqlitePlace(Place):
 
     def __init__(self, path: Path, clock: MovableClock) -> None:
         super().__init__(clock)
-        self.path = path
+        self.path = blank.lay(path)
 
     def handle(self) -> Store:
         return SQLiteStore(self.path, clock=self.clock)
@@ -66,7 +67,10 @@ class TestSqliteStore(StoreConformance):
 
 class SqliteMachine(StoreMachine):
     def new_place(self) -> Place:
-        self.folder = Path(tempfile.mkdtemp(prefix="holdfast-machine-"))
+        memory = Path("/dev/shm")  # what the disk does to a commit is proved elsewhere
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="holdfast-machine-", dir=memory if memory.is_dir() else None)
+        )
         return SqlitePlace(self.folder / "runs.db", MovableClock())
 
     def teardown(self) -> None:

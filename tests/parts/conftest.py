@@ -9,9 +9,10 @@ import pytest
 
 from holdfast import open_store
 from holdfast.store.protocol import Store
+from holdfast.testing import blank
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(tmp_path / "parts.db") as store:
+    async with open_store(blank.lay(tmp_path / "parts.db")) as store:
         yield store

@@ -223,6 +223,7 @@ class _Clock(SystemClock):
         return super().wall_us() + self.offset_us
 
 
+@pytest.mark.parametrize("port", ["here", "socket"], indirect=True)
 async def test_a_clock_set_back_an_hour_costs_no_lease_and_repeats_nothing(tmp_path: Path) -> None:
     clock = _Clock()
     executed = []

@@ -28,6 +28,7 @@ from holdfast.heart import Heart
 from holdfast.model import Change, Claim, Created, Run, RunFilter, RunState, Sample
 from holdfast.rules.lease import LEASE_S
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing import blank
 from holdfast.testing.loop import Process, VirtualClock, VirtualLoop, current_process
 from holdfast.worker import Worker
 from tests.sim import agents, timetable
@@ -254,7 +255,7 @@ class World:
         self.seed = seed
         self.loop = VirtualLoop(f"{seed} order")
         self.clock = VirtualClock(self.loop)
-        self.path = folder / "sim.db"
+        self.path = blank.lay(folder / "sim.db")
         self.chance = random.Random(f"{seed} chance")
         self.faults = random.Random(f"{seed} faults")
         self.limits = random.Random(f"{seed} limits")

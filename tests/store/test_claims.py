@@ -122,6 +122,7 @@ async def test_a_claim_reads_no_run_that_it_does_not_take(tmp_path: Path) -> Non
                 counted += 1
                 return False
 
+            await store.list_workers()  # opens a connection that reads
             for each in (store._engine._writer, store._engine._readers[0]):
                 each._raw.set_progress_handler(count, 100)
             assert len(await store.claim(worker, SERVES, 2)) == 2
@@ -148,7 +149,7 @@ async def test_a_claim_reads_no_run_that_it_does_not_take(tmp_path: Path) -> Non
 )
 def test_no_statement_reads_a_whole_table_of_runs_or_events(tmp_path: Path, file: str) -> None:
     path = tmp_path / "runs.db"
-    schema.prepare(path, SystemClock())
+    schema.prepare(path, SystemClock()).close()
     connection = Connection(path)
     mine = {name: sql for name, sql in STATEMENTS.items() if name.startswith(f"{file}.")}
     assert mine

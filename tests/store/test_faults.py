@@ -82,6 +82,8 @@ async def test_a_file_replaced_in_use_is_noticed(store: SQLiteStore, tmp_path: P
     (tmp_path / "copy").rename(tmp_path / "runs.db")
     with pytest.raises(StoreGone, match="was replaced by another file"):
         store.renew_lease(worker, HOUR_US, None)
+    with pytest.raises(StoreGone, match="was replaced by another file"):
+        await store.list_workers()  # a connection to the other file would answer
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:

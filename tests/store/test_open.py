@@ -13,7 +13,7 @@ from holdfast.clock import SystemClock
 from holdfast.errors import StoreCorrupt, StoreRefused, StoreUnavailable, UsageError
 from holdfast.store import open_store
 from holdfast.store.sqlite import SQLiteStore, connection, filesystem, schema
-from tests.store.shapes import new_run
+from tests.store.shapes import HOUR_US, new_run, new_worker
 
 
 async def test_a_url_with_three_slashes_is_relative_and_with_four_absolute(
@@ -137,7 +137,11 @@ async def test_the_file_and_its_companions_are_for_their_owner_alone(tmp_path: P
 
 async def test_every_connection_is_durable(tmp_path: Path) -> None:
     async with SQLiteStore(tmp_path / "runs.db", clock=SystemClock()) as store:
-        for each in (store._engine._writer, store._engine._watcher, *store._engine._readers):
+        assert store.renew_lease(await store.register_worker(new_worker(), HOUR_US), HOUR_US, None)
+        await store.list_workers()
+        engine = store._engine
+        assert engine._lease is not None and engine._readers
+        for each in (engine._writer, engine._watcher, engine._lease, *engine._readers):
             assert each.value("PRAGMA journal_mode") == "wal"
             assert each.value("PRAGMA synchronous") == 2  # FULL
             assert each.value("PRAGMA foreign_keys") == 1
@@ -169,7 +173,7 @@ async def test_eight_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
 
 def test_the_schema_is_the_sum_of_its_migrations(tmp_path: Path) -> None:
     opened, applied = tmp_path / "opened.db", tmp_path / "applied.db"
-    schema.prepare(opened, SystemClock())
+    schema.prepare(opened, SystemClock()).close()
     by_hand = apsw.Connection(str(applied))
     for each in schema.known():
         for _ in by_hand.execute(each.sql):
@@ -182,9 +186,9 @@ def test_the_schema_is_the_sum_of_its_migrations(tmp_path: Path) -> None:
 
 def test_preparing_twice_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
-    schema.prepare(path, SystemClock())
+    schema.prepare(path, SystemClock()).close()
     before = path.read_bytes()
-    schema.prepare(path, SystemClock())
+    schema.prepare(path, SystemClock()).close()
     assert path.read_bytes() == before
 
 

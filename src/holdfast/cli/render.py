@@ -28,7 +28,7 @@ from holdfast.client import (
     StoredCheckpoint,
 )
 from holdfast.model import Artifact, Failure, RunState
-from holdfast.rules import tags
+from holdfast.rules import labels, tags
 
 CURSORS_SHOWN = 5
 
@@ -80,8 +80,21 @@ def runs_table(views: Sequence[RunView], now: datetime) -> Table:
 
 def workers_table(views: Sequence[ServingView], now: datetime) -> Table:
     """The table of `workers`."""
+    labelled = any(view.labels for view in views)
     table = _table(
-        "NO", "NAME", "HOST", "PID", "STATE", "RUNS", "CPU", "MEMORY", "LEASE", "AGE", "SERVES", right=["NO"]
+        "NO",
+        "NAME",
+        "HOST",
+        "PID",
+        "STATE",
+        "RUNS",
+        "CPU",
+        "MEMORY",
+        "LEASE",
+        "AGE",
+        *(["LABELS"] if labelled else []),
+        "SERVES",
+        right=["NO"],
     )
     for view in views:
         used = view.resources
@@ -96,6 +109,7 @@ def workers_table(views: Sequence[ServingView], now: datetime) -> Table:
             "" if used is None else words.size(used.memory_mb * 2**20),
             "" if view.lease_left_s is None else words.duration(view.lease_left_s),
             words.age(view.since, now),
+            *([words.one_line(labels.told(view.labels), 40)] if labelled else []),
             words.one_line(", ".join(f"{one.agent} ({one.version})" for one in view.serves), 60),
         )
     return table

@@ -23,6 +23,7 @@ from holdfast.client import Client
 from holdfast.commands.agent import command
 from holdfast.embedded import Stopping, execute
 from holdfast.errors import WorkerStuck
+from holdfast.rules import labels as label_rules
 from holdfast.worker import Worker
 
 
@@ -51,6 +52,9 @@ from holdfast.worker import Worker
     multiple=True,
     help="What runs in processes of their own may use, for agents that do not say it: memory=200MB; repeatable.",
 )
+@click.option(
+    "--labels", metavar="NAME,...", default="", help="What it has for runs that ask for it: gpu,eu."
+)
 @retention_option
 @click.option("--name", metavar="NAME", help="Shown to people. [default: host and pid]")
 @click.option(
@@ -64,6 +68,7 @@ def worker(
     capacity: int,
     until_idle: bool,
     drain_timeout: float,
+    labels: str,
     retention: float | None,
     name: str | None,
     isolation: Isolation | None,
@@ -95,6 +100,7 @@ def worker(
             drain_timeout=drain_timeout,
             isolation=isolation,
             limits=bounds,
+            labels=label_rules.of(labels),
         )
         with Stopping(serving, _tell, parks=False) as stopping:
             _ready(serving, agents, client.store.url, as_json)

@@ -90,6 +90,7 @@ def create(new: NewRun, key: int, now_us: int) -> Decision:
         version=new.version,
         queue=new.queue,
         priority=new.priority,
+        needs=new.needs,
         state=QUEUED,
         reason=None,
         created_at_us=now_us,

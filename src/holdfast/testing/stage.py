@@ -46,6 +46,7 @@ from holdfast.rules import waits
 from holdfast.store.protocol import Store
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.store.sqlite.connection import Connection
+from holdfast.testing import blank
 from holdfast.testing.loop import Process, VirtualClock, VirtualLoop
 from holdfast.testing.plan import Crash, Plan
 from holdfast.timelimit import TimeLimit
@@ -250,7 +251,7 @@ class Stage(Generic[R]):
     ) -> None:
         memory = Path("/dev/shm")  # noqa: S108 - where the machine has it, nothing waits for a disk
         self._folder = tempfile.mkdtemp(prefix="holdfast-", dir=memory if memory.is_dir() else None)
-        self.path = Path(self._folder) / "trial.db"
+        self.path = blank.lay(Path(self._folder) / "trial.db")
         self.loop = VirtualLoop(f"order {plan.seed}", shuffled=plan.seed is not None)
         self.clock = VirtualClock(self.loop)
         self.version = 0

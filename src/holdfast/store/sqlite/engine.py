@@ -56,6 +56,8 @@ class Engine:
         self._lease_lock = threading.Lock()
         self._opening = asyncio.Lock()
         self._lease: Connection | None = None
+        self._readers: list[Connection] = []
+        self._free_readers: list[Connection] = []
         self._queued = 0  # commits on their way to the writing thread
         self._commit_s = 0.0  # how long the disk takes for a COMMIT, moving average
         self._dozing: set[asyncio.Future[bool]] = set()
@@ -78,15 +80,9 @@ class Engine:
 
     def _connect(self) -> None:
         with translated(self._path):
-            schema.prepare(self._path, self._clock)
+            self._writer = schema.prepare(self._path, self._clock)
             self._identity = filesystem.identity(self._file)
-            self._writer = Connection(self._path, clock=self._clock)
             self._watcher = Connection(self._path, clock=self._clock, reads_only=True, busy_ms=0)
-            self._readers = [
-                Connection(self._path, clock=self._clock, reads_only=True)
-                for _ in range(1 if self._inline else READERS)
-            ]
-            self._free_readers = list(self._readers)
             if not self._inline:
                 self._writing = ThreadPoolExecutor(1, thread_name_prefix="holdfast-write")
                 self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="holdfast-read")
@@ -110,7 +106,7 @@ class Engine:
             for connection in (self._writer, self._watcher, self._lease, *self._readers):
                 if connection is not None:
                     connection.close()
-            self._lease = None
+            self._lease, self._readers, self._free_readers = None, [], []
 
     def check_open(self) -> None:
         """Raise StoreUnavailable when the store is not open."""
@@ -129,9 +125,13 @@ class Engine:
     # --- transactions ---------------------------------------------------------------------------------------
 
     async def write(
-        self, work: Callable[[Connection], T], *, is_news: Callable[[T], bool] = lambda _: True
+        self,
+        work: Callable[[Connection], T],
+        *,
+        locks: Sequence[str] = (),
+        is_news: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        """Do `work` in a transaction, on the writing thread."""
+        """Do `work` in a transaction, on the writing thread. The file is one lock: `locks` are part of it."""
         self.check_open()
 
         def transaction() -> T:
@@ -152,7 +152,8 @@ class Engine:
         self.check_open()
 
         def moment() -> T:
-            connection = self._free_readers.pop()  # as many connections as threads
+            with translated(self._path):
+                connection = self._reader()
             try:
                 with translated(self._path), connection.moment():
                     return work(connection)
@@ -160,6 +161,19 @@ class Engine:
                 self._free_readers.append(connection)
 
         return moment() if self._inline else await self._on(self._reading, moment)
+
+    def _reader(self) -> Connection:
+        """One that nobody reads on; each thread that reads at the same time has its own. SQLite reads the schema for
+        every connection, which takes a millisecond, so there are no more than that."""
+        try:
+            return self._free_readers.pop()
+        except IndexError:
+            try:
+                connection = Connection(self._path, clock=self._clock, reads_only=True)
+            finally:
+                self.check_kept()  # opened only now, it could be of another file
+            self._readers.append(connection)
+            return connection
 
     def glance(self, work: Callable[[Connection], T | None]) -> T | None:
         """Do `work`, which reads a row or two, here and now: a thread would cost several times what it does. None, as

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,30 +25,34 @@ CREATE TABLE IF NOT EXISTS holdfast_schema (
 """
 
 
-def known() -> list[migrate.Migration]:
+@cache
+def known() -> tuple[migrate.Migration, ...]:
     """The migrations of this version of holdfast."""
-    return migrate.migrations("holdfast.store.sqlite.migrations")
+    return tuple(migrate.migrations("holdfast.store.sqlite.migrations"))
 
 
-def prepare(path: Path, clock: Clock) -> None:
-    """Make `path` a store with the newest schema. Idempotent; the others wait while one does it.
+def prepare(path: Path, clock: Clock) -> Connection:
+    """Make `path` a store with the newest schema, and return the connection that did. Idempotent; the others wait while
+    one does it.
 
     Raises StoreUnavailable, StoreRefused or StoreCorrupt, and whatever apsw raises.
     """
     filesystem.check_place(path)
     filesystem.create_private(path)
-    connection = Connection(path)
+    connection = Connection(path, clock=clock)
     try:
         _check_owner(connection)
         if _versions(connection) != {each.version: each.sha256 for each in known()}:
             _write_ahead(connection)
             apply(connection, known(), clock.wall_us())
         _write_ahead(connection)
-    finally:
+    except BaseException:
         connection.close()
+        raise
+    return connection
 
 
-def apply(connection: Connection, wanted: list[migrate.Migration], now_us: int) -> None:
+def apply(connection: Connection, wanted: Sequence[migrate.Migration], now_us: int) -> None:
     """Apply what is missing, each migration with its version row in a transaction of its own."""
     for _ in wanted:
         with connection.transaction():

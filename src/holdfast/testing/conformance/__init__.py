@@ -45,6 +45,7 @@ _PARTS = (
     "rates",
     "budgets",
     "samples",
+    "labels",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -57,12 +58,14 @@ from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
 from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
+from holdfast.testing.conformance.labels import LabelPromises  # noqa: E402
 from holdfast.testing.conformance.lanes import LanePromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.rates import RatePromises  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
+from holdfast.testing.conformance.room import RoomPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.samples import SamplePromises  # noqa: E402
 from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
@@ -93,7 +96,9 @@ class StoreConformance(
     LanePromises,
     RatePromises,
     BudgetPromises,
+    RoomPromises,
     SamplePromises,
+    LabelPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
