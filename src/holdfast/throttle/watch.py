@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,12 @@ BRAKE_SHARE: Final = 0.9
 _OK: Final = Level.OK  # Python 3.11 looks for the members of an enum, each time
 
 
+@cache
+def _system_clock() -> SystemClock:
+    """One for all: each of them reads the name of the boot."""
+    return SystemClock()
+
+
 class Gauge:
     """Samples one group, as often as it is called: once a second is meant. Costs some microseconds in control groups, a
     millisecond for each fifty processes elsewhere. Call it from one thread.
@@ -54,7 +61,7 @@ class Gauge:
         clock: Clock | None = None,
     ) -> None:
         self._group = group
-        self._clock = clock or SystemClock()
+        self._clock = clock or _system_clock()
         self._space = Space(workspace) if isinstance(workspace, Path) else workspace
         self._limit = group.limits.disk_bytes
         self.history = History(history)
