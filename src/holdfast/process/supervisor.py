@@ -343,8 +343,8 @@ class ProcessAttempt:
 
     def _lag(self) -> float | None:
         """For how long its event loop has kept somebody waiting since the last look: as it says, or while it says
-        nothing. Programs in other languages may have none."""
-        if self._origin is None:
+        nothing. Programs in other languages may have none, and none is there before it says that it is."""
+        if self._origin is None or not self._greeted:
             return None
         lag_s, self._lag_s = max(self._lag_s, self._loop.time() - self._heard_at - ALIVE_S), 0.0
         return max(0.0, lag_s)
