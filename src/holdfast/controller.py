@@ -10,7 +10,7 @@ from typing import Final
 
 from holdfast import workspace
 from holdfast.duration import Duration, micros
-from holdfast.errors import StoreError
+from holdfast.errors import StoreError, UsageError
 from holdfast.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Controller:
             if self._retention_us is not None and self._sweeps % _PRUNE_EVERY == 0:
                 await self._store.prune(await self._store.now() - self._retention_us, BATCH)
             if self._sweeps % _PRUNE_EVERY == 0:
-                await workspace.sweep(self._store)
+                await self._sweep_workspaces()
             if self._orphans or self._sweeps % _PRUNE_EVERY == 0:
                 self._orphans = await self._store.sweep_artifacts(CHUNKS) >= CHUNKS
             self._sweeps += 1
@@ -67,6 +67,12 @@ class Controller:
             log.warning("the controller could not sweep: %s", error)
             return 5 * SWEEP_S * (0.5 + self._chance())
         return 0.0 if changed >= BATCH or self._orphans else SWEEP_S * (0.5 + self._chance())
+
+    async def _sweep_workspaces(self) -> None:
+        try:
+            await workspace.sweep(self._store)
+        except UsageError as error:  # a person put a link there; the rest is swept all the same
+            log.warning("workspaces are not swept: %s", error)
 
     async def fire(self) -> float:
         """Meet the schedules that are due; returns how long to rest before the next look."""

@@ -73,23 +73,56 @@ def remove(place: Path) -> bool:
 
     A link is removed, never followed. Folders that nobody may read are made readable first.
     """
+    try:
+        folder = _opened(place.parent)
+    except (OSError, UsageError) as error:
+        log.warning("the workspace %s is not removed: %s", place, error)
+        return False
+    if folder is None:
+        return True
+    try:
+        return _remove(folder, place)
+    finally:
+        os.close(folder)
+
+
+def _opened(folder: Path) -> int | None:
+    """The folder of workspaces, opened; None when there is none. Raises UsageError for a link: what is behind it may be
+    others'."""
+    try:
+        return os.open(folder, _FOLDER)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if not folder.is_symlink():
+            raise
+    raise UsageError(
+        f"{folder} is a link, and nothing is removed through one: mount what it leads to there (mount --bind), or make"
+        " it a folder again; what no run needs any more is removed then"
+    )
+
+
+def _remove(folder: int, place: Path) -> bool:
+    """Remove this workspace from the opened folder."""
+    name = place.name
     with suppress(OSError):
-        if stat.S_ISDIR(place.lstat().st_mode):
-            place.chmod(0o700)
-            _empty(place)
-            place.rmdir()
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.chmod(name, 0o700, dir_fd=folder)
+            _empty(folder, name)
+            os.rmdir(name, dir_fd=folder)
         else:
-            place.unlink()
-    left = os.path.lexists(place)
-    if left:
+            os.unlink(name, dir_fd=folder)
+    with suppress(FileNotFoundError):
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
         log.warning("the workspace %s could not be removed; the next `holdfast gc` tries again", place)
-    return not left
+        return False
+    return True
 
 
-def _empty(place: Path) -> None:
+def _empty(folder: int, name: str) -> None:
     """Remove what can be removed. However deep it is: each folder is lifted to the top before it is emptied, so that
     neither paths nor open files nor calls add up."""
-    top = os.open(place, _FOLDER)
+    top = os.open(name, _FOLDER, dir_fd=folder)
     lifted = (f".lifted-{token_hex(8)}-{n}" for n in count())  # no name that is there already
     try:
         more = True
@@ -125,7 +158,8 @@ def _cleared(folder: int) -> list[str]:
 
 
 async def sweep(store: Store) -> int:
-    """Remove the workspaces of this machine whose runs are not in the store any more; returns how many are gone."""
+    """Remove the workspaces of this machine whose runs are not in the store any more; returns how many are gone. Raises
+    UsageError when a link stands in place of the folder of all: nothing is removed through it."""
     folder = store.workspace_folder
     names = [] if folder is None else _names(folder)
     gone = 0
@@ -142,8 +176,14 @@ async def sweep(store: Store) -> int:
 
 
 def _names(folder: Path) -> list[str]:
-    """What is in the folder of workspaces and is called like one."""
+    """What is in the folder of workspaces and is called like one. Raises UsageError for a link."""
     try:
-        return sorted(name for name in os.listdir(folder) if key_of_folder(name) is not None)
+        opened = _opened(folder)
+        if opened is None:
+            return []
+        try:
+            return sorted(name for name in os.listdir(opened) if key_of_folder(name) is not None)
+        finally:
+            os.close(opened)
     except OSError:
         return []

@@ -66,6 +66,15 @@ def drawn(on: Board, snapshot: Snapshot, size: tuple[int, int]) -> list[str]:
     return file.getvalue().removesuffix("\n").split("\n")
 
 
+def test_a_folder_with_more_files_than_are_counted_is_at_least_so_large() -> None:
+    for at_least, cell in ((False, " 2.0 GB"), (True, "≥ 2.0 GB")):
+        size = replace(used(1.0), workspace_mb=2000.0, workspace_at_least=at_least)
+        file = io.StringIO()
+        Console(file=file, width=200).print(table([run("r", resources=size)], 200))
+        assert cell in file.getvalue()
+        assert ("≥" in file.getvalue()) is at_least
+
+
 # --- keys -------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from examples.foreign.agents import count
-from holdfast import Worker
+from holdfast import Budget, Worker
 from holdfast.client import RunView
 from holdfast.errors import InvalidTransition, Refused, StoreUnavailable
 from holdfast.model import Level, NewSample, Reason, Release, RunState, Sampled, TreeSample, Wish
@@ -96,6 +96,19 @@ async def test_a_killed_attempt_is_no_crash_and_the_run_goes_on_from_its_checkpo
     events = await engine.store.read_events("r", 0, 1000)
     assert sum(event.type == "run.queued" and b'"killed"' in event.payload for event in events) == 1
     assert [one.name for one in await handle.checkpoints()] == ["place 1", "place 2", "place 3"]
+
+
+async def test_a_killed_attempt_is_charged_the_working_time_of_its_body(engine: Engine) -> None:
+    handle = await engine.client.start(held.rests, 60.0, id="r", budget=Budget(working_s=600))
+    async with serving(engine, drain_timeout=0):
+        await seen(engine, "r", lambda view: view.clocks and (view.clocks.step_s or 0) > 2)
+        await handle.kill()
+        await seen(engine, "r", lambda view: view.attempts == 2)
+        view = await engine.client.budgets.get("r")
+        assert view is not None
+        (used,) = [one.used for one in view.units if one.unit == "working_s"]
+        assert 2 <= used < 30
+        await handle.cancel()
 
 
 async def test_a_run_that_is_to_pause_is_paused_when_its_attempt_is_killed(

@@ -253,3 +253,13 @@ def test_crashes_never_let_more_be_spent_than_the_limit(real: list[tuple[int, bo
         billed += asked
         now = rules.settle(now, asked, rules.lost({Unit.USD: asked})[Unit.USD] if crashes else asked)
         assert billed <= now.used <= hard
+
+
+def test_of_a_body_that_was_cut_off_the_time_is_charged_that_is_known() -> None:
+    told: dict[str, object] = {"name": "fetch", "started_at_us": 10}
+    assert rules.cut_off(told, "fetch", 25, 100) == 15
+    assert rules.cut_off(told, "fetch", 200, 100) == 90, "a clock that is ahead adds nothing"
+    assert rules.cut_off(told, "fetch", 5, 100) == 0
+    assert rules.cut_off(told, "fetch", None, 100) == 0
+    assert rules.cut_off(told, "other", 25, 100) == 0
+    assert rules.cut_off({"name": "fetch"}, "fetch", 25, 100) == 0

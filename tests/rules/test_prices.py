@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.errors import UsageError
+from holdfast.prices import shipped
 from holdfast.rules.prices import Cost, Price, Prices, check_cost, parsed
 from holdfast.rules.rate import HORIZON_US, Booked, RateLimit, adjust, terms_of
 from holdfast.rules.usage import Usage, stated, together, usage_of
@@ -30,6 +31,26 @@ def test_a_message_of_anthropic_counts_cache_reads_apart_and_cache_writes_as_fre
     assert usage_of(message) == expected
     assert usage_of(usage) == expected._replace(model=None)
     assert usage_of(message.model_dump()) == expected
+
+
+def test_a_message_of_anthropic_tells_what_was_written_to_the_cache_for_an_hour() -> None:
+    from anthropic.types import CacheCreation
+    from anthropic.types import Usage as Theirs
+
+    def written(total: int | None, *, hour: int, minutes: int) -> Theirs:
+        apart = CacheCreation(ephemeral_1h_input_tokens=hour, ephemeral_5m_input_tokens=minutes)
+        return Theirs(
+            input_tokens=10, output_tokens=7, cache_creation_input_tokens=total, cache_creation=apart
+        )
+
+    expected = Usage(tokens_in=110, tokens_out=7, tokens_written=100, tokens_written_1h=60)
+    for total in (100, None):  # the sum may be missing
+        usage = written(total, hour=60, minutes=40)
+        assert usage_of(usage) == expected
+        assert usage_of(usage.model_dump()) == expected
+    assert usage_of(written(100, hour=0, minutes=0)) == expected._replace(tokens_written_1h=0)
+    with pytest.raises(UsageError, match="ephemeral_1h_input_tokens=-1"):
+        usage_of({"input_tokens": 1, "output_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": -1}})
 
 
 def test_a_chat_completion_of_openai_counts_the_cached_among_the_prompt() -> None:
@@ -137,6 +158,8 @@ def test_money_that_is_none_is_refused(usd: object) -> None:
 
 def test_usages_add_up_and_money_only_where_it_is_known_of_all() -> None:
     one, other = Usage(1, 2, 3, usd=5, model="a"), Usage(10, 20, 30, 4)
+    hour = Usage(9, tokens_written=5, tokens_written_1h=4)
+    assert together([hour, hour]).tokens_written_1h == 8
     assert together([one, one]) == Usage(2, 4, 6, requests=2, usd=10, model="a")
     assert together([other, one]) == Usage(11, 22, 33, 4, requests=2, usd=None, model="a")
 
@@ -154,6 +177,27 @@ def test_tokens_are_priced_exactly_and_rounded_up_to_a_nanodollar() -> None:
     assert Price(tokens_in=0.0001, tokens_out=0).nanodollars(Usage(1)) == 1
     plain = Price(tokens_in=2, tokens_out=8)
     assert plain.nanodollars(Usage(0, 0, 5)) == plain.nanodollars(Usage(5, 0, 0, 5)) == 10_000
+
+
+def test_what_is_written_to_a_cache_for_an_hour_has_a_price_of_its_own() -> None:
+    million = 1_000_000
+    usage = Usage(2 * million, tokens_written=million, tokens_written_1h=million // 2)
+    assert SONNET.nanodollars(usage) == round((3 + 3.75 / 2 + 6 / 2) * 1e9), (
+        "as providers have it: twice the fresh"
+    )
+    dear = Price(tokens_in=3, tokens_out=15, tokens_written=3.75, tokens_written_1h=7)
+    assert dear.nanodollars(usage) == round((3 + 3.75 / 2 + 7 / 2) * 1e9)
+    assert Price(tokens_in=3, tokens_out=15).nanodollars(usage) == round(6 * 1e9), (
+        "nobody said that it is dearer"
+    )
+
+
+def test_the_shipped_prices_of_what_is_written_to_a_cache_are_those_of_the_provider() -> None:
+    claude = {model: price for model, price in shipped()[0].table.items() if model.startswith("claude")}
+    assert claude
+    for price in claude.values():
+        assert price.tokens_written == pytest.approx(1.25 * price.tokens_in)
+        assert price.tokens_written_1h == pytest.approx(2 * price.tokens_in)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +241,14 @@ def test_ones_own_table_stands_over_the_other() -> None:
 
 
 def test_a_table_is_read_from_toml() -> None:
-    text = 'as_of = 2025-10-15\n["my-model"]\nin = 3\nout = 15\ncached = 0.3\n'
+    text = 'as_of = 2025-10-15\n["my-model"]\nin = 3\nout = 15\ncached = 0.3\nwritten = 4\nwritten_1h = 6\n'
     assert parsed(text, "p.toml") == Prices(
-        {"my-model": Price(tokens_in=3, tokens_out=15, tokens_cached=0.3)}, "p.toml"
+        {
+            "my-model": Price(
+                tokens_in=3, tokens_out=15, tokens_cached=0.3, tokens_written=4, tokens_written_1h=6
+            )
+        },
+        "p.toml",
     )
 
 

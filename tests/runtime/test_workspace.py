@@ -172,6 +172,27 @@ async def test_what_a_crash_between_store_and_folder_left_is_swept_and_nothing_e
     assert await workspace.sweep(engine.store) == 0
 
 
+async def test_a_link_in_place_of_the_folder_of_workspaces_is_never_followed(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path((await engine.finish(notes, "a"))[0])
+    other = Path((await engine.finish(notes, "a", id="other"))[0])
+    outside = engine.folder / "outside"
+    path.parent.rename(outside)
+    path.parent.symlink_to(outside)
+    await engine.client.handle(notes, "r").delete()
+    await engine.store.delete_run("other")
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"is a link, and nothing is removed through one: mount"):
+            await workspace.sweep(engine.store)
+        await Controller(engine.store, retention=0).round()
+    assert caplog.text.count("is a link") == 3, "by the delete, and by each round"
+    assert (outside / path.name / "a").exists() and (outside / other.name / "a").exists()
+    path.parent.unlink()
+    outside.rename(path.parent)
+    assert await workspace.sweep(engine.store) == 2
+
+
 async def test_the_controller_sweeps_after_its_retention(engine: Engine) -> None:
     path = Path((await engine.finish(notes, "a"))[0])
     await Controller(engine.store, retention="1d").round()

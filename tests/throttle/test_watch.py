@@ -26,8 +26,9 @@ from holdfast.throttle.history import History
 from holdfast.throttle.host import Host
 from holdfast.throttle.processes import Process, look_at
 from holdfast.throttle.signals import Stopper
-from holdfast.throttle.space import Space, folder_bytes
+from holdfast.throttle.space import Space, counted, folder_bytes
 from holdfast.throttle.watch import Gauge, Watch
+from holdfast.workspace import remove
 from tests.throttle.trees import ground_of, python, started, state_of, until
 
 Make = Callable[..., Group]
@@ -169,6 +170,69 @@ def test_a_folder_is_its_allocated_bytes_once(tmp_path: Path):
     after = folder_bytes(tmp_path)
     assert after is not None and after < before + 20_000
     assert folder_bytes(tmp_path / "not there") is None
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+def test_a_folder_is_counted_however_deep_it_is(tmp_path: Path):
+    before, folder = open_files(), os.open(tmp_path, os.O_RDONLY)
+    for _ in range(3_000):  # more than a path can name, or files are open
+        os.mkdir("d", dir_fd=folder)
+        below = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    empty = folder_bytes(tmp_path) or 0
+    file = os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=folder)
+    os.write(file, b"x" * 600_000)
+    os.fsync(file)
+    os.close(file)
+    os.close(folder)
+    assert (folder_bytes(tmp_path) or 0) >= empty + 600_000
+    looking = counted(tmp_path)
+    next(looking)
+    del looking
+    assert open_files() == before
+    assert remove(tmp_path / "d")
+
+
+def test_of_a_folder_with_too_many_files_it_is_said_that_there_are_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for n in range(20):
+        (tmp_path / "deep" / str(n)).mkdir(parents=True)
+        (tmp_path / "deep" / str(n) / "file").write_bytes(b"x" * 10_000)
+    *_, whole = counted(tmp_path)
+    *_, some = counted(tmp_path, most_files=30)
+    *_, just = counted(tmp_path, most_files=41)
+    assert whole is not None and some is not None
+    assert (whole.at_least, some.at_least) == (False, True)
+    assert 0 < some.bytes < whole.bytes
+    assert just == whole
+    monkeypatch.setattr("holdfast.throttle.space.MOST_FILES", 30)
+    space = Space(tmp_path, clock=lambda: 0.0)
+    assert (space.size(0), space.at_least) == (some.bytes, True)
+
+
+@pytest.mark.parametrize("after", range(1, 7))
+def test_a_folder_that_is_moved_while_it_is_counted_leads_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+):
+    monkeypatch.setattr("holdfast.throttle.space._TOGETHER", 1)
+    inside, outside = tmp_path / "workspace", tmp_path / "outside"
+    (inside / "a" / "b" / "c").mkdir(parents=True)
+    (inside / "z").mkdir()
+    (inside / "z" / "file").write_bytes(b"x" * 100_000)
+    (outside / "deep").mkdir(parents=True)
+    for place in (outside, outside / "deep"):
+        (place / "large").write_bytes(b"x" * 600_000)
+    looking = counted(inside)
+    for _ in range(after):
+        next(looking)
+    (inside / "a" / "b").rename(outside / "b")
+    *_, last = looking
+    assert last is not None and 100_000 <= last.bytes < 600_000, "all that is there still, and nothing else"
 
 
 class Slow:

@@ -228,7 +228,7 @@ def _disk(run: RunView) -> str:
     if run.resources is None or run.resources.shared:
         return ""
     if run.resources.workspace_mb is not None:
-        return megabytes(run.resources.workspace_mb)
+        return ("≥ " if run.resources.workspace_at_least else "") + megabytes(run.resources.workspace_mb)
     written = run.resources.written_mb_s
     return f"{megabytes(written)}/s" if written else ""
 

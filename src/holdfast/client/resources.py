@@ -16,7 +16,8 @@ _MIB = 1024 * 1024
 class ResourcesView(Struct, frozen=True, kw_only=True):
     """Resources as sampled last. `shared`: they are those of a worker that executes several runs in one process.
 
-    Of a run with processes of its own `workspace_mb` is the size of its folder, `read_mb_s` and `written_mb_s` what it
+    Of a run with processes of its own `workspace_mb` is the size of its folder (`workspace_at_least`: of its
+    first million files, and it holds more), `read_mb_s` and `written_mb_s` what it
     moves to and from disks; None: not measured, or shared. `disk_mb` is free space.
     """
 
@@ -27,6 +28,7 @@ class ResourcesView(Struct, frozen=True, kw_only=True):
     level: str
     shared: bool
     workspace_mb: float | None = None
+    workspace_at_least: bool = False
     read_mb_s: float | None = None
     written_mb_s: float | None = None
 
@@ -80,6 +82,7 @@ def resources_view(own: RunSample | None, worker: Sample | None) -> ResourcesVie
         level=str(own.level),
         shared=False,
         workspace_mb=_mb(sample.workspace_bytes),
+        workspace_at_least=sample.workspace_at_least,
         read_mb_s=_rate(sample.read_bytes, sample.span_us),
         written_mb_s=_rate(sample.written_bytes, sample.span_us),
     )

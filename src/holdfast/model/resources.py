@@ -72,7 +72,8 @@ class TreeSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One look at a tree, or several of them in one (`span_us` is the time it stands for, up to `at_us`, since boot).
 
     `cpu_percent` is of one core and a mean; memory and processes are the highest in the span; `read_bytes` and
-    `written_bytes` are of the span. Workspace and free space in bytes. `loop_lag_s` is the longest time in the span for
+    `written_bytes` are of the span. Workspace and free space in bytes; `workspace_at_least`: it
+    holds more than was counted. `loop_lag_s` is the longest time in the span for
     which the event loop of the run's own process kept somebody waiting. None: not measured.
     """
 
@@ -89,6 +90,7 @@ class TreeSample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     oom_kills: int = 0
     loop_lag_s: float | None = None
     host: HostStall | None = None
+    workspace_at_least: bool = False
 
 
 class Sampled(Beside, frozen=True, kw_only=True):

@@ -61,7 +61,7 @@ from holdfast.process.wire import MAX_UNSENT
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import RANKS, Thresholds
 from holdfast.threads import ThreadCall, run_in_thread
-from holdfast.throttle.space import folder_bytes
+from holdfast.throttle.space import Count, folder_count
 from holdfast.throttle.watch import Seen
 
 MAX_OPEN: Final = 256
@@ -328,18 +328,19 @@ class ProcessAttempt:
         limit, workspace = self._limits.disk_bytes, self._workspace
         if limit is None or workspace is None:
             return None
-        counted = run_in_thread(folder_bytes, (workspace,)).future
+        counted = run_in_thread(folder_count, (workspace,)).future
         while not counted.done():
             await asyncio.wait([counted], timeout=ASK_S)
             if not counted.done() and (wanted := self.ending or self._asked) is not None:
                 return wanted
-        size = counted.result()
-        if not isinstance(size, int) or size <= limit:
+        found = counted.result()
+        if not isinstance(found, Count) or found.bytes <= limit:
             return None
         if self.ending is not None:
             return self.ending
+        size = f"{'at least ' if found.at_least else ''}{found.bytes:,}"
         message = (
-            f"its workspace {workspace} holds {size:,} bytes, and its limit is {limit:,} (Limits(disk=…)): remove files"
+            f"its workspace {workspace} holds {size} bytes, and its limit is {limit:,} (Limits(disk=…)): remove files"
             f" there, or give its agent more and restart the worker; then: holdfast retry {self.claim.run.id}"
         )
         return Hold(

@@ -211,6 +211,15 @@ def settle(account: Account, reserved: int, spent: int) -> Account:
     return replace(account, reserved=max(0, account.reserved - reserved), used=used)
 
 
+def cut_off(told: Mapping[str, object], step: str | None, until_us: int | None, now_us: int) -> int:
+    """The working time of a body that was cut off: from when `told`, the event of the newest open step, says that it
+    began, if that is the open `step`, until `until_us`. Nothing where anything of it is not known."""
+    began_us = told.get("started_at_us")
+    if until_us is None or told.get("name") != step or not isinstance(began_us, int):
+        return 0
+    return max(0, min(until_us, now_us) - began_us)
+
+
 def lost(reserved: Mapping[Unit, int]) -> Amounts:
     """What a call is charged whose outcome nobody knows: what it reserved at its provider. It is no step done."""
     return {unit: amount for unit, amount in reserved.items() if unit in _SPENT_WHEN_LOST}

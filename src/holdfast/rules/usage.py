@@ -1,7 +1,8 @@
 """What a call of a model used up, read from the usage objects of the SDKs by the names of their attributes.
 
-* anthropic `Usage`: `input_tokens` leaves out the cache; `cache_read_input_tokens`, `cache_creation_input_tokens`. At
-  the end of a stream, `MessageDeltaUsage`: all but `output_tokens` may be None.
+* anthropic `Usage`: `input_tokens` leaves out the cache; `cache_read_input_tokens`, `cache_creation_input_tokens`,
+  which are those of `cache_creation`: `ephemeral_1h_input_tokens`, `ephemeral_5m_input_tokens`. At the end of a stream,
+  `MessageDeltaUsage`: all but `output_tokens` may be None.
 * openai `CompletionUsage`: `prompt_tokens`, of which `prompt_tokens_details.cached_tokens` are cached.
 * openai `ResponseUsage`: `input_tokens`, of which `input_tokens_details.cached_tokens` are cached; the `Usage` of its
   agents SDK has `requests`, too.
@@ -25,7 +26,8 @@ MOST_TOKENS: Final = 1_000_000_000_000
 
 
 class Usage(NamedTuple):
-    """What was used: tokens, those written to a cache among `tokens_in`; `usd` in nanodollars when it is known."""
+    """What was used: tokens, those written to a cache among `tokens_in`, of these `tokens_written_1h` for an hour
+    rather than some minutes; `usd` in nanodollars when it is known."""
 
     tokens_in: int = 0
     tokens_out: int = 0
@@ -34,6 +36,7 @@ class Usage(NamedTuple):
     requests: int = 1
     usd: int | None = None
     model: str | None = None
+    tokens_written_1h: int = 0
 
     @property
     def tokens(self) -> int:
@@ -79,6 +82,7 @@ def together(usages: list[Usage]) -> Usage:
         requests=sum(usage.requests for usage in usages),
         usd=sum(known) if len(known) == len(usages) else None,
         model=next((usage.model for usage in usages if usage.model), None),
+        tokens_written_1h=sum(usage.tokens_written_1h for usage in usages),
     )
 
 
@@ -120,12 +124,18 @@ def _read(usage: object) -> Usage | None:
         )
         requests = _tokens("requests", _get(usage, "requests"))
         return found._replace(requests=max(1, requests), usd=_usd(_get(usage, "cost")))
+    hour, minutes = (
+        _tokens(name, _get(_get(usage, "cache_creation"), name))
+        for name in ("ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens")
+    )
     written = _tokens("cache_creation_input_tokens", _get(usage, "cache_creation_input_tokens"))
+    written = max(written, hour + minutes)
     return Usage(
         _tokens("input_tokens", _get(usage, "input_tokens")) + written,
         _tokens("output_tokens", _get(usage, "output_tokens")),
         _tokens("cache_read_input_tokens", _get(usage, "cache_read_input_tokens")),
         written,
+        tokens_written_1h=hour,
     )
 
 

@@ -65,7 +65,9 @@ class Budgets(Protocol):
         has. What an attempt that is over had reserved for the same call counts as used. A call that is refused is
         remembered: raising that budget wakes its run, and so does the room that a settled call leaves there. `Settle`
         beside an entry charges what was used, and tells of a soft limit that is passed, `budget.soft`, in the feed of
-        the run; `sweep` settles what attempts that are over had reserved.
+        the run; `sweep` settles what attempts that are over had reserved. Of a body that died with its worker, or with
+        a process of its own, the working time that is known is charged where that is found: in the claim, or beside
+        the end.
         """
         ...
 

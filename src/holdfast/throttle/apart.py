@@ -40,7 +40,7 @@ class Apart:
         self._space = space or Space(folder)
         self._measuring = threading.Lock()
         self._asked: tuple[int, int | None] = (0, None)
-        self._told: tuple[int | None, int | None] = (None, None)
+        self._told: tuple[int | None, int | None, bool] = (None, None, False)
 
     @property
     def under_way(self) -> bool:
@@ -56,12 +56,18 @@ class Apart:
         """See `Space`: as of the last round. Never waits."""
         return self._told[1]
 
+    @property
+    def at_least(self) -> bool:
+        """See `Space`: as of the last round."""
+        return self._told[2]
+
     def measure(self) -> None:
         """Measure it, in a thread that may hang, unless another one is at it."""
         if not self._measuring.acquire(blocking=False):
             return
         try:
-            self._told = self._space.size(*self._asked), self._space.free()
+            space = self._space
+            self._told = space.size(*self._asked), space.free(), space.at_least
             if self.device is None:
                 with suppress(OSError):
                     self.device = self.folder.stat().st_dev

@@ -80,6 +80,7 @@ def join(one: TreeSample, other: TreeSample) -> TreeSample:
         read_bytes=_sum(one.read_bytes, other.read_bytes),
         written_bytes=_sum(one.written_bytes, other.written_bytes),
         workspace_bytes=_most(one.workspace_bytes, other.workspace_bytes),
+        workspace_at_least=one.workspace_at_least or other.workspace_at_least,
         disk_free_bytes=_least(one.disk_free_bytes, other.disk_free_bytes),
         memory_stall=_most(one.memory_stall, other.memory_stall),
         oom_kills=max(one.oom_kills, other.oom_kills),

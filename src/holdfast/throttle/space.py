@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 SCAN_EVERY_S: Final = 5.0
 """At least so long between two looks through a folder that has no limit."""
@@ -41,9 +41,11 @@ class Space:
         self._folder = folder
         self._clock = clock
         self._free = free or free_bytes
+        self.at_least = False
+        """Whether there is more than the last look counted."""
         self._bytes: int | None = None
-        self._looking: Iterator[int | None] | None = None
-        self._so_far: int | None = None
+        self._looking: Iterator[Count | None] | None = None
+        self._so_far: Count | None = None
         self._spent_s = 0.0  # of the look under way
         self._due_s = 0.0
         self._soonest_s = 0.0
@@ -64,7 +66,7 @@ class Space:
         if self._looking is None and (
             now_s >= self._due_s or self._feared(written_bytes, limit_bytes, now_s)
         ):
-            self._looking, self._spent_s = _counted(self._folder), 0.0
+            self._looking, self._spent_s = counted(self._folder, MOST_FILES), 0.0
             self._began_with = written_bytes, self.free()
         if self._looking is not None:
             self._look_on(self._looking, limited=limit_bytes is not None)
@@ -79,7 +81,7 @@ class Space:
         grown = max(written_bytes - written, gone)
         return grown > 0 and (self._bytes or 0) + grown > limit_bytes
 
-    def _look_on(self, looking: Iterator[int | None], *, limited: bool) -> None:
+    def _look_on(self, looking: Iterator[Count | None], *, limited: bool) -> None:
         began_s = self._clock()
         for so_far in looking:
             self._so_far, now_s = so_far, self._clock()
@@ -88,7 +90,8 @@ class Space:
                 return
         now_s = self._clock()
         self._spent_s += now_s - began_s
-        self._bytes, self._looking = self._so_far, None
+        self._looking, count = None, self._so_far
+        self._bytes, self.at_least = (None, False) if count is None else count
         self._due_s = now_s + max(0.0 if limited else SCAN_EVERY_S, SCAN_SHARE * self._spent_s)
         self._soonest_s = now_s + FEARED_SHARE * self._spent_s
 
@@ -106,36 +109,152 @@ def free_bytes(folder: Path) -> int | None:
     return disk.f_bavail * disk.f_frsize
 
 
-def folder_bytes(folder: Path, most_files: int = MOST_FILES) -> int | None:
+def folder_bytes(folder: Path) -> int | None:
     """Bytes allocated by what is in the folder and below it, on its own disk, links not followed and each file once."""
-    return deque(_counted(folder, most_files), maxlen=1)[0]
+    count = folder_count(folder)
+    return None if count is None else count.bytes
 
 
-def _counted(folder: Path, most_files: int = MOST_FILES) -> Iterator[int | None]:
+def folder_count(folder: Path) -> Count | None:
+    """The same, and whether there is more than was counted."""
+    *_, count = counted(folder)
+    return count
+
+
+class Count(NamedTuple):
+    """Bytes in a folder. `at_least`: there is more than was counted."""
+
+    bytes: int
+    at_least: bool = False
+
+
+class _Tally:
+    """What was counted so far on one disk."""
+
+    def __init__(self, device: int, most_files: int) -> None:
+        self.full = self.at_least = False
+        self._device = device
+        self._most_files = most_files
+        self._files = self._bytes = 0
+        self._linked: set[int] = set()
+
+    @property
+    def count(self) -> Count:
+        return Count(self._bytes, self.full or self.at_least)
+
+    def look_into(self, folder: int) -> Iterator[list[str]]:
+        """Count what is in one folder, with the folders in it that were found so far, again and again."""
+        found: list[str] = []
+        with suppress(OSError), os.scandir(folder) as entries:  # nobody may read it
+            for entry in entries:
+                if self._files >= self._most_files:
+                    self.full = True
+                    break
+                self._files += 1
+                with suppress(OSError):  # removed meanwhile
+                    if self._add(entry.stat(follow_symlinks=False)):
+                        found.append(entry.name)
+                if self._files % _TOGETHER == 0:
+                    yield found
+        yield found
+
+    def _add(self, one: os.stat_result) -> bool:
+        """Count it; whether it is a folder to be looked into."""
+        if one.st_dev != self._device or one.st_ino in self._linked:
+            return False
+        self._bytes += one.st_blocks * 512
+        if stat.S_ISDIR(one.st_mode):
+            return True
+        if one.st_nlink > 1:
+            self._linked.add(one.st_ino)
+        return False
+
+
+class _Walk:
+    """Stands in a folder below the one it began in. No path is too long for it, and two files are open: it goes in by
+    names and out by `..`. Where that leads elsewhere, for a folder was moved meanwhile, it comes again from the top."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self.here = os.dup(top)
+        self._path: list[tuple[str, tuple[int, int]]] = []
+
+    @property
+    def depth(self) -> int:
+        return len(self._path)
+
+    def enter(self, name: str) -> bool:
+        """Go into a folder in this one, if that can be done."""
+        inner = _opened(name, self.here)
+        if inner is None:
+            return False
+        self._path.append((name, _which(inner)))
+        self._stand(inner)
+        return True
+
+    def leave(self) -> None:
+        """Go back: to the folder around this one, or the deepest around it that still is where it was."""
+        self._path.pop()
+        outer = _opened("..", self.here)
+        if outer is not None and _which(outer) == (self._path[-1][1] if self._path else _which(self._top)):
+            self._stand(outer)
+            return
+        if outer is not None:
+            os.close(outer)
+        self._stand(os.dup(self._top))
+        path, self._path = self._path, []
+        for name, which in path:
+            if not self.enter(name):
+                return
+            if self._path[-1][1] != which:
+                self.leave()
+                return
+
+    def _stand(self, folder: int) -> None:
+        os.close(self.here)
+        self.here = folder
+
+    def close(self) -> None:
+        os.close(self.here)
+        os.close(self._top)
+
+
+def counted(folder: Path, most_files: int = MOST_FILES) -> Iterator[Count | None]:
     """What was counted so far, again and again; the last is all of it, and None, alone, that there is no folder."""
-    try:
-        device = folder.stat().st_dev
-    except OSError:
+    top = _opened(str(folder), None)
+    if top is None:
         yield None
         return
-    total, files = 0, 0
-    linked: set[int] = set()
-    todo = [str(folder)]
-    while todo and files < most_files:
-        with suppress(OSError), os.scandir(todo.pop()) as entries:  # removed meanwhile, or nobody may read it
-            for entry in entries:
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue  # removed meanwhile
-                files += 1
-                if files % _TOGETHER == 0:
-                    yield total
-                if found.st_dev != device or found.st_ino in linked:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(entry.path)
-                elif found.st_nlink > 1:
-                    linked.add(found.st_ino)
-                total += found.st_blocks * 512
-    yield total
+    walk, tally = _Walk(top), _Tally(os.fstat(top).st_dev, most_files)
+    below: list[list[str]] = []  # of each folder around, and of this one: what is to be looked into yet
+    try:
+        found: list[str] = []
+        for found in tally.look_into(walk.here):  # noqa: B007 - the last is all of them
+            yield tally.count
+        below.append(found)
+        while below and not tally.full:
+            if not below[-1]:
+                below.pop()
+                if below:
+                    walk.leave()
+                    tally.at_least |= len(below) > walk.depth + 1  # what was moved away is not known
+                    del below[walk.depth + 1 :]
+            elif walk.enter(below[-1].pop()):
+                for found in tally.look_into(walk.here):  # noqa: B007 - as above
+                    yield tally.count
+                below.append(found)
+    finally:
+        walk.close()
+    yield tally.count
+
+
+def _opened(name: str, folder: int | None) -> int | None:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _which(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino

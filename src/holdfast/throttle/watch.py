@@ -92,6 +92,7 @@ class Gauge:
             written_bytes=written,
             workspace_bytes=None if space is None else space.size(usage.written_bytes or 0, self._limit),
             disk_free_bytes=None if space is None else space.free(),
+            workspace_at_least=space is not None and space.at_least,
             memory_stall=usage.memory_stall,
             oom_kills=usage.oom_kills,
             host=host,

@@ -124,6 +124,26 @@ def settle(connection: Connection, run: int, position: int, thing: Settle, now_u
     _make_room(connection, held, now_us)
 
 
+def charge_cut_off(connection: Connection, run: int, now_us: int, *, worker: int | None = None) -> bool:
+    """The code of a run that runs has died in a body: charge the working time that is known of it, until its dead
+    `worker` was heard last, else until now; whether anything was charged. Its other reservations are settled as lost.
+
+    What is known is the step that was told last: of several side by side, and of one that had just begun, less.
+    """
+    row = connection.row("budgets.cut_off", (run,))
+    if row is None:
+        return False
+    until_us: int | None = now_us
+    if worker is not None:
+        figures = rows.sample_of(connection.value("budgets.last_figures", (worker,)))
+        until_us = None if figures is None else figures.at_us
+    told: dict[str, object] = msgspec.json.decode(row[0])
+    worked_us = rules.cut_off(told, connection.value("budgets.step_of", (run,)), until_us, now_us)
+    if worked_us:
+        _charge(connection, run, {Unit.WORKING_S: worked_us}, now_us, models=False)
+    return worked_us > 0
+
+
 def waits(connection: Connection, run: int) -> bool:
     """Whether the budget that the run was refused by has not been raised since."""
     return connection.row("budgets.waits", (run,)) is not None

@@ -17,7 +17,7 @@ from holdfast.clock import Clock
 from holdfast.errors import StoreCorrupt
 from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
 from holdfast.rules import labels, schedule, transitions
-from holdfast.store.transactions import decisions, journal, lanes, payloads, rows, workers
+from holdfast.store.transactions import budgets, decisions, journal, lanes, payloads, rows, workers
 from holdfast.store.transactions.connection import Connection, Row
 
 MOST_LINED_UP: Final = 500
@@ -233,6 +233,9 @@ def _take(
 ) -> Claim | None:
     """Claim one run; None when the rules made something else of it."""
     run = rows.run_of(row)
+    if run.worker is not None and budgets.charge_cut_off(connection, run.key, now_us, worker=run.worker):
+        row, ties = decisions.row_with_ties(connection, run.key)  # an event may have told of it
+        run = rows.run_of(row)
     takeover = None if run.worker is None else _takeover(connection, dead, run, run.worker)
     decision = transitions.claim(run, worker, now_us, takeover=takeover)
     if decision.run.state is not RunState.RUNNING:

@@ -22,6 +22,7 @@ from holdfast.model import (
     AdjustRate,
     Change,
     Committed,
+    Crashed,
     EntryKind,
     EntryStatus,
     NewCheckpoint,
@@ -29,6 +30,7 @@ from holdfast.model import (
     Park,
     Progress,
     RefusedChange,
+    Release,
     RunState,
     Succeeded,
 )
@@ -407,6 +409,8 @@ class _Batch(_Rows):
         return structs.replace(done, event_no=event_no)
 
     def _settle(self, run: int, outcome: Outcome, done: Committed) -> Committed:
+        if isinstance(outcome, Crashed | Release):  # a body that its attempt ends itself is settled beside it
+            budgets.charge_cut_off(self._connection, run, self._now_us)
         row, ties = decisions.row_with_ties(self._connection, run)
         before = rows.run_of(row)
         if isinstance(outcome, Park) and outcome.unfunded and not budgets.waits(self._connection, run):

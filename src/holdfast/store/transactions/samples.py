@@ -46,6 +46,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     memory_stall: float | None = None
     oom_kills: int = 0
     loop_lag_s: float | None = None
+    workspace_at_least: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -67,6 +68,7 @@ def _stored(sample: TreeSample, now_us: int) -> _Stored:
         None if sample.memory_stall is None else round(sample.memory_stall, 1),
         sample.oom_kills,
         None if sample.loop_lag_s is None else round(sample.loop_lag_s, 2),
+        sample.workspace_at_least,
     )
 
 

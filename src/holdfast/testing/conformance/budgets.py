@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -17,17 +18,22 @@ from holdfast.model import (
     BudgetRecord,
     Change,
     Committed,
+    Crashed,
     Entry,
+    Failure,
+    FailureKind,
     NewBudget,
     NewChild,
     NewReservation,
     NewTurn,
+    Note,
     ParentPolicy,
     Park,
     Reason,
     RefusedChange,
     Reserved,
     RunState,
+    Sample,
     Settle,
     Unit,
     Verdict,
@@ -37,6 +43,7 @@ from holdfast.rules.rate import terms_of
 from holdfast.rules.transitions import cancel, pause, resume
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
+    LEASE_US,
     SECOND_US,
     Attempt,
     Place,
@@ -52,6 +59,7 @@ from holdfast.testing.conformance.place import (
 )
 
 OUT = Unit.TOKENS_OUT
+WORK: Amounts = {Unit.WORKING_S: 1, Unit.STEPS: 1}
 ASK: Amounts = {OUT: 40, Unit.REQUESTS: 1}
 
 
@@ -106,6 +114,17 @@ async def beside_a_call(store: Store, *ids: str) -> list[Attempt]:
     attempts = [await begin(store, each, hard=None) for each in ("h", *ids)]
     assert await reserve(store, asks(attempts[0], asked={OUT: 90})) == [Verdict.GRANTED]
     return attempts
+
+
+async def begin_to_work(store: Store, name: str) -> Attempt:
+    """A run with 100 s to work, and in the body of a step."""
+    attempt = await begin(store, hard=None)
+    await store.change_budget("run:r", BudgetChange(set={Unit.WORKING_S: 100 * SECOND_US}))
+    assert await reserve(store, asks(attempt, asked=WORK)) == [Verdict.GRANTED]
+    told = msgspec.json.encode({"name": name, "started_at_us": await store.now()})
+    change = structs.replace(attempt.change(), step=name, notes=(Note("step.started", told),))
+    assert isinstance(await commit_one(store, change), Committed)
+    return attempt
 
 
 async def is_busy(attempt: Attempt, asked: Amounts) -> None:
@@ -258,6 +277,58 @@ class BudgetPromises(Promises):
         assert await stands(store, unit=Unit.REQUESTS) == (None, 1, 1)
         await settle(again, {OUT: 10})
         assert await reserve(store, asks(again, "d", {OUT: 51})) == [Verdict.FULL]
+
+    async def test_a_body_that_died_with_its_worker_is_charged_the_working_time_until_its_last_sign_of_life(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin_to_work(store, "fetch")
+        worker = attempt.run.worker or 0
+        place.clock.advance(40 * SECOND_US)
+        figures = Sample(cpu_percent=1.0, memory_mb=1.0, disk_mb=1.0, processes=1, at_us=await store.now())
+        assert store.renew_lease(worker, LEASE_US, figures)
+        place.clock.advance(LEASE_US + 500 * SECOND_US)
+        again = await take(store, await register(store, "next"))
+        assert await stands(store, unit=Unit.WORKING_S) == (100 * SECOND_US, 40 * SECOND_US, 1)
+        assert (await event_types(store, "r")).count("budget.soft") == 0
+        assert await reserve(store, asks(again, asked=WORK)) == [Verdict.GRANTED]
+        assert await stands(store, unit=Unit.WORKING_S) == (100 * SECOND_US, 40 * SECOND_US, 1)
+        events = await store.read_events("r", 0, 100)
+        assert [event.n for event in events] == list(range(1, len(events) + 1)), "gapless"
+
+    async def test_a_body_whose_process_died_is_charged_the_working_time_until_then(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin_to_work(store, "fetch")
+        place.clock.advance(90 * SECOND_US)
+        failure = Failure(kind=FailureKind.LOST, type="ProcessLost", message="was killed")
+        change = structs.replace(attempt.change(), step="fetch", outcome=Crashed(failure=failure))
+        assert isinstance(await commit_one(store, change), Committed)
+        assert await stands(store, unit=Unit.WORKING_S) == (100 * SECOND_US, 90 * SECOND_US, 1)
+        assert (await event_types(store, "r")).count("budget.soft") == 1
+        events = await store.read_events("r", 0, 100)
+        assert [event.n for event in events] == list(range(1, len(events) + 1)), "gapless"
+        await store.sweep(100)
+        assert await stands(store, unit=Unit.WORKING_S) == (100 * SECOND_US, 90 * SECOND_US, 0)
+
+    @pytest.mark.parametrize("what", ["it was over", "nobody heard of it again", "another one is open"])
+    async def test_working_time_that_nobody_knows_of_is_not_charged(
+        self, store: Store, place: Place, what: str
+    ) -> None:
+        attempt = await begin_to_work(store, "fetch")
+        place.clock.advance(40 * SECOND_US)
+        match what:
+            case "it was over":
+                await settle(attempt, {Unit.WORKING_S: 7})
+            case "another one is open":  # the newest of its name that was told is over
+                await commit_one(store, structs.replace(attempt.change(step()), step="fetch"))
+            case _:
+                await store.retire_worker(attempt.run.worker or 0)
+        figures = Sample(cpu_percent=1.0, memory_mb=1.0, disk_mb=1.0, processes=1, at_us=await store.now())
+        store.renew_lease(attempt.run.worker or 0, LEASE_US, figures)
+        place.clock.advance(LEASE_US + SECOND_US)
+        await take(store, await register(store, "next"))
+        _, used, _ = await stands(store, unit=Unit.WORKING_S)
+        assert used == (7 if what == "it was over" else 0)
 
     async def test_a_sweep_settles_what_attempts_that_are_over_had_reserved(
         self, store: Store, place: Place

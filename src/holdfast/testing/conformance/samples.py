@@ -55,6 +55,7 @@ FULL = TreeSample(
     disk_free_bytes=4,
     memory_stall=1.5,
     oom_kills=5,
+    workspace_at_least=True,
 )
 """Every field that is kept, a quarter of a second before it is written."""
 
