@@ -44,6 +44,7 @@ _PARTS = (
     "lanes",
     "rates",
     "budgets",
+    "budget_crashes",
     "samples",
     "labels",
 )
@@ -51,6 +52,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PA
 
 from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
 from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
+from holdfast.testing.conformance.budget_crashes import BudgetCrashPromises  # noqa: E402
 from holdfast.testing.conformance.budgets import BudgetPromises  # noqa: E402
 from holdfast.testing.conformance.children import ChildPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
@@ -95,6 +97,7 @@ class StoreConformance(
     LanePromises,
     RatePromises,
     BudgetPromises,
+    BudgetCrashPromises,
     SamplePromises,
     LabelPromises,
 ):
