@@ -22,6 +22,7 @@ from holdfast.client import Client
 from holdfast.commands.agent import command
 from holdfast.embedded import Stopping, execute
 from holdfast.errors import WorkerStuck
+from holdfast.store import shown
 from holdfast.worker import Worker
 
 
@@ -94,7 +95,7 @@ def worker(
             limits=bounds,
         )
         with Stopping(serving, _tell, parks=False) as stopping:
-            _ready(serving, agents, client.store.url, as_json)
+            _ready(serving, agents, shown(client.store.url), as_json)
             try:
                 await execute(client, serving)
             except WorkerStuck as error:
