@@ -44,7 +44,7 @@ CONTROLLERS: Final = 2  # for everything else that writes: RUNS lets one at a ti
 READERS: Final = 2
 TRIES: Final = 6
 """How often a transaction is done that the database gave up for another, or whose connection was lost on the way."""
-LOOK_UP_S: Final = 15.0
+LOOK_UP_S: Final = 5.0
 """How long it is tried to find out what became of a transaction: a restart of the server takes a second or two."""
 POLL_S: Final = 2.0
 """The longest without a look, where no notice may come."""
