@@ -44,7 +44,6 @@ _PARTS = (
     "lanes",
     "rates",
     "budgets",
-    "budget_crashes",
     "samples",
     "labels",
 )
@@ -52,7 +51,6 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PA
 
 from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
 from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
-from holdfast.testing.conformance.budget_crashes import BudgetCrashPromises  # noqa: E402
 from holdfast.testing.conformance.budgets import BudgetPromises  # noqa: E402
 from holdfast.testing.conformance.children import ChildPromises  # noqa: E402
 from holdfast.testing.conformance.claims import ClaimPromises  # noqa: E402
@@ -67,6 +65,7 @@ from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
 from holdfast.testing.conformance.rates import RatePromises  # noqa: E402
 from holdfast.testing.conformance.rehearsals import RehearsalPromises  # noqa: E402
+from holdfast.testing.conformance.room import RoomPromises  # noqa: E402
 from holdfast.testing.conformance.runs import RunPromises  # noqa: E402
 from holdfast.testing.conformance.samples import SamplePromises  # noqa: E402
 from holdfast.testing.conformance.schedules import SchedulePromises  # noqa: E402
@@ -97,7 +96,7 @@ class StoreConformance(
     LanePromises,
     RatePromises,
     BudgetPromises,
-    BudgetCrashPromises,
+    RoomPromises,
     SamplePromises,
     LabelPromises,
 ):

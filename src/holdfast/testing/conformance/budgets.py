@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-import msgspec
 import pytest
 from msgspec import structs
 
@@ -23,7 +22,6 @@ from holdfast.model import (
     NewChild,
     NewReservation,
     NewTurn,
-    Note,
     ParentPolicy,
     Park,
     Reason,
@@ -34,9 +32,9 @@ from holdfast.model import (
     Unit,
     Verdict,
 )
-from holdfast.rules.budget import DAY_US, KEPT, RECHECK_US
+from holdfast.rules.budget import DAY_US, KEPT
 from holdfast.rules.rate import terms_of
-from holdfast.rules.transitions import cancel, pause, resume
+from holdfast.rules.transitions import cancel, resume
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance.place import (
     SECOND_US,
@@ -54,7 +52,6 @@ from holdfast.testing.conformance.place import (
 )
 
 OUT = Unit.TOKENS_OUT
-WORK: Amounts = {Unit.WORKING_S: 1, Unit.STEPS: 1}
 ASK: Amounts = {OUT: 40, Unit.REQUESTS: 1}
 
 
@@ -103,40 +100,6 @@ async def stands(store: Store, scope: str = "run:r", unit: Unit = OUT) -> tuple[
     return one.hard, one.used, one.reserved
 
 
-async def beside_a_call(store: Store, *ids: str) -> list[Attempt]:
-    """A run whose call has reserved nearly all of a shared budget, and others under the same."""
-    await store.change_budget("agent:refactor", BudgetChange(set={OUT: 100}))
-    attempts = [await begin(store, each, hard=None) for each in ("h", *ids)]
-    assert await reserve(store, asks(attempts[0], asked={OUT: 90})) == [Verdict.GRANTED]
-    return attempts
-
-
-async def begin_to_work(store: Store, name: str) -> Attempt:
-    """A run with 100 s to work, and in the body of a step."""
-    attempt = await begin(store, hard=None)
-    await store.change_budget("run:r", BudgetChange(set={Unit.WORKING_S: 100 * SECOND_US}))
-    assert await reserve(store, asks(attempt, asked=WORK)) == [Verdict.GRANTED]
-    told = msgspec.json.encode({"name": name, "started_at_us": await store.now()})
-    change = structs.replace(attempt.change(), step=name, notes=(Note("step.started", told),))
-    assert isinstance(await commit_one(store, change), Committed)
-    return attempt
-
-
-async def is_busy(attempt: Attempt, asked: Amounts) -> None:
-    """The attempt does not fit beside calls in flight, and parks."""
-    (busy,) = await attempt.store.reserve([asks(attempt, asked=asked)])
-    assert (busy.verdict, busy.wait_us) == (Verdict.BUSY, RECHECK_US)
-    until_us = await attempt.store.now() + RECHECK_US
-    parked = await attempt.settle(Park(reason=Reason.BUDGET, until_us=until_us, unfunded=True))
-    assert parked.available_at_us == until_us
-
-
-async def awake(store: Store, *ids: str) -> list[str]:
-    """Those of the runs that can be claimed now."""
-    runs, now_us = [await store.get_run(each) for each in ids], await store.now()
-    return [run.id for run in runs if run.available_at_us is not None and run.available_at_us <= now_us]
-
-
 async def child_of(parent: Attempt, run_id: str, budget: NewBudget | None = None) -> Attempt:
     """A child that this attempt starts, in the hands of a worker."""
     new = NewChild(new=replace(new_run(run_id), budget=budget), on_parent_end=ParentPolicy.LEAVE)
@@ -179,57 +142,6 @@ class BudgetPromises(Promises):
         assert await stands(store, "agent:refactor", Unit.REQUESTS) == (9, 0, 0), "in no scope"
         assert await reserve(store, asks(attempt, "e", {OUT: 61})) == [Verdict.FULL]
 
-    async def test_a_run_beside_calls_in_flight_waits_parked_until_there_is_room(
-        self, store: Store, place: Place
-    ) -> None:
-        holder, *waiting = await beside_a_call(store, "a", "b", "c")
-        await reserve(store, asks(holder, "small", {OUT: 5}))
-        for each, asked in zip(waiting, (40, 80, 60), strict=True):
-            await is_busy(each, {OUT: asked})
-        place.clock.advance(300 * SECOND_US)
-        await settle(holder, {OUT: 0}, "small")
-        assert await awake(store, "a", "b", "c") == [], "it is too little room"
-        await settle(holder, {OUT: 0})
-        assert await awake(store, "a", "b", "c") == ["a", "c"], "as many as fit beside each other"
-        record = await store.get_budget("agent:refactor")
-        assert record is not None and record.waiting == 1
-        again = [await take(store, await register(store, f"again-{id}"), id) for id in ("a", "c")]
-        calls = [asks(one, asked={OUT: of}) for one, of in zip(again, (40, 60), strict=True)]
-        assert await reserve(store, *calls) == [Verdict.GRANTED] * 2
-
-    async def test_what_a_dead_attempt_had_reserved_makes_room_when_it_is_settled(
-        self, store: Store, place: Place
-    ) -> None:
-        await store.change_budget("agent:refactor", BudgetChange(set={Unit.STEPS: 1}))
-        holder, waiting, paused = [await begin(store, id, hard=None) for id in ("h", "a", "b")]
-        one_step: Amounts = {Unit.STEPS: 1}
-        assert await reserve(store, asks(holder, asked=one_step)) == [Verdict.GRANTED]
-        await is_busy(waiting, one_step)
-        await is_busy(paused, one_step)
-        await store.update_run("b", pause)
-        await store.update_run("h", cancel)
-        await store.sweep(100)
-        assert await awake(store, "a", "b") == ["a"], "who was paused meanwhile stays so"
-
-    async def test_room_that_is_made_between_the_refusal_and_the_park_is_not_missed(
-        self, store: Store, place: Place
-    ) -> None:
-        holder, waiting = await beside_a_call(store, "a")
-        assert await reserve(store, asks(waiting)) == [Verdict.BUSY]
-        await settle(holder, {OUT: 0})
-        park = Park(reason=Reason.BUDGET, until_us=await store.now() + RECHECK_US, unfunded=True)
-        assert (await waiting.settle(park)).available_at_us == await store.now()
-
-    async def test_the_smallest_of_several_calls_that_wait_is_woken_for(
-        self, store: Store, place: Place
-    ) -> None:
-        holder, waiting = await beside_a_call(store, "a")
-        await reserve(store, asks(holder, "small", {OUT: 10}))
-        assert await reserve(store, asks(waiting, "d", {OUT: 10})) == [Verdict.BUSY]
-        await is_busy(waiting, {OUT: 90})
-        await settle(holder, {OUT: 0}, "small")
-        assert await awake(store, "a") == ["a"]
-
     async def test_workers_that_ask_at_once_never_share_more_than_there_is(
         self, store: Store, place: Place
     ) -> None:
@@ -249,6 +161,57 @@ class BudgetPromises(Promises):
             for n in range(3):
                 await settle(each, {OUT: 0}, f"c{n}")
         assert await stands(store, "project:reef") == (200, 0, 0)
+
+    async def test_a_fenced_out_attempt_reserves_nothing_and_settles_nothing(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin(store)
+        await reserve(store, asks(attempt))
+        await store.update_run("r", cancel)
+        assert await reserve(store, asks(attempt, "d")) == [Verdict.FENCED]
+        assert isinstance(await settle(attempt, {OUT: 1}), RefusedChange)
+        assert await stands(store) == (100, 0, 40)
+
+    async def test_what_a_dead_attempt_reserved_counts_as_used_when_the_call_asks_again(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin(store)
+        await reserve(store, asks(attempt))
+        await store.retire_worker(attempt.run.worker or 0)
+        again = await take(store, await register(store, "next"))
+        assert await reserve(store, asks(again)) == [Verdict.GRANTED]
+        assert await stands(store) == (100, 40, 40)
+        assert await stands(store, unit=Unit.REQUESTS) == (None, 1, 1)
+        await settle(again, {OUT: 10})
+        assert await reserve(store, asks(again, "d", {OUT: 51})) == [Verdict.FULL]
+
+    async def test_a_sweep_settles_what_attempts_that_are_over_had_reserved(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.change_budget("agent:refactor", BudgetChange(set={OUT: 1000}))
+        attempt = await begin(store)
+        await reserve(store, asks(attempt), asks(attempt, "d", {OUT: 5, Unit.STEPS: 1}))
+        assert await store.sweep(100) == 0, "the attempt runs"
+        await store.update_run("r", cancel)
+        await store.delete_run("r")
+        assert await store.sweep(100) == 2
+        assert await stands(store, "agent:refactor") == (1000, 45, 0)
+        assert await stands(store, "agent:refactor", Unit.STEPS) == (None, 0, 0), (
+            "it is no step that was done"
+        )
+        assert await store.sweep(100) == 0
+
+    async def test_a_soft_limit_that_a_lost_call_passes_is_told_once(
+        self, store: Store, place: Place
+    ) -> None:
+        attempt = await begin(store)
+        await reserve(store, asks(attempt, asked={OUT: 85}))
+        await store.retire_worker(attempt.run.worker or 0)
+        again = await take(store, await register(store, "next"))
+        await reserve(store, asks(again, asked={OUT: 10}))
+        await store.sweep(100)
+        await settle(again, {OUT: 10})
+        assert (await event_types(store, "r")).count("budget.soft") == 1
 
     async def test_a_limit_set_under_what_is_used_tells_of_its_soft_limit_once(
         self, store: Store, place: Place

@@ -76,6 +76,24 @@ INSERT INTO holdfast.reserved (run, call, budget, unit, amount, token) VALUES ($
 -- name: let_go
 DELETE FROM holdfast.reserved WHERE run = $1 AND call = $2;
 
+-- name: cut_off
+-- The open step of an attempt that has reserved working time, as the newest event that told of one has it, if none of
+-- its name ended since. It is looked for among the newest 100 events.
+SELECT events.payload FROM holdfast.live JOIN holdfast.events ON events.run = live.run
+WHERE live.run = $1 AND live.step IS NOT NULL AND events.n > live.event_no - 100 AND events.type = 'step.started'
+    AND EXISTS (SELECT 1 FROM holdfast.reserved
+                WHERE reserved.run = $1 AND reserved.token = live.token AND unit = 'working_s')
+    AND NOT EXISTS (
+        SELECT 1 FROM holdfast.events AS later
+        WHERE later.run = $1 AND later.n > events.n AND later.position IS NOT NULL AND later.name = live.step)
+ORDER BY events.n DESC LIMIT 1;
+
+-- name: step_of
+SELECT step FROM holdfast.live WHERE run = $1;
+
+-- name: last_figures
+SELECT sample FROM holdfast.workers WHERE key = $1;
+
 -- name: lost
 SELECT DISTINCT run, call FROM holdfast.reserved
 WHERE NOT EXISTS (SELECT 1 FROM holdfast.live WHERE live.run = reserved.run AND live.token = reserved.token) LIMIT greatest($1, 0);
