@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from tests.cli.shell import Shell
 from tests.faults import Engine
+from tests.postgres.server import Databases, serving
 
 # A job in the background of a shell has SIGINT ignored, and hands that on: commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -49,3 +50,12 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 def shell(tmp_path: Path) -> Shell:
     """The shell in a folder of its own, with a file of agents."""
     return Shell(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """A PostgreSQL server, started when a test needs it: fresh stores on it."""
+    with serving() as url:
+        made = Databases(url)
+        yield made
+        made.drop()

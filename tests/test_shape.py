@@ -49,6 +49,18 @@ def test_no_function_is_longer_than_60_lines() -> None:
     )
 
 
+def test_the_shell_writes_what_people_see_in_two_places_alone() -> None:
+    """There text of runs is made visible: `cli/saying`, and `cli/console` for what `rich` draws."""
+    refuse(
+        f"{path}:{number} writes by itself: {line.strip()}"
+        for path, text, _ in parsed()
+        if path.startswith("holdfast/cli/") and not path.endswith(("/saying.py", "/console.py"))
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(r"click\.s?echo\(|\bprint\(|rich\.text import|rich\.console import .*\bConsole\b", line)
+        and not re.search(r"\.print\(|def _?print", line)
+    )
+
+
 def lines_of(node: ast.AST) -> int:
     assert isinstance(node, FUNCTIONS)
     assert node.end_lineno is not None

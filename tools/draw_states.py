@@ -48,6 +48,7 @@ REASONS = f"""## Reasons
 | queued | `crashed` | a short rest: its own process died | by itself; `holdfast retry ID` for at once |
 | running | `crashed` | nothing: in the feed, it says that the worker before went down | by itself |
 | running | `throttled` | the machine, which is under pressure, or you | by itself; `holdfast throttle ID --off` |
+| running | `loop` | its other branches: one does the same again and again | by itself: then it waits for you |
 | running | `stuck` | a sync step that outlived its time-out | by itself: the worker replaces itself |
 
 A wait that is over is claimed directly; it does not pass through `queued`. `retry` sets every counter to zero. Final

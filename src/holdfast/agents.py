@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CellType, CodeType, ModuleType
@@ -34,6 +34,7 @@ from typing import (
 
 from holdfast.duration import Duration, seconds
 from holdfast.errors import AgentNotFound, UsageError
+from holdfast.rules import labels
 from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.lanes import Concurrency
 from holdfast.rules.limits import Limits
@@ -81,7 +82,8 @@ class Agent(Generic[*Ts, R]):
     them; `deadline` counts from a run's creation; `keep` is how many unnamed checkpoints stay; `concurrency` is how
     many of its runs with one key run at once; `isolation` is where its code runs, None for where the worker says;
     `limits` is what each of its runs may use, `thresholds` from where on one is told, slowed, frozen and parked: both
-    take a process of its own; `budget` is what each may use up, `prices` what tokens cost.
+    take a process of its own; `budget` is what each may use up, `prices` what tokens cost; `needs` are the
+    labels that its runs ask of a worker.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -98,6 +100,7 @@ class Agent(Generic[*Ts, R]):
     thresholds: Thresholds | None = None
     budget: Budget | None = None
     prices: Prices | None = None
+    needs: Collection[str] = ()
 
     def __post_init__(self) -> None:
         _check_function(self.fn, self.name)
@@ -114,6 +117,7 @@ class Agent(Generic[*Ts, R]):
                 )
         check_budget(self.budget, f"agent {self.name!r}")
         _check_prices(self.prices, self.name)
+        object.__setattr__(self, "needs", labels.checked(self.needs, f"agent {self.name!r}"))
         if type(self.keep) is not int or self.keep < 1:
             raise UsageError(f"agent {self.name!r}: keep is a whole number of 1 or more, not {self.keep!r}")
         if self.deadline is not None and seconds(self.deadline) == 0:
@@ -164,6 +168,7 @@ def agent(
     thresholds: Thresholds | None = None,
     budget: Budget | None = None,
     prices: Prices | None = None,
+    needs: Collection[str] = (),
 ) -> _Decorator: ...
 
 
@@ -184,6 +189,7 @@ def agent(
     thresholds: Thresholds | None = None,
     budget: Budget | None = None,
     prices: Prices | None = None,
+    needs: Collection[str] = (),
 ) -> object:
     """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
 
@@ -206,6 +212,7 @@ def agent(
             thresholds=thresholds,
             budget=budget,
             prices=prices,
+            needs=needs,
         )
 
     if fn is None:

@@ -63,6 +63,8 @@ class Channel(Questions, Protocol):
         ...
 
 
+_SAID_FIRST: Final = (Reason.LOOP, Reason.STUCK, Reason.THROTTLED)
+"""Of several reasons that one is told which decides what comes next."""
 _OVER: Final = frozenset({EntryStatus.OK, EntryStatus.ABANDONED})
 
 
@@ -101,7 +103,7 @@ class ChannelPort:
         self._step: str | None = None
         self._step_since_us = 0
         self._step_told = True
-        self._reason: Reason | None = None
+        self._reasons: frozenset[Reason] = frozenset()
         self._telling: asyncio.Future[Committed] | None = None
         self._said = threading.Lock()
         self.now_us = clock.wall_us
@@ -195,16 +197,21 @@ class ChannelPort:
         self._step, self._step_since_us, self._step_told = step, started_at_us, step is None
 
     def throttled(self, slow: bool) -> None:
-        self._reason = Reason.THROTTLED if slow else None
+        self._because(Reason.THROTTLED, slow)
+
+    def looping(self, looping: bool) -> None:
+        self._because(Reason.LOOP, looping)
+
+    def _because(self, reason: Reason, holds: bool) -> None:
+        self._reasons = self._reasons | {reason} if holds else self._reasons - {reason}
         self._tell()
 
     def stuck(self, stuck: bool) -> None:
-        self._reason = Reason.STUCK if stuck else None
         if stuck:
             what = "its process is ended" if self.alone else "it keeps its slot"
             message = f"step {self._step!r} outlived its timeout in a thread, which cannot be killed; {what}"
             self.note(Note("warning", msgspec.json.encode({"code": "stuck", "message": message})))
-        self._tell()
+        self._because(Reason.STUCK, stuck)
 
     def tick(self, now_us: int) -> None:
         """Write what waits: called by the worker about every 50 ms, so that no step pays for it."""
@@ -246,7 +253,7 @@ class ChannelPort:
             progress=progress,
             outcome=outcome,
             step=self._step,
-            reason=self._reason,
+            reason=min(self._reasons, key=_SAID_FIRST.index, default=None),
             beside=beside,
         )
 

@@ -261,6 +261,7 @@ class _Order:
             deadline_us=agent.deadline_us,
             lane=lane_of(agent, payload),
             budget=None if budget is None else budget.terms,
+            needs=tuple(agent.needs),
         )
 
     def child(self, identity: Identity) -> NewChild:

@@ -16,13 +16,15 @@ somebody would have to start it again at once. Nobody wants to wait longer for a
 _UNFINISHED: Final = (RunState.QUEUED, RunState.RUNNING, RunState.WAITING)
 
 
-async def nothing_due(store: Store, served: Iterable[tuple[str, str]]) -> bool:
-    """Whether no run of these agents and versions is running, or goes on by itself: what is left waits for somebody.
+async def nothing_due(store: Store, served: Iterable[tuple[str, str]], labels: Iterable[str] = ()) -> bool:
+    """Whether no run of these agents and versions is running, or goes on by itself: what is left waits for somebody, or
+    asks for other labels.
 
     One read, which sees one moment: between two, a run goes from a state that is still to be read to one that was.
     """
     ours = RunFilter(
         served=frozenset(served),
+        labels=frozenset(labels),
         states=frozenset(_UNFINISHED),
         goes_on_by_us=await store.now() + PATIENCE_US,
         claimable=True,

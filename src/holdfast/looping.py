@@ -30,12 +30,13 @@ SHOWN: Final = 300
 class Loops:
     """What the tools and the model of one attempt did so far."""
 
-    __slots__ = ("_port", "_recording", "_turns")
+    __slots__ = ("_port", "_recording", "_standing", "_turns")
 
     def __init__(self, port: Port, recording: Recording) -> None:
         self._port = port
         self._recording = recording
         self._turns = recording.turns
+        self._standing = 0  # branches that wait for a person
 
     @property
     def nudge(self) -> str | None:
@@ -77,10 +78,23 @@ class Loops:
                 self._port.note(Note("loop.nudged", encode(shown, what="an event")))
             return
         self._port.note(Note("loop.parked", encode(shown, what="an event")))
+        await self._stand(call.identity.scope)
+
+    async def _stand(self, scope: str) -> None:
+        """Until no other code of the run can move. An attempt that ends before that parks the run all the same, unless
+        the code around leaves the branch."""
         park = Park(reason=Reason.LOOP)
-        while True:  # until no other code of the run can move
-            await stand(self._port, self._recording, call.identity.scope, park, None)
-            self._recording.end.check()
+        self._standing += 1
+        if self._recording.branches.several:
+            self._port.looping(True)
+        try:
+            while True:
+                await stand(self._port, self._recording, scope, park, None)
+                self._recording.end.check()
+        finally:
+            self._standing -= 1
+            if not self._standing and self._recording.end.decided is None:
+                self._port.looping(False)
 
 
 def watches(body: Body) -> bool:

@@ -173,6 +173,11 @@ class Port(Questions, Protocol):
         """Say that the run is being slowed down, or no longer."""
         ...
 
+    def looping(self, looping: bool) -> None:
+        """Say that code of the run goes round in circles in a branch, and that all of it waits for a person as soon as
+        nothing else of it can move: should the attempt end before that, it does so at once. Or no longer."""
+        ...
+
     def stuck(self, stuck: bool) -> None:
         """Say that a sync step outlived its timeout and cannot be killed here, or that it ended after all."""
         ...

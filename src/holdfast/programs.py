@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,8 @@ class Program(Agent[object, object]):
 
     A worker that serves it starts `command` for each attempt, in a group of its own, with the number of a file
     descriptor in HOLDFAST_FD: one end of a socket, at which the program speaks the protocol of docs/protocol.md. A run
-    has one value of JSON as its `input`, and another one as its result. `deadline`, `queue`, `concurrency`, `limits`
-    and `thresholds` are those of an agent. Raises UsageError for a command that is none.
+    has one value of JSON as its `input`, and another one as its result. `deadline`, `queue`, `concurrency`, `limits`,
+    `thresholds` and `needs` are those of an agent. Raises UsageError for a command that is none.
     """
 
     command: tuple[str, ...]
@@ -47,6 +47,7 @@ class Program(Agent[object, object]):
         concurrency: Concurrency | None = None,
         limits: Limits | None = None,
         thresholds: Thresholds | None = None,
+        needs: Collection[str] = (),
     ) -> None:
         if isinstance(command, str) or not command or not all(map(_is_word, command)):
             raise UsageError(
@@ -62,6 +63,7 @@ class Program(Agent[object, object]):
             deadline=deadline,
             queue=queue,
             concurrency=concurrency,
+            needs=needs,
             isolation="process",
             limits=limits,
             thresholds=thresholds,

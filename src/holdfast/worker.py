@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -41,6 +41,7 @@ from holdfast.model import (
     RunState,
 )
 from holdfast.monitor import Monitor, default_thresholds
+from holdfast.rules import labels as label_rules
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure
 from holdfast.rules.limits import Limits
@@ -71,7 +72,8 @@ class Worker:
     when that run is over, or all of them wait for somebody. `until_idle` ends it when nothing is left that it could do.
     `drain_timeout` is how long a drain waits for safe points before it releases what is left. `lease` is how long the
     store waits for a sign of life before others may take the runs over; it is renewed three times as often.
-    `isolation="process"` gives each run a process of its own, under these `limits`, unless its agent says otherwise.
+    `labels` are what it has for runs that ask for it, such as `gpu`. `isolation="process"` gives each run a process of
+    its own, under these `limits`, unless its agent says otherwise.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Worker:
         thresholds: pressure.Thresholds | None = None,
         isolation: Isolation | None = None,
         limits: Limits | None = None,
+        labels: Collection[str] = (),
         clock: Clock | None = None,
         pace: Pace = Pace(),  # noqa: B008 - frozen
         chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
@@ -95,15 +98,13 @@ class Worker:
     ) -> None:
         if capacity < 1:
             raise UsageError(f"a worker's capacity must be 1 or more, not {capacity}")
-        if name is not None and not (len(name) <= NAME_LONGEST and name.isprintable()):
-            raise UsageError(
-                f"a worker's name has at most {NAME_LONGEST} characters, no control characters, not {name[:80]!r}"
-            )
+        _check_name(name)
         check_not_importing()
         check_isolation(isolation, "a worker")
         self._store = store
         self._capacity = capacity
         self._name = name or f"{socket.gethostname()}-{os.getpid()}"
+        self._labels = label_rules.checked(labels, "a worker")
         self._only = only
         self._until_idle = until_idle
         self._drain_timeout_s = seconds(drain_timeout)
@@ -265,6 +266,7 @@ class Worker:
             serves=self._serving.served,
             lock_path=lock_path,
             apart=self._serving.apart,
+            labels=self._labels,
         )
         tries = 0
         while True:
@@ -369,7 +371,7 @@ class Worker:
             return await self._only_is_over(self._only)
         if self._tenures:
             return False
-        return self._until_idle and await nothing_due(self._store, self._serving.agents)
+        return self._until_idle and await nothing_due(self._store, self._serving.agents, self._labels)
 
     async def _only_is_over(self, run_id: str) -> bool:
         """A child that outlives the run is left to other workers."""
@@ -570,3 +572,10 @@ class Worker:
     def _time(self) -> float:
         assert self._loop is not None
         return self._loop.time()
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not (len(name) <= NAME_LONGEST and name.isprintable()):
+        raise UsageError(
+            f"a worker's name has at most {NAME_LONGEST} characters, no control characters, not {name[:80]!r}"
+        )

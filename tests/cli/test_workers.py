@@ -93,6 +93,29 @@ def test_a_worker_that_is_not_there_is_named_with_what_is_near(
     assert all(row["standing"] == "serving" for row in shell("workers", "--json").json)
 
 
+def test_a_run_that_asks_for_a_label_that_no_worker_has_says_so_and_goes_to_the_first_that_has(
+    shell: Shell,
+) -> None:
+    shell("start", "agents.py:hello", "--id", "asks", "--needs", "gpu,eu")
+    nobody = shell("show", "asks").out
+    assert "--labels eu,gpu" in nobody
+    with_gpu = shell.begin("worker", "agents.py", "--name", "g", "--labels", "gpu")
+    both = None
+    try:
+        listed_when(shell, lambda rows: [row["labels"] for row in rows] == [["gpu"]])
+        page = shell("show", "asks").out
+        assert "asks for a worker with eu,gpu: none that serves 'hello' has eu" in page
+        assert "LABELS" in (table := shell("workers").out) and "gpu" in table
+        both = shell.begin("worker", "agents.py", "--labels", "gpu,eu", "--until-idle")
+        assert shell.until("asks", lambda run: run["state"] == "succeeded")
+    finally:
+        finish(with_gpu, signal.SIGKILL)
+        if both is not None:
+            assert finish(both).code == 0
+    assert "'a b' is no label" in shell("worker", "agents.py", "--labels", "a b", code=2).err
+    assert "'a b' is no label" in shell("start", "agents.py:hello", "--needs", "a b", code=2).err
+
+
 def test_waiting_for_a_worker_that_does_not_end_ends_at_its_time_and_says_what_is_left(shell: Shell) -> None:
     process = shell.begin("worker", "agents.py", "--name", "frozen")
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.commands.lines import MAX_LINE_CHARS, Gauge, Lines
+from holdfast.commands.lines import MAX_LINE_CHARS, MOST_REPEATS, Gauge, Lines
 from holdfast.errors import UsageError
 
 
@@ -16,6 +18,39 @@ from holdfast.errors import UsageError
 def test_a_pattern_that_may_search_for_ever_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match="search for ever"):
         Gauge(pattern)
+
+
+def repeats(count: int) -> str:
+    return r"(?P<current>\d+)" + r"\d*" * (count - 1) + "x"
+
+
+@pytest.mark.parametrize("count", [3, 5, 8, MOST_REPEATS])
+def test_no_line_holds_the_loop_for_long_whatever_the_pattern(count: int) -> None:
+    gauge, lines = Gauge(repeats(count)), 50
+    began_s = time.thread_time()
+    assert [gauge.read("1" * 2_000) for _ in range(lines)] == [None] * lines
+    assert time.thread_time() - began_s < 1.0, "one is slow, and those that follow at once are passed over"
+
+
+def test_a_slow_line_costs_the_lines_soon_after_it_alone() -> None:
+    now = [0.0]
+    gauge = Gauge(repeats(5), clock=lambda: now[0])
+    assert gauge.read("1" * 200) is None
+    assert gauge.read("12x") is None
+    now[0] += 10.0
+    assert gauge.read("12x") == (12, None)
+
+
+def test_a_quick_pattern_is_compared_with_all_of_a_line_that_counts() -> None:
+    gauge = Gauge(r".*?(?P<current>\d+)\s*/\s*(?P<total>\d+)\s*\[.*\]")
+    assert gauge.read("x" * 180 + " 3 / 10 [=>  ]") == (3, 10)
+
+
+def test_a_pattern_of_too_many_repetitions_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=rf"repeats {MOST_REPEATS + 1} times, and {MOST_REPEATS} are the most"
+    ):
+        Gauge(repeats(MOST_REPEATS + 1))
 
 
 @pytest.mark.parametrize("word", ["inf", "nan", "1e400", "-inf"])

@@ -58,6 +58,28 @@ async def heavy(ctx: Context) -> None:
     await ctx.step(rest, 3600.0)
 
 
+async def look(what: str) -> str:
+    return "nothing"
+
+
+@agent(isolation="process")
+async def circles(ctx: Context) -> None:
+    """In one branch the same again and again, in the other one step for an hour."""
+
+    async def round_and_round() -> None:
+        async with ctx.branch("circles"):
+            for _ in range(7):
+                await ctx.step(look, "kelp", tool=True)
+
+    async def long() -> None:
+        async with ctx.branch("long"):
+            await ctx.step(rest, 3600.0)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(round_and_round())
+        group.create_task(long())
+
+
 @agent
 async def counts(ctx: Context, folder: str) -> int:
     """Beside others, in its worker."""
@@ -79,4 +101,4 @@ async def sits(ctx: Context, seconds: float) -> None:
     await ctx.step(rest, 5.0)
 
 
-ALL = [heavy, spins, rests, climbs, counts, sits]
+ALL = [circles, heavy, spins, rests, climbs, counts, sits]

@@ -121,6 +121,19 @@ async def test_a_run_that_is_parked_for_its_limits_stays_parked_when_its_attempt
     assert (await engine.store.get_run("r")).crashes == 0
 
 
+async def test_a_run_with_a_loop_in_a_branch_waits_for_a_person_when_its_attempt_is_killed(
+    engine: Engine,
+) -> None:
+    handle = await engine.client.start(held.circles, id="r")
+    async with serving(engine):
+        await seen(engine, "r", lambda view: view.reason is Reason.LOOP)
+        await handle.kill()
+        view = await seen(engine, "r", lambda view: view.state is RunState.WAITING)
+    assert (view.reason, view.attempts) == (Reason.LOOP, 1)
+    detail = await handle.detail()
+    assert detail.stopped_by is not None and detail.stopped_by["tools"] == ["look"]
+
+
 @pytest.mark.skipif(shutil.which("perl") is None, reason="the program is in Perl")
 async def test_a_program_in_another_language_is_killed_alone_too(engine: Engine, tmp_path: Path) -> None:
     order = {"steps": 60, "file": str(tmp_path / "seen"), "pause_s": 0.1}

@@ -267,6 +267,22 @@ def test_a_kill_that_was_wished_counts_nothing_when_the_worker_dies_over_it():
     assert told(decision)["taken_over"] == "killed"
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda run: transitions.claim(run, 12, NOW_US, takeover=CRASH_BESIDE),
+        lambda run: transitions.claim(run, 12, NOW_US, takeover=WISHED),
+        lambda run: transitions.settle(run, Release(reason=Reason.KILLED), NOW_US),
+        lambda run: transitions.settle(run, Crashed(failure=LOST), NOW_US),
+    ],
+)
+def test_a_run_that_goes_round_in_a_branch_waits_for_a_person_however_its_attempt_ends(end):
+    run = end(running(reason=Reason.LOOP, worker=5)).run
+    assert (run.state, run.reason, run.worker, run.available_at_us) == (WAITING, Reason.LOOP, None, None)
+    asked = end(running(reason=Reason.LOOP, worker=5, asked="pause")).run
+    assert asked.reason is Reason.PAUSED
+
+
 def test_a_run_that_recorded_nothing_keeps_its_crashes_through_a_release_and_a_claim():
     before = running(crashes=2, crashes_alone=2, suspect=True)
     released = transitions.settle(before, Release(), NOW_US).run

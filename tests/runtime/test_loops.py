@@ -6,15 +6,18 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from holdfast import Context, Cost, FatalError, RunState, StepFailed, Worker, agent
+from holdfast.cli.explain import explain
 from holdfast.errors import UsageError
 from holdfast.model import Reason
+from holdfast.store.protocol import Store
 from holdfast.testing import assert_survives_crashes
-from tests.faults import Engine
+from tests.faults import CrashingStore, Engine
 
 executed: Counter[str] = Counter()
 answers: dict[str, str] = {}
@@ -285,6 +288,59 @@ async def test_a_loop_that_stands_in_a_branch_stands_after_a_drain(engine: Engin
     await handle.resume()
     await engine.work(beside)
     assert (await handle.result(), executed["kelp"]) == ("done", 9)
+
+
+async def test_a_loop_that_stands_in_a_branch_stands_after_the_death_of_its_worker(engine: Engine) -> None:
+    handle = await engine.client.start(beside, False, id="r")
+    stores: list[CrashingStore] = []
+
+    def through(store: Store) -> CrashingStore:
+        stores.append(CrashingStore(store))
+        return stores[0]
+
+    async with asyncio.timeout(20):
+        working = asyncio.create_task(engine.work(beside, through=through))
+        while (await handle.status()).reason is not Reason.LOOP:
+            await engine.store.wait_for_news(1)
+        view = await handle.status()
+        assert view.state is RunState.RUNNING, "its other branch computes"
+        explained = explain(view, await handle.detail(), datetime.now(UTC))
+        assert "it goes round in circles" in explained.why
+        stores[0].dead = True
+        assert not await working
+    await engine.work(beside)
+    view = await handle.status()
+    assert (view.state, view.reason, view.attempts) == (RunState.WAITING, Reason.LOOP, 1), (
+        "nothing was executed"
+    )
+    await handle.resume()
+    await engine.work(beside)
+    assert (await handle.result(), executed["kelp"]) == ("done", 9)
+
+
+@agent
+async def racing(ctx: Context) -> str:
+    async def circles() -> str:
+        await circling(ctx)
+        return "circles"
+
+    async def leaves() -> str:
+        await ctx.step(asyncio.sleep, 1, name="compute")
+        return "leaves"
+
+    winner, _ = await ctx.race({"circles": circles, "leaves": leaves})
+    await ctx.step(asyncio.sleep, 60, name="long")
+    return winner
+
+
+async def test_a_loop_in_a_branch_that_lost_its_race_is_over(engine: Engine) -> None:
+    handle = await engine.client.start(racing, id="r")
+    async with Worker(engine.store, [racing], drain_timeout=0), asyncio.timeout(20):
+        while (await handle.status()).reason is not Reason.LOOP:
+            await engine.store.wait_for_news(1)
+        while (await handle.status()).step != "long":
+            await engine.store.wait_for_news(1)
+        assert (await handle.status()).reason is None
 
 
 async def test_a_model_that_waits_by_polls_is_not_parked(engine: Engine) -> None:

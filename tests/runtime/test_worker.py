@@ -47,6 +47,61 @@ async def test_a_worker_that_drains_is_shown_as_draining_while_its_runs_end(engi
     assert (await handle.status()).steps == 1
 
 
+async def test_runs_go_to_workers_with_the_labels_that_they_ask_for_and_others_do_not_stay_for_them(
+    engine: Engine,
+) -> None:
+    @agent(needs=("gpu",))
+    async def trained(ctx: Context) -> str:
+        return "trained"
+
+    @agent
+    async def either(ctx: Context) -> str:
+        return "done"
+
+    agents = [trained, either]
+    plain, there = await engine.client.start(either), await engine.client.start(trained)
+    elsewhere = await engine.client.start(either, needs=["eu", "gpu"])
+    async with asyncio.timeout(10):
+        await Worker(engine.store, agents, until_idle=True).run()
+    assert await plain.result() == "done"
+    assert [(await each.status()).state for each in (there, elsewhere)] == ["queued", "queued"]
+    async with asyncio.timeout(10):
+        await Worker(engine.store, agents, until_idle=True, labels=["gpu"]).run()
+    assert await there.result() == "trained"
+    assert (await elsewhere.status()).state == "queued"
+    async with asyncio.timeout(10):
+        await Worker(engine.store, agents, until_idle=True, labels={"gpu", "ssd", "eu"}).run()
+    assert await elsewhere.result() == "done"
+
+
+async def test_a_child_asks_for_what_its_agent_asks_for(engine: Engine) -> None:
+    @agent(needs=("gpu",))
+    async def trained(ctx: Context) -> str:
+        return "trained"
+
+    @agent
+    async def parent(ctx: Context) -> str:
+        return await ctx.call(trained)
+
+    handle = await engine.client.start(parent)
+    async with asyncio.timeout(20), Worker(engine.store, [parent, trained]):
+        while not (children := (await handle.status()).children):  # noqa: ASYNC110 - as an observer sees it
+            await asyncio.sleep(0.01)
+        async with Worker(engine.store, [trained], labels=["gpu"]):
+            assert await handle.result() == "trained"
+    assert children[0].agent == "trained"
+
+
+def test_labels_that_cannot_be_are_refused_where_they_are_given() -> None:
+    with pytest.raises(UsageError, match="agent 'scout': 'no blank' is no label"):
+        agent(name="scout", needs=["no blank"])(trained_nowhere)
+    with pytest.raises(UsageError, match="a worker: labels are a collection"):
+        Worker(None, [], labels="gpu")  # type: ignore[arg-type]
+
+
+async def trained_nowhere(ctx: Context) -> None: ...
+
+
 @pytest.mark.parametrize("busy", [True, False])
 async def test_a_worker_is_drained_from_anywhere_and_its_runs_go_on_elsewhere(
     engine: Engine, busy: bool

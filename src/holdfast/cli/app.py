@@ -12,6 +12,7 @@ import click
 
 from holdfast.cli.commands import COMMANDS, overview
 from holdfast.cli.exits import Exit, exit_of_error
+from holdfast.cli.saying import complain
 from holdfast.errors import HoldfastError
 
 DEBUG = "HOLDFAST_DEBUG"
@@ -118,15 +119,6 @@ def told(error: HoldfastError) -> Exit:
         raise error
     complain(str(error))
     return exit_of_error(error)
-
-
-def complain(message: str) -> None:
-    """One line on stderr that begins with `error:`."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=_colour())
-
-
-def _colour() -> bool | None:
-    return False if os.environ.get("NO_COLOR") else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

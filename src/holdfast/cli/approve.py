@@ -9,6 +9,7 @@ import click
 from holdfast.cli.effects import GIVEN_UP, settle_effect, verdict_of
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, on_run, run_argument
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import ApprovalView, Client, RunHandle
 from holdfast.client.inbox import meant
@@ -80,7 +81,7 @@ async def _answer(
     if as_json:
         print_document(answered)
     else:
-        click.echo(f"{handle.id}: {answered.question!r} is answered: {answered.choice!r} by {answered.by}")
+        say(f"{handle.id}: {answered.question!r} is answered: {answered.choice!r} by {answered.by}")
     return Exit.SUCCEEDED
 
 
@@ -94,10 +95,11 @@ async def _show_and_ask(
         print_document(shown)
         return Exit.SUCCEEDED
     if not shown:
-        click.echo(f"{handle.id} asks nothing now", err=True)
+        say(f"{handle.id} asks nothing now", err=True)
         return Exit.SUCCEEDED
+    from holdfast.cli.console import console
     from holdfast.cli.explain import Explanation, answers
-    from holdfast.cli.render import console, question_text, ways_out
+    from holdfast.cli.render import question_text, ways_out
 
     now = at(await client.store.now())
     for view in shown:

@@ -14,6 +14,7 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, on_run, run_argument
+from holdfast.cli.saying import say
 from holdfast.cli.views import jsonable, print_document
 from holdfast.client import Client, RunHandle
 from holdfast.errors import ArtifactNotFound, UsageError
@@ -31,12 +32,13 @@ def artifacts(run_id: str, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document(kept)
         elif not kept:
-            click.echo(f"run {handle.id} has no artifact yet", err=True)
+            say(f"run {handle.id} has no artifact yet", err=True)
         else:
-            from holdfast.cli.render import artifacts_table, console
+            from holdfast.cli.console import console
+            from holdfast.cli.render import artifacts_table
 
             console().print(artifacts_table(kept))
-            click.echo(f"`holdfast artifact get {shlex.quote(handle.id)} NAME -o FILE` writes one", err=True)
+            say(f"`holdfast artifact get {shlex.quote(handle.id)} NAME -o FILE` writes one", err=True)
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, tell)
@@ -72,7 +74,7 @@ def artifact(
             assert isinstance(told, dict)
             print_document({**told, "file": str(output)})
         else:
-            click.echo(f"{output}: {one.size_bytes:,} bytes, sha256 {one.id}", err=True)
+            say(f"{output}: {one.size_bytes:,} bytes, sha256 {one.id}", err=True)
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, get)

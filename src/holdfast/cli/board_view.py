@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from holdfast.cli import words
 from holdfast.cli.board import Board, Snapshot
 from holdfast.cli.charts import megabytes
+from holdfast.cli.console import Text
 from holdfast.cli.render import STYLES
 from holdfast.client import BudgetUnitView, RunView
 from holdfast.rules.clocks import Sign
@@ -80,7 +80,7 @@ def frame(board: Board, snapshot: Snapshot, size: tuple[int, int], where: str) -
     return Group(*body)
 
 
-def head(snapshot: Snapshot, where: str, width: int) -> list[Text]:
+def head(snapshot: Snapshot, where: str, width: int) -> list[RenderableType]:
     """Two lines: what goes on and what it uses; how the machine is."""
     totals, host = snapshot.totals, snapshot.host
     more = " (the newest)" if snapshot.more else ""

@@ -12,6 +12,7 @@ from holdfast.cli import words
 from holdfast.cli.app import CommandGroup, did_you_mean
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, find, ids_for_completion, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import BudgetView, Client
 from holdfast.errors import NotFound, UsageError
@@ -80,7 +81,7 @@ def _say(views: Sequence[BudgetView], document: object, as_json: bool) -> int:
         print_document(document)
     for view in () if as_json else views:
         for line in lines(view):
-            click.echo(line)
+            say(line)
     return Exit.SUCCEEDED
 
 
@@ -93,7 +94,7 @@ def list_budgets(every: bool, store: str | None, as_json: bool) -> int:
     async def tell(client: Client) -> int:
         views = await client.budgets.list(runs=every, limit=LISTED)
         if not views and not as_json:
-            click.echo("no budgets" if every else "no shared budgets (--all lists those of runs)", err=True)
+            say("no budgets" if every else "no shared budgets (--all lists those of runs)", err=True)
         return _say(views, views, as_json)
 
     return on_store(store, tell)
@@ -115,7 +116,7 @@ def show(scope: str, store: str | None, as_json: bool) -> int:
                 raise await _not_found(client, named)
             views = [one]
         if not views and not as_json:
-            click.echo(f"{run_id} has no budget: holdfast budget set {run_id} --usd 5", err=True)
+            say(f"{run_id} has no budget: holdfast budget set {run_id} --usd 5", err=True)
         return _say(views, views, as_json)
 
     return _on_scope(store, scope, tell)
@@ -174,7 +175,7 @@ def remove(scope: str, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document({"scope": named, "removed": True})
         else:
-            click.echo(f"{named}: removed")
+            say(f"{named}: removed")
         return Exit.SUCCEEDED
 
     return _on_scope(store, scope, steer)

@@ -13,6 +13,7 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import filters, find, ids_for_completion, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client, RunHandle
 from holdfast.errors import HoldfastError, Refused, UsageError
@@ -152,8 +153,8 @@ def _told(ids: list[str], deed: Deed, as_json: bool) -> int:
         print_document([{"id": run_id} for run_id in ids])
     else:
         for run_id in ids:
-            click.echo(run_id)
-        click.echo(f"{deed.verb} is about {_runs(len(ids))}; nothing was done", err=True)
+            say(run_id)
+        say(f"{deed.verb} is about {_runs(len(ids))}; nothing was done", err=True)
     return Exit.SUCCEEDED
 
 
@@ -192,7 +193,7 @@ def _counted(ids: list[str], verb: str) -> Iterator[str]:
 def _bar(ids: list[str], verb: str) -> Generator[Iterable[str]]:
     from rich.progress import track
 
-    from holdfast.cli.render import console
+    from holdfast.cli.console import console
 
     yield track(ids, verb, console=console(stderr=True), transient=True)
 
@@ -203,9 +204,9 @@ def _summed_up(results: list[tuple[str, str | None]], deed: Deed, as_json: bool)
         print_document([{"id": run_id, deed.done: why is None, "error": why} for run_id, why in results])
     else:
         for run_id, why in results:
-            click.echo(f"{run_id}: {deed.done}" if why is None else f"{run_id}: not {deed.done}: {why}")
+            say(f"{run_id}: {deed.done}" if why is None else f"{run_id}: not {deed.done}: {why}")
         if not results:
-            click.echo("no run fits", err=True)
+            say("no run fits", err=True)
         elif len(results) > 1:
-            click.echo(f"{deed.done}: {len(results) - len(failed):,} of {_runs(len(results))}", err=True)
+            say(f"{deed.done}: {len(results) - len(failed):,} of {_runs(len(results))}", err=True)
     return Exit.REFUSED if failed else Exit.SUCCEEDED

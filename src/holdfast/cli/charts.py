@@ -8,9 +8,9 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from holdfast.cli import words
+from holdfast.cli.console import Text
 from holdfast.client import ResourcesView, UsageView
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"

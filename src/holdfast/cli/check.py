@@ -11,6 +11,7 @@ import click
 from holdfast.agents import AnyAgent, load_agents
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, find, ids_for_completion, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.errors import AgentNotFound
@@ -75,7 +76,7 @@ def _list_agents(agents: Sequence[AnyAgent], as_json: bool) -> None:
         )
         return
     for agent in agents:
-        click.echo(f"{agent.name}  version {agent.version}  source {agent.source_hash}")
+        say(f"{agent.name}  version {agent.version}  source {agent.source_hash}")
 
 
 async def _unfinished(client: Client, agents: Sequence[AnyAgent]) -> list[Run]:
@@ -98,10 +99,10 @@ def _code_for(run: Run, agents: Sequence[AnyAgent]) -> AnyAgent:
 
 def _tell(found: Sequence[Replay]) -> None:
     for one in found:
-        click.echo(f"{'fits' if one.fits else 'DOES NOT FIT'}  {one.run}: {one.message}")
+        say(f"{'fits' if one.fits else 'DOES NOT FIT'}  {one.run}: {one.message}")
         if one.code is not None and not one.fits:
-            click.echo(f"    the code: {one.code}")
+            say(f"    the code: {one.code}")
         if one.stored is not None and not one.fits:
-            click.echo(f"    recorded: {one.stored}")
+            say(f"    recorded: {one.stored}")
     if not found:
-        click.echo("no run to try", err=True)
+        say("no run to try", err=True)

@@ -7,6 +7,7 @@ from click.shell_completion import get_completion_class
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 
 HOW = {
@@ -29,6 +30,6 @@ def completion(shell: str, store: str | None, as_json: bool) -> int:
     if as_json:
         print_document({"shell": shell, "script": script})
     else:
-        click.echo(script)
-        click.echo(HOW[shell], err=True)
+        say(script)
+        say(HOW[shell], err=True)
     return Exit.SUCCEEDED

@@ -189,9 +189,9 @@ def _integrity(path: Path) -> Finding:
 
 def _print(findings: list[Finding]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from holdfast.cli.render import STYLES, console
+    from holdfast.cli.console import Text, console
+    from holdfast.cli.render import STYLES
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-import click
-
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
 from holdfast.cli.options import on_run
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
@@ -37,7 +36,7 @@ def settle_effect(store: str | None, run_id: str, entry: int, verdict: Verdict, 
             print_document(view)
             return Exit.SUCCEEDED
         why = explain(view, await handle.detail(), at(await client.store.now())).why
-        click.echo(f"{view.id}: {view.state}{f' ({view.reason})' if view.reason else ''}: {why}")
+        say(f"{view.id}: {view.state}{f' ({view.reason})' if view.reason else ''}: {why}")
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, settle)

@@ -11,7 +11,7 @@ from typing import Final
 from holdfast.cli import words
 from holdfast.client import ApprovalView, Detail, RunView
 from holdfast.model import EntryStatus, Mismatch, Reason, RunState, Unit
-from holdfast.rules import budget, waits
+from holdfast.rules import budget, labels, waits
 from holdfast.rules.budget import run_of_scope
 from holdfast.rules.schedule import ALL_QUEUES
 
@@ -71,6 +71,11 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
     closed = detail.closed.get(view.id)
     if closed is not None:
         return Explanation(f"it is due, and no worker begins it: {_limited(closed)}", (_open(closed), here))
+    if detail.needs and detail.lacking:
+        wanted, missing = labels.told(detail.needs), labels.told(detail.lacking)
+        why = f"it is due, and asks for a worker with {wanted}: none that serves {view.agent!r} has {missing}"
+        serve = WayOut(f"holdfast worker FILE.py --labels {wanted}", "serve it on such a machine")
+        return Explanation(why, (serve, here))
     if detail.pressed is not None:
         return Explanation(
             f"it is due, and its worker begins nothing while it is under pressure: {detail.pressed}", (here,)
@@ -83,7 +88,8 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
         if view.reason
         else "it is due"
     )
-    serve = WayOut(f"holdfast worker FILE.py  (with {view.agent} in it)", "serve it")
+    wanted = f" --labels {labels.told(detail.needs)}" if detail.needs else ""
+    serve = WayOut(f"holdfast worker FILE.py{wanted}  (with {view.agent} in it)", "serve it")
     return Explanation(f"{what}, and waits for a worker of {view.agent!r}", (serve, here))
 
 
@@ -111,6 +117,8 @@ def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:
         return Explanation("it is held back, because a person asked for it", (way,))
     if view.reason is Reason.THROTTLED:
         return Explanation("it is slowed down, because the machine is under pressure (`holdfast doctor`)")
+    if view.reason is Reason.LOOP:
+        return Explanation("it goes round in circles: it waits for you as soon as nothing else of it moves")
     if view.reason is Reason.STUCK:
         why = "a sync step outlived its timeout and cannot be stopped in this process; its worker will replace itself"
         return Explanation(why)

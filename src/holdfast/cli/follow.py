@@ -10,6 +10,7 @@ from holdfast.cli.exits import Exit, exit_of_state
 from holdfast.cli.lines import log_line
 from holdfast.cli.live import Picture, Show, choose_show
 from holdfast.cli.options import common, on_run, run_argument
+from holdfast.cli.saying import say
 from holdfast.cli.views import event_json, print_line
 from holdfast.client import Client, RunHandle
 from holdfast.clock import SystemClock
@@ -99,6 +100,6 @@ def logs(run_id: str, follow: bool, after: int, store: str | None, as_json: bool
         if as_json:
             print_line(event_json(event))
         else:
-            click.echo(log_line(event))
+            say(log_line(event))
 
     return on_run(store, run_id, read)

@@ -9,6 +9,7 @@ import click
 from holdfast import workspace
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.controller import BATCH, CHUNKS, RETENTION
@@ -35,7 +36,7 @@ def gc(older_than: float, dry_run: bool, yes: bool, store: str | None, as_json: 
         total = sum(found.values())
         if not as_json:
             for agent, count in found.items():
-                click.echo(f"{count:>8,}  {agent}")
+                say(f"{count:>8,}  {agent}")
         deleted = folders = 0
         if total and not dry_run:
             _confirm(total, yes)
@@ -48,7 +49,7 @@ def gc(older_than: float, dry_run: bool, yes: bool, store: str | None, as_json: 
             print_document({"found": found, "deleted": deleted, "workspaces": folders})
         else:
             what = "1 run" if total == 1 else f"{total:,} runs"
-            click.echo(f"{what} would be deleted" if dry_run else f"{deleted:,} of {what} deleted", err=True)
+            say(f"{what} would be deleted" if dry_run else f"{deleted:,} of {what} deleted", err=True)
         return Exit.SUCCEEDED
 
     return on_store(store, collect)
@@ -66,7 +67,7 @@ async def _prune(client: Client, before_us: int, total: int) -> int:
     """Delete them, a batch in a transaction, so that workers never wait long; with a bar where it takes a while."""
     from rich.progress import Progress
 
-    from holdfast.cli.render import console
+    from holdfast.cli.console import console
 
     deleted = 0
     with Progress(console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -9,6 +9,7 @@ import click
 from holdfast.cli import words
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.errors import UsageError
@@ -49,9 +50,9 @@ def limits(
             print_document([_document(each) for each in rates])
         else:
             for each in rates:
-                click.echo(_line(each))
+                say(_line(each))
             if not rates:
-                click.echo("no rates" if name is None else f"no rate {name!r}", err=True)
+                say("no rates" if name is None else f"no rate {name!r}", err=True)
         return Exit.SUCCEEDED
 
     return on_store(store, steer)

@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import click
-
 from holdfast.cli.lines import event_line, log_text
+from holdfast.cli.saying import say
 from holdfast.cli.views import event_json, print_line
 from holdfast.client import Json
 from holdfast.client.view import OutputView, event_payload
@@ -70,7 +69,7 @@ class JsonShow:
         """Nothing: programs read events."""
 
     def say(self, text: str) -> None:
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 class PlainShow:
@@ -83,19 +82,17 @@ class PlainShow:
         return nullcontext()
 
     def event(self, event: Event) -> None:
-        click.echo(event_line(event), err=self._stderr)
+        say(event_line(event), err=self._stderr)
 
     def output(self, piece: OutputView) -> None:
         for line in piece.text.splitlines():
-            click.echo(
-                f"{piece.at.strftime('%H:%M:%S')}  {'output':<16} {piece.step}: {line}", err=self._stderr
-            )
+            say(f"{piece.at.strftime('%H:%M:%S')}  {'output':<16} {piece.step}: {line}", err=self._stderr)
 
     def glance(self, run: Run) -> None:
         """Nothing: the events say it."""
 
     def say(self, text: str) -> None:
-        click.echo(text, err=self._stderr)
+        say(text, err=self._stderr)
 
 
 class QuietShow(JsonShow):

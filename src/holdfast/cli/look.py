@@ -11,6 +11,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
 from holdfast.cli.needs import needs_of
 from holdfast.cli.options import common, filters, on_run, on_store, run_argument
+from holdfast.cli.saying import say
 from holdfast.cli.views import in_trees, print_document, shown_whole
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
@@ -63,9 +64,10 @@ def ls(
             print_document(views)
         elif not views:
             nothing_chosen = not (agent or states or queue or tags or text)
-            click.echo("no runs here yet" if nothing_chosen else "no run fits", err=True)
+            say("no runs here yet" if nothing_chosen else "no run fits", err=True)
         else:
-            from holdfast.cli.render import console, runs_table
+            from holdfast.cli.console import console
+            from holdfast.cli.render import runs_table
 
             console().print(runs_table(views, at(await client.store.now())))
         return Exit.SUCCEEDED
@@ -78,9 +80,10 @@ async def _needs(client: Client, limit: int, as_json: bool) -> int:
     if as_json:
         print_document(found)
     elif not found:
-        click.echo("nothing waits for a person", err=True)
+        say("nothing waits for a person", err=True)
     else:
-        from holdfast.cli.render import console, needs_table
+        from holdfast.cli.console import console
+        from holdfast.cli.render import needs_table
 
         console().print(needs_table(found, at(await client.store.now())))
     return Exit.SUCCEEDED
@@ -98,7 +101,8 @@ def show(run_id: str, store: str | None, as_json: bool) -> int:
             print_document(shown_whole(view, history))
             return Exit.SUCCEEDED
         from holdfast.cli.charts import BLOCKS, PLAIN, history_chart
-        from holdfast.cli.render import console, page
+        from holdfast.cli.console import console
+        from holdfast.cli.render import page
 
         detail = await handle.detail()
         now = at(await client.store.now())
@@ -109,7 +113,7 @@ def show(run_id: str, store: str | None, as_json: bool) -> int:
         chart = history_chart(history, view.resources, screen.width, blocks=blocks)
         screen.print(page(view, detail, why, now, given, below, chart), soft_wrap=False)
         if len(below) == SHOWN_BELOW:
-            click.echo(f"the first {SHOWN_BELOW} of them; `holdfast ls --tree` has all", err=True)
+            say(f"the first {SHOWN_BELOW} of them; `holdfast ls --tree` has all", err=True)
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, tell)
@@ -126,9 +130,10 @@ def steps(run_id: str, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document(recorded)
         elif not recorded:
-            click.echo(f"run {handle.id} has recorded nothing yet", err=True)
+            say(f"run {handle.id} has recorded nothing yet", err=True)
         else:
-            from holdfast.cli.render import console, steps_table
+            from holdfast.cli.console import console
+            from holdfast.cli.render import steps_table
 
             console().print(steps_table(recorded))
         return Exit.SUCCEEDED
@@ -147,12 +152,13 @@ def checkpoints(run_id: str, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document(stored)
         elif not stored:
-            click.echo(f"run {handle.id} has no checkpoint yet", err=True)
+            say(f"run {handle.id} has no checkpoint yet", err=True)
         else:
-            from holdfast.cli.render import checkpoints_table, console
+            from holdfast.cli.console import console
+            from holdfast.cli.render import checkpoints_table
 
             console().print(checkpoints_table(stored))
-            click.echo(f"`holdfast state {shlex.quote(handle.id)} --checkpoint N` prints one", err=True)
+            say(f"`holdfast state {shlex.quote(handle.id)} --checkpoint N` prints one", err=True)
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, tell)

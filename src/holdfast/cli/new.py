@@ -12,6 +12,7 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.errors import Refused, UsageError
 
@@ -44,9 +45,9 @@ def new(folder: Path, store: str | None, as_json: bool) -> int:
         print_document({"folder": str(folder), "files": list(FILES)})
         return Exit.SUCCEEDED
     for name in FILES:
-        click.echo(str(folder / name))
-    click.echo("\nNow try:", err=True)
-    click.echo(f"  cd {shlex.quote(str(folder))}", err=True)
-    click.echo("""  holdfast run agents.py:digest --input '{"folder": "."}'""", err=True)
-    click.echo("  pytest", err=True)
+        say(str(folder / name))
+    say("\nNow try:", err=True)
+    say(f"  cd {shlex.quote(str(folder))}", err=True)
+    say("""  holdfast run agents.py:digest --input '{"folder": "."}'""", err=True)
+    say("  pytest", err=True)
     return Exit.SUCCEEDED

@@ -6,6 +6,7 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.errors import UsageError
@@ -39,11 +40,11 @@ def queue(name: str | None, limit: int | None, unlimited: bool, store: str | Non
             print_document([_document(each) for each in found])
         else:
             for each in found:
-                click.echo(_line(each))
+                say(_line(each))
                 if limit is not None and not each.queued and not each.running:
-                    click.echo(f"nothing is in {each.name!r} now: is it the queue that is meant?", err=True)
+                    say(f"nothing is in {each.name!r} now: is it the queue that is meant?", err=True)
             if not found:
-                click.echo("no queues" if name is None else f"nothing is in the queue {name!r}", err=True)
+                say("no queues" if name is None else f"nothing is in the queue {name!r}", err=True)
         return Exit.SUCCEEDED
 
     return on_store(store, steer)

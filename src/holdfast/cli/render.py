@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from holdfast.cli import words
+from holdfast.cli.console import Text
 from holdfast.cli.explain import Explanation, sides
 from holdfast.cli.needs import Need
 from holdfast.client import (
@@ -29,11 +28,9 @@ from holdfast.client import (
     StoredCheckpoint,
 )
 from holdfast.model import Artifact, Failure, RunState
-from holdfast.rules import tags
+from holdfast.rules import labels, tags
 
-PLAIN_WIDTH = 240
 CURSORS_SHOWN = 5
-"""Wide enough that a pipe gets one line a row."""
 
 STYLES = {
     "queued": "cyan",
@@ -55,13 +52,6 @@ STYLES = {
     "warn": "yellow",
     "fail": "bold red",
 }
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console on stdout or stderr. NO_COLOR is honoured by rich; a pipe gets plain, unwrapped text."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PLAIN_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def state_text(state: str, reason: str | None = None) -> Text:
@@ -90,8 +80,21 @@ def runs_table(views: Sequence[RunView], now: datetime) -> Table:
 
 def workers_table(views: Sequence[ServingView], now: datetime) -> Table:
     """The table of `workers`."""
+    labelled = any(view.labels for view in views)
     table = _table(
-        "NO", "NAME", "HOST", "PID", "STATE", "RUNS", "CPU", "MEMORY", "LEASE", "AGE", "SERVES", right=["NO"]
+        "NO",
+        "NAME",
+        "HOST",
+        "PID",
+        "STATE",
+        "RUNS",
+        "CPU",
+        "MEMORY",
+        "LEASE",
+        "AGE",
+        *(["LABELS"] if labelled else []),
+        "SERVES",
+        right=["NO"],
     )
     for view in views:
         used = view.resources
@@ -106,6 +109,7 @@ def workers_table(views: Sequence[ServingView], now: datetime) -> Table:
             "" if used is None else words.size(used.memory_mb * 2**20),
             "" if view.lease_left_s is None else words.duration(view.lease_left_s),
             words.age(view.since, now),
+            *([words.one_line(labels.told(view.labels), 40)] if labelled else []),
             words.one_line(", ".join(f"{one.agent} ({one.version})" for one in view.serves), 60),
         )
     return table

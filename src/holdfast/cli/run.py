@@ -20,7 +20,8 @@ from holdfast.cli.live import Show, choose_show
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.programs import Program, ProgramShow, WithProgram, takes_program, wanted
-from holdfast.cli.views import jsonable, print_document
+from holdfast.cli.saying import say
+from holdfast.cli.views import print_document
 from holdfast.cli.writing import Writing
 from holdfast.client import Client, RunHandle, RunView
 from holdfast.client.view import at
@@ -122,7 +123,7 @@ async def _run(client: Client, order: Order) -> int:
         except WorkerStuck as error:
             stuck = error
     if stuck is not None:
-        click.echo(str(stuck), err=True)
+        say(str(stuck), err=True)
     ended = await client.store.get_run(prepared.id)
     interrupted = stopping.signal is not None and not ended.state.final
     if stuck is not None and not interrupted:
@@ -204,9 +205,8 @@ async def _ended(client: Client, handle: RunHandle[object], order: Order) -> int
 
 
 def _succeeded(view: RunView, order: Order) -> None:
-    from rich.text import Text
-
-    from holdfast.cli.render import console, recorded, took
+    from holdfast.cli.console import Text, console
+    from holdfast.cli.render import recorded, took
 
     end = view.finished_at or view.created_at
     line = Text.assemble(
@@ -214,14 +214,13 @@ def _succeeded(view: RunView, order: Order) -> None:
     )
     console(stderr=True).print(line)
     if not order.as_json and order.program is None:
-        import json
-
-        click.echo(json.dumps(jsonable(view.result), indent=2, ensure_ascii=False))
+        print_document(view.result)
 
 
 async def _stands(client: Client, handle: RunHandle[object], view: RunView, order: Order) -> None:
     """The failure with the user's own frames, or why the run waits; and the ways on."""
-    from holdfast.cli.render import console, page
+    from holdfast.cli.console import console
+    from holdfast.cli.render import page
 
     detail = await handle.detail()
     now = at(await client.store.now())
@@ -237,7 +236,7 @@ async def _interrupted(handle: RunHandle[object], order: Order, stopping: Stoppi
         print_document(view)
     reason = f" ({view.reason})" if view.reason else ""
     command = shlex.join(["holdfast", *order.again(view.id)])
-    click.echo(
+    say(
         f"\nrun {view.id} is {view.state}{reason}; everything recorded is kept. To go on:\n\n  {command}\n",
         err=True,
     )

@@ -15,6 +15,7 @@ from holdfast.cli.app import CommandGroup, did_you_mean
 from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import COMPLETION_S, DURATION, common, on_store, opened
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client, Schedule, ScheduleView
 from holdfast.client.schedules import FIRES_SHOWN
@@ -66,7 +67,7 @@ def _say(view: ScheduleView, as_json: bool) -> int:
     if as_json:
         print_document(view)
     else:
-        click.echo(f"{view.name}: {when(view)}; {_next(view)}")
+        say(f"{view.name}: {when(view)}; {_next(view)}")
     return Exit.SUCCEEDED
 
 
@@ -190,9 +191,10 @@ def ls(store: str | None, as_json: bool) -> int:
         if as_json:
             print_document(views)
         elif not views:
-            click.echo("no schedules here yet", err=True)
+            say("no schedules here yet", err=True)
         else:
-            from holdfast.cli.render import console, schedules_table
+            from holdfast.cli.console import console
+            from holdfast.cli.render import schedules_table
 
             rows = [(view, when(view), _next(view)) for view in views]
             console().print(schedules_table(rows))
@@ -221,7 +223,8 @@ def show(name: str, limit: int, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document({"schedule": view, "fires": fires})
             return Exit.SUCCEEDED
-        from holdfast.cli.render import console, fires_table, schedule_page
+        from holdfast.cli.console import console
+        from holdfast.cli.render import fires_table, schedule_page
 
         console().print(schedule_page(view, when(view), _next(view)))
         if fires:
@@ -266,7 +269,7 @@ def remove(name: str, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document({"name": name, "removed": True})
         else:
-            click.echo(f"{name}: removed; its runs stay")
+            say(f"{name}: removed; its runs stay")
         return Exit.SUCCEEDED
 
     return _on_schedule(store, name, gone)
@@ -283,7 +286,7 @@ def run_now(name: str, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document(fire)
         else:
-            click.echo(fire.run)
+            say(fire.run or "")
         return Exit.SUCCEEDED
 
     return _on_schedule(store, name, started)
@@ -308,8 +311,8 @@ def backfill(name: str, since: str, until: str | None, store: str | None, as_jso
             print_document(fires)
         else:
             for fire in fires:
-                click.echo(fire.run)
-            click.echo(f"{name}: {words.number(len(fires), 'fire')} to fill in", err=True)
+                say(fire.run or "")
+            say(f"{name}: {words.number(len(fires), 'fire')} to fill in", err=True)
         return Exit.SUCCEEDED
 
     return _on_schedule(store, name, filled)

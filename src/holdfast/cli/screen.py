@@ -17,8 +17,9 @@ import tty
 from types import TracebackType
 from typing import Final, Self
 
-from rich.console import Console, ConsoleDimensions, RenderableType
+from rich.console import ConsoleDimensions, RenderableType
 
+from holdfast.cli.console import Console
 from holdfast.cli.keys import Keys
 
 _OURS: Final = "\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J"

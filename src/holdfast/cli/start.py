@@ -10,9 +10,11 @@ from holdfast.cli.arguments import json_text
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store
 from holdfast.cli.programs import Program, WithProgram, takes_program, wanted
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.client.client import new_signal
+from holdfast.rules import labels
 from holdfast.rules.tags import parsed
 
 
@@ -31,6 +33,9 @@ from holdfast.rules.tags import parsed
 @click.option("--delay", type=DURATION, default=0.0, help="Start later: 90s, 15m, 4h. [default: now]")
 @click.option("--tag", "tags", metavar="NAME[=VALUE]", multiple=True, help="To find it by; repeatable.")
 @click.option(
+    "--needs", metavar="NAME,...", help="Only for a worker with these labels: gpu,eu. [default: the agent's]"
+)
+@click.option(
     "--signal", "signal_name", metavar="NAME", help="Send it this signal with the start; needs --id."
 )
 @click.option("--data", metavar="JSON|@FILE", default="null", help="What the signal carries. [default: null]")
@@ -46,6 +51,7 @@ def start(
     queue: str | None,
     delay: float,
     tags: tuple[str, ...],
+    needs: str | None,
     signal_name: str | None,
     data: str,
     dedup: str | None,
@@ -70,14 +76,15 @@ def start(
             delay=delay,
             tags=parsed(tags),
             signal=signal,
+            needs=None if needs is None else labels.of(needs),
         )
         if as_json:
             handle = await client.get(created.run.id)
             print_document(await handle.status())
         else:
-            click.echo(created.run.id)
+            say(created.run.id)
         if created.existed:
-            click.echo(f"it was there already, and is {created.run.state}", err=True)
+            say(f"it was there already, and is {created.run.state}", err=True)
         return Exit.SUCCEEDED
 
     return on_store(store, create, make=True)

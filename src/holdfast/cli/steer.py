@@ -12,6 +12,7 @@ from holdfast.cli.bulk import Chosen, Deed, chosen_runs, to_many
 from holdfast.cli.exits import Exit
 from holdfast.cli.explain import explain
 from holdfast.cli.options import common, on_run, run_argument
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client, RunHandle
 from holdfast.client.view import at
@@ -36,7 +37,7 @@ def _steer(store: str | None, chosen: Chosen, as_json: bool, deed: Deed, told: s
             return Exit.SUCCEEDED
         why = told or explain(view, await handle.detail(), at(await client.store.now())).why
         reason = f" ({view.reason})" if view.reason else ""
-        click.echo(f"{view.id}: {view.state}{reason}: {why}")
+        say(f"{view.id}: {view.state}{reason}: {why}")
         return Exit.SUCCEEDED
 
     return on_run(store, chosen.one, acted)
@@ -106,7 +107,7 @@ def signal(run_id: str, name: str, data: str, dedup: str | None, store: str | No
         if as_json:
             print_document({"run": handle.id, "n": sent.n, "name": sent.name, "at": at(sent.at_us)})
         else:
-            click.echo(f"{handle.id}: signal {sent.n} {sent.name!r} is in its inbox")
+            say(f"{handle.id}: signal {sent.n} {sent.name!r} is in its inbox")
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, send)
@@ -177,7 +178,7 @@ def delete(chosen: Chosen, store: str | None, as_json: bool) -> int:
         if as_json:
             print_document({"id": handle.id, "deleted": True})
         else:
-            click.echo(f"{handle.id}: deleted")
+            say(f"{handle.id}: deleted")
         return Exit.SUCCEEDED
 
     return on_run(store, chosen.one, gone)
@@ -198,7 +199,7 @@ def tag(
         if as_json:
             print_document({"id": handle.id, "tags": tags})
         else:
-            click.echo(f"{handle.id}: {tag_rules.told(tags) or 'no tags'}")
+            say(f"{handle.id}: {tag_rules.told(tags) or 'no tags'}")
         return Exit.SUCCEEDED
 
     return on_run(store, run_id, tagged)

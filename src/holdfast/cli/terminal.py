@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
-from rich.text import Text
 
 from holdfast.cli import words
+from holdfast.cli.console import Text, console
 from holdfast.cli.lines import event_line
 from holdfast.cli.live import REFRESHES_A_SECOND, Picture, worth_a_line
-from holdfast.cli.render import STYLES, bar, console, state_text
+from holdfast.cli.render import STYLES, bar, state_text
 from holdfast.client.view import OutputView, progress_view
 from holdfast.model import Event, Run
 

@@ -13,6 +13,7 @@ import click
 from holdfast.cli.board import ORDERS, Act, Board, HostView, Order, Snapshot, totals_of
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, filters, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document, print_line
 from holdfast.client import Client, RunView
 from holdfast.client.resources import shared_view
@@ -177,7 +178,7 @@ async def _snapshots(looking: Looking, once: bool, interval_s: float, sort: str)
 
 async def _table(looking: Looking, where: str, sort: str) -> int:
     from holdfast.cli.board_view import head, table
-    from holdfast.cli.render import console
+    from holdfast.cli.console import console
 
     screen, board = console(), Board(sort=sort)
     snapshot = await looking.look()
@@ -187,13 +188,13 @@ async def _table(looking: Looking, where: str, sort: str) -> int:
     if board.runs:
         screen.print(table(board.shown(), screen.width))
     else:
-        click.echo("no run goes on here", err=True)
+        say("no run goes on here", err=True)
     return Exit.SUCCEEDED
 
 
 async def _live(looking: Looking, where: str, interval_s: float, board: Board) -> int:
     from holdfast.cli.board_view import frame
-    from holdfast.cli.render import console
+    from holdfast.cli.console import console
     from holdfast.cli.screen import Screen
 
     loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, on_store, retention_option
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_line
 from holdfast.cli.worker import log_to_stderr
 from holdfast.client import Client
@@ -37,7 +38,7 @@ def up(retention: float | None, store: str | None, as_json: bool) -> int:
         if as_json:
             print_line({"type": "ready", "pid": os.getpid(), "store": client.store.url})
         else:
-            click.echo(f"the controller (pid {os.getpid()}) keeps {client.store.url} going", err=True)
+            say(f"the controller (pid {os.getpid()}) keeps {client.store.url} going", err=True)
         controlling.add_done_callback(lambda ended: _give_up(stopped, ended))
         try:
             return await stopped

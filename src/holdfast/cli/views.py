@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, cast
 
-import click
 import msgspec
 
+from holdfast.cli.saying import say_json
 from holdfast.cli.words import rfc3339
 from holdfast.client import Json, RunView, UsageView
 from holdfast.client.view import at, event_payload
@@ -82,9 +81,9 @@ def shown_whole(view: RunView, history: Sequence[UsageView]) -> dict[str, Json]:
 
 def print_document(value: object) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(jsonable(value), indent=2, ensure_ascii=False))
+    say_json(jsonable(value), indent=2)
 
 
 def print_line(value: object) -> None:
     """One JSON document on one line of stdout, at once."""
-    click.echo(json.dumps(jsonable(value), ensure_ascii=False))
+    say_json(jsonable(value))

@@ -17,11 +17,13 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store, retention_option
 from holdfast.cli.process import leave_now, replace_process
 from holdfast.cli.programs import LimitType, limits_typed
+from holdfast.cli.saying import say, visible
 from holdfast.cli.views import print_line
 from holdfast.client import Client
 from holdfast.commands.agent import command
 from holdfast.embedded import Stopping, execute
 from holdfast.errors import WorkerStuck
+from holdfast.rules import labels as label_rules
 from holdfast.worker import Worker
 
 
@@ -50,6 +52,9 @@ from holdfast.worker import Worker
     multiple=True,
     help="What runs in processes of their own may use, for agents that do not say it: memory=200MB; repeatable.",
 )
+@click.option(
+    "--labels", metavar="NAME,...", default="", help="What it has for runs that ask for it: gpu,eu."
+)
 @retention_option
 @click.option("--name", metavar="NAME", help="Shown to people. [default: host and pid]")
 @click.option(
@@ -63,6 +68,7 @@ def worker(
     capacity: int,
     until_idle: bool,
     drain_timeout: float,
+    labels: str,
     retention: float | None,
     name: str | None,
     isolation: Isolation | None,
@@ -94,18 +100,19 @@ def worker(
             drain_timeout=drain_timeout,
             isolation=isolation,
             limits=bounds,
+            labels=label_rules.of(labels),
         )
         with Stopping(serving, _tell, parks=False) as stopping:
             _ready(serving, agents, client.store.url, as_json)
             try:
                 await execute(client, serving, retention)
             except WorkerStuck as error:
-                click.echo(str(error), err=True)
+                say(str(error), err=True)
                 await client.store.close()
                 if stopping.signal is None:
                     replace_process(sys.argv[1:])
                 leave_now(_code(stopping.signal))
-        click.echo(f"worker {serving.name} ended", err=True)
+        say(f"worker {serving.name} ended", err=True)
         return _code(stopping.signal)
 
     return on_store(store, serve, make=True)
@@ -126,7 +133,7 @@ class RunFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         run = current_run.get()
         record.run = f"[{run}] " if run else ""
-        return super().format(record)
+        return visible(super().format(record))
 
 
 def log_to_stderr() -> None:
@@ -148,14 +155,14 @@ def _ready(serving: Worker, agents: Sequence[AnyAgent], url: str, as_json: bool)
         )
         return
     names = ", ".join(f"{agent.name} (version {agent.version})" for agent in agents)
-    click.echo(f"worker {serving.name} serves {names} from {url}", err=True)
+    say(f"worker {serving.name} serves {names} from {url}", err=True)
 
 
 def _tell(number: int, count: int) -> None:
     if count == 1:
-        click.echo("draining: claiming nothing more; a second signal stops now", err=True)
+        say("draining: claiming nothing more; a second signal stops now", err=True)
     else:
-        click.echo("stopping now", err=True)
+        say("stopping now", err=True)
 
 
 def _code(number: int | None) -> Exit:

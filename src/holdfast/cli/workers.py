@@ -12,6 +12,7 @@ from holdfast.cli import words
 from holdfast.cli.app import CommandGroup, did_you_mean
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store, workers_for_completion
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client, ServingView
 from holdfast.client.view import at
@@ -44,9 +45,10 @@ def ls(store: str | None, as_json: bool) -> int:
         if as_json:
             print_document(views)
         elif not views:
-            click.echo("no workers: `holdfast worker FILE.py` serves the agents of a file", err=True)
+            say("no workers: `holdfast worker FILE.py` serves the agents of a file", err=True)
         else:
-            from holdfast.cli.render import console, workers_table
+            from holdfast.cli.console import console
+            from holdfast.cli.render import workers_table
 
             console().print(workers_table(views, at(await client.store.now())))
         return Exit.SUCCEEDED
@@ -91,15 +93,15 @@ def drain(
         if not as_json:
             for one in chosen:
                 holds = words.number(one.runs, "run")
-                click.echo(f"{one.name} ({one.number}, pid {one.pid} on {one.host}) drains; it holds {holds}")
+                say(f"{one.name} ({one.number}, pid {one.pid} on {one.host}) drains; it holds {holds}")
         left = await _until_gone(client, chosen, timeout_s) if wait else chosen
         if as_json:
             print_document(await _as_they_are(client, chosen))
         elif wait and left:
             names = ", ".join(f"{one.name} ({words.number(one.runs, 'run')})" for one in left)
-            click.echo(f"still there after {words.duration(timeout_s or 0)}: {names}", err=True)
+            say(f"still there after {words.duration(timeout_s or 0)}: {names}", err=True)
         elif wait:
-            click.echo("ended")
+            say("ended")
         return Exit.FAILED if wait and left else Exit.SUCCEEDED
 
     return on_store(store, ask)

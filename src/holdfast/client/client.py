@@ -20,6 +20,7 @@ from holdfast.duration import Duration, micros
 from holdfast.errors import UsageError
 from holdfast.lanes import lane_of
 from holdfast.model import Created, Glimpse, NewRun, NewSignal, Run, RunFilter, RunState
+from holdfast.rules import labels
 from holdfast.rules.budget import Budget, check_budget
 from holdfast.rules.ids import checked_id
 from holdfast.rules.lanes import Concurrency
@@ -57,6 +58,7 @@ class Client:
         dedup: str | None = None,
         concurrency: Concurrency | None = None,
         budget: Budget | None = None,
+        needs: Collection[str] | None = None,
     ) -> RunHandle[R]:
         """Queue a run of `agent` and return at once; it is durable then. Typed after the agent.
 
@@ -67,7 +69,8 @@ class Client:
 
         `signal=(name, data)` is sent with the start, in one transaction: to the new run, or to the one that is there.
         It counts once by `dedup`; without one, once for its name and data. It needs an `id`.
-        `concurrency` replaces the agent's: how many runs with one key run at once; `budget` replaces the agent's, too.
+        `concurrency` replaces the agent's: how many runs with one key run at once; `budget` and `needs`, the labels
+        of a worker that it asks for, replace the agent's, too.
         """
         payload = codec.input_json(agent.fn, args)
         first = None if signal is None else new_signal(*signal, dedup)
@@ -82,6 +85,7 @@ class Client:
             signal=first,
             concurrency=concurrency,
             budget=budget,
+            needs=needs,
         )
         return self.handle(agent, created.run.id)
 
@@ -99,6 +103,7 @@ class Client:
         signal: NewSignal | None = None,
         concurrency: Concurrency | None = None,
         budget: Budget | None = None,
+        needs: Collection[str] | None = None,
     ) -> Created:
         """As `start`, from input that is JSON already, as `codec.normalise_input` gives it.
 
@@ -120,6 +125,7 @@ class Client:
             signal=signal,
             concurrency=concurrency,
             budget=budget,
+            needs=needs,
         )
         created = await self.store.create_run(new)
         if created.existed and id is None:  # met by chance: not ours
@@ -138,6 +144,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
         concurrency: Concurrency | None = None,
         budget: Budget | None = None,
+        needs: Collection[str] | None = None,
     ) -> list[RunHandle[R]]:
         """Queue a run of `agent` for each tuple of arguments, 500 in a transaction: ten times as fast as one by one.
 
@@ -158,6 +165,7 @@ class Client:
                     tags=tags,
                     concurrency=concurrency,
                     budget=budget,
+                    needs=needs,
                 )
                 for number, args in some
             ]
@@ -266,6 +274,7 @@ def _new_run(
     signal: NewSignal | None = None,
     concurrency: Concurrency | None,
     budget: Budget | None,
+    needs: Collection[str] | None,
 ) -> NewRun:
     check_budget(budget, f"a run of {agent.name!r}")
     limited = budget or agent.budget
@@ -283,6 +292,7 @@ def _new_run(
         signal=signal,
         lane=lane_of(agent, payload, concurrency),
         budget=None if limited is None else limited.terms,
+        needs=labels.checked(agent.needs if needs is None else needs, f"a run of {agent.name!r}"),
     )
 
 

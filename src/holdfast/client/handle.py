@@ -57,7 +57,7 @@ from holdfast.model import (
     Wish,
     WorkerRecord,
 )
-from holdfast.rules import approvals, effects, journal, transitions
+from holdfast.rules import approvals, effects, journal, labels, transitions
 from holdfast.rules.schedule import closed_by
 from holdfast.rules.waits import check_signal
 from holdfast.rules.wishes import NOT_ALONE
@@ -113,6 +113,7 @@ class RunHandle(Generic[R]):
         run = await self._store.get_run(self.id)
         position = run.mismatch.entry if run.mismatch else None
         unknown = run.reason is Reason.EFFECT_UNKNOWN
+        pressed, lacking = await self._held_up(run)
         return Detail(
             failure=run.failure,
             mismatch=run.mismatch,
@@ -124,7 +125,9 @@ class RunHandle(Generic[R]):
             cursors=() if run.state.final else tuple(await self.cursors()),
             questions=tuple(one for one in await self.approvals() if one.status is ApprovalStatus.OPEN),
             closed=await self._closed(run),
-            pressed=await self._pressed(run),
+            pressed=pressed,
+            needs=run.needs,
+            lacking=lacking,
             stopped_by=await feed.last_of(self._store, run, _STOPS.get(run.reason)),
         )
 
@@ -140,14 +143,18 @@ class RunHandle(Generic[R]):
         found = {each.id: closed_by(each.queue, limits) for each in queued}
         return {id: queue for id, queue in found.items() if queue is not None}
 
-    async def _pressed(self, run: Run) -> str | None:
-        """Of a queued run: why none of the workers that serve it begins anything now, in the words of one of them."""
+    async def _held_up(self, run: Run) -> tuple[str | None, tuple[str, ...]]:
+        """Of a queued run: why none of the workers that could begin it begins anything now, in the words of one of
+        them; and the labels that it asks for and no worker of its agent has together."""
         if run.state is not RunState.QUEUED:
-            return None
+            return None, ()
         served = Served(agent=run.agent, version=run.version)
         serving = [one for one in await self._store.list_workers() if one.alive and served in one.serves]
-        samples = [one.sample for one in serving if one.sample and one.sample.level is Level.CRITICAL]
-        return samples[0].why if serving and len(samples) == len(serving) else None
+        fitting = [one for one in serving if labels.fit(run.needs, one.labels)]
+        if not fitting:
+            return None, labels.lacking(run.needs, [one.labels for one in serving])
+        samples = [one.sample for one in fitting if one.sample and one.sample.level is Level.CRITICAL]
+        return samples[0].why if len(samples) == len(fitting) else None, ()
 
     async def effects(self) -> list[EffectView]:
         """The steps with `effect="once"`, oldest first, and what is known of each. Raises RunNotFound."""

@@ -98,6 +98,7 @@ class Schedule:
             deadline_us=self.agent.deadline_us,
             lane=lane_of(self.agent, payload),
             budget=None if self.agent.budget is None else self.agent.budget.terms,
+            needs=tuple(self.agent.needs),
         )
 
     def _trigger(self) -> Trigger:

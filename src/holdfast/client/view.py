@@ -252,7 +252,8 @@ class Detail(Struct, frozen=True, kw_only=True):
     """What a person needs beside a RunView to know why nothing moves: the whole failure, both sides of a mismatch,
     the signal waited for, when the run is due, what it asks people, and the event that tells which budget or loop
     stopped it. `closed`: of the run and of the children that it waits for, those that no worker begins, and the queue
-    that is limited to 0, "*" for all of them together. `pressed`: why the workers of a queued run begin nothing now."""
+    that is limited to 0, "*" for all of them together. `pressed`: why the workers of a queued run begin nothing now.
+    `needs`: the labels that it asks of a worker; `lacking`: those of them that no live worker of its agent has."""
 
     failure: Failure | None
     mismatch: Mismatch | None
@@ -265,6 +266,8 @@ class Detail(Struct, frozen=True, kw_only=True):
     questions: tuple[ApprovalView, ...] = ()
     closed: Mapping[str, str] = field(default_factory=dict[str, str])
     pressed: str | None = None
+    needs: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     stopped_by: dict[str, Json] | None = None
 
 

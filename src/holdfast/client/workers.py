@@ -36,6 +36,7 @@ class ServingView(Struct, frozen=True, kw_only=True):
     runs: int
     capacity: int
     serves: tuple[ServedView, ...]
+    labels: tuple[str, ...]
     lease_left_s: float | None
     since: datetime
     resources: ResourcesView | None
@@ -89,6 +90,7 @@ def _view(record: WorkerRecord) -> ServingView:
             )
             for one in record.serves
         ),
+        labels=record.labels,
         lease_left_s=None if left_us is None else left_us / 1e6,
         since=at(record.started_at_us),
         resources=None if record.sample is None else shared_view(record.sample),

@@ -1,4 +1,4 @@
-"""What a program writes, as lines of text, and the progress that they tell. Pure, and bounded in memory."""
+"""What a program writes, as lines of text, and the progress that they tell. Bounded in memory and in time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import codecs
 import importlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from holdfast.errors import UsageError
@@ -14,7 +15,17 @@ from holdfast.errors import UsageError
 MAX_LINE_CHARS: Final = 2_000
 """A longer line is cut in pieces: as UTF-8 each fits into one record of a log."""
 MATCHED_CHARS: Final = 200
-"""So much of a line is compared with a progress pattern: a slow pattern must not hold the loop."""
+"""So much of a line is compared with a progress pattern."""
+MOST_REPEATS: Final = 12
+"""Repetitions in a progress pattern. With n of them a search may take time as the (n + 1)th power of its line."""
+_QUICK_REPEATS: Final = 2
+"""With no more the whole of 200 characters takes 40 ms at worst (measured): it is compared at once."""
+_FIRST_CHARS, _STEP = 4, 1.5
+"""Else first with so much, then with so many times more, as long as the next could take no longer than WORST_S."""
+WORST_S: Final = 0.05
+SLOW_S: Final = 0.005
+REST_SHARE: Final = 20
+"""A line that took longer than SLOW_S is followed by a rest of so many times as long: five percent of the loop."""
 _parser: Any = importlib.import_module("re._parser")
 """How Python itself reads a pattern: it has no public name."""
 _REPEATS: Final[frozenset[Any]] = frozenset(
@@ -82,15 +93,27 @@ def _clean(text: str) -> str:
 
 
 class Gauge:
-    """Reads progress from lines, by a regular expression with the groups `current`, `total` and `percent`."""
+    """Reads progress from lines, by a regular expression with the groups `current`, `total` and `percent`.
 
-    def __init__(self, pattern: str) -> None:
-        """Raises UsageError for a pattern that is none, or from which no progress could be read."""
+    No line takes long: one on which the pattern is slow tells nothing, nor do those that follow at once.
+    """
+
+    def __init__(self, pattern: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises UsageError for a pattern that is none, from which no progress could be read, or that is too slow."""
+        self._clock = clock
+        self._rests_until_s = 0.0
         try:
             self._pattern = re.compile(pattern)
         except re.error as error:
             raise UsageError(f"the progress pattern {pattern!r} is no regular expression: {error}") from error
-        if _goes_round(_parser.parse(pattern)):
+        parsed = _parser.parse(pattern)
+        self._repeats = _repeats_in(parsed)
+        if self._repeats > MOST_REPEATS:
+            raise UsageError(
+                f"the progress pattern {pattern!r} repeats {self._repeats} times, and {MOST_REPEATS} are the most: on "
+                "some lines it would take for ever; match only what stands around the figures"
+            )
+        if _goes_round(parsed):
             raise UsageError(
                 f"the progress pattern {pattern!r} repeats what repeats or branches itself: on some lines it would "
                 "search for ever, with everything else of its worker waiting; repeat only single characters, as in \\d+"
@@ -104,7 +127,13 @@ class Gauge:
 
     def read(self, text: str) -> tuple[float, float | None] | None:
         """The current figure and the total; None for a line that tells no progress."""
-        found = self._pattern.search(text[:MATCHED_CHARS])
+        if self._clock() < self._rests_until_s:
+            return None
+        began_s = time.thread_time()
+        found = self._search(text[:MATCHED_CHARS])
+        took_s = time.thread_time() - began_s
+        if took_s > SLOW_S:
+            self._rests_until_s = self._clock() + REST_SHARE * took_s
         if found is None:
             return None
         told = found.groupdict()
@@ -112,6 +141,27 @@ class Gauge:
         if percent is not None and (current is None or total is None):
             return percent, 100
         return None if current is None else (current, total)
+
+    def _search(self, text: str) -> re.Match[str] | None:
+        """What is found in the text; None, too, where it could take too long to look through all of it."""
+        chars = len(text) if self._repeats <= _QUICK_REPEATS else _FIRST_CHARS
+        while chars < len(text):
+            began_s = time.thread_time()
+            self._pattern.search(text[:chars])
+            if (time.thread_time() - began_s) * _STEP ** (self._repeats + 1) > WORST_S:
+                return None
+            chars = int(chars * _STEP)
+        return self._pattern.search(text)
+
+
+def _repeats_in(parsed: Any) -> int:  # noqa: ANN401 - a tree of Python's own parser
+    """How many repetitions a pattern has, optional parts among them."""
+    count = 0
+    for what, value in parsed:
+        count += what in _REPEATS
+        nested = [one for part in _parts(value) for one in _parts(part)]
+        count += sum(_repeats_in(one) for one in nested if isinstance(one, _parser.SubPattern))
+    return count
 
 
 def _goes_round(parsed: Any, repeats: bool = False) -> bool:  # noqa: ANN401 - a tree of Python's own parser

@@ -87,7 +87,8 @@ class NewRun:
 
     `claimable=False` leaves the run to a claim by id (`holdfast run`, which executes it in its own process).
     `signal` is sent to it in the transaction that creates it, and to the run that is there already.
-    `lane` is its concurrency key, `budget` what it may use up, if it has one.
+    `lane` is its concurrency key, `budget` what it may use up, if it has one. `needs` are the labels that it
+    asks of the worker that executes it.
     """
 
     id: str
@@ -103,6 +104,7 @@ class NewRun:
     signal: NewSignal | None = None
     lane: Lane | None = None
     budget: NewBudget | None = None
+    needs: tuple[str, ...] = ()
 
 
 class Run(Struct, frozen=True, kw_only=True, gc=False):
@@ -115,6 +117,7 @@ class Run(Struct, frozen=True, kw_only=True, gc=False):
     their worker and recorded nothing, `crashes_alone` those of them that were the only run of their worker.
     `claimed_position` is `position` at the last claim. `asked` is what the attempt is asked to do: "pause" or None.
     `wait_name` is the signal waited for. `step` is the newest open step. `checkpoint_n` counts saved checkpoints.
+    `needs` are the labels that it asks of a worker.
     """
 
     key: int
@@ -148,6 +151,7 @@ class Run(Struct, frozen=True, kw_only=True, gc=False):
     finished_at_us: int | None = None
     failure: Failure | None = None
     mismatch: Mismatch | None = None
+    needs: tuple[str, ...] = ()
     result: bytes | None = None
 
 
@@ -174,9 +178,9 @@ class RunFilter:
 
     `goes_on_by_us`: only those that go on by themselves: they run, or are in line or due at some time in a queue that
     is not limited to 0; those that wait for somebody (`SOMEBODY_REASONS`) by then. `served`: of one of these agents, in
-    this version of it. Of `tags`, each must be there, with its value unless that is "". `text` is looked for, whatever
-    its case, in the id, the agent, the tags, the open step, the progress and the error. `top`: no children of other
-    runs.
+    this version of it. `labels`: those that a worker with these labels may execute. Of `tags`, each must be there, with
+    its value unless that is "". `text` is looked for, whatever its case, in the id, the agent, the tags, the open step,
+    the progress and the error. `top`: no children of other runs.
     """
 
     agent: str | None = None
@@ -188,6 +192,7 @@ class RunFilter:
     before: int | None = None
     claimable: bool | None = None
     served: frozenset[tuple[str, str]] | None = None
+    labels: frozenset[str] | None = None
     goes_on_by_us: int | None = None
     tags: tuple[tuple[str, str], ...] = ()
     text: str | None = None

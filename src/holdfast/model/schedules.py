@@ -79,6 +79,7 @@ class NewSchedule(Struct, frozen=True, kw_only=True):
     deadline_us: int | None = None
     lane: Lane | None = None  # of every run of it; written, not read back
     budget: NewBudget | None = None  # the same
+    needs: tuple[str, ...] = ()  # the same
 
 
 class ScheduleRecord(Struct, frozen=True, kw_only=True):

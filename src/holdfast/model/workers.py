@@ -42,7 +42,7 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 class NewWorker(Struct, frozen=True, kw_only=True):
     """A worker that registers. `lock_path` is the file it holds a flock on, if it does. `apart` are those of what it
-    serves whose runs have a process each."""
+    serves whose runs have a process each. `labels` are what it has for runs that ask for it."""
 
     name: str
     host: str
@@ -51,6 +51,7 @@ class NewWorker(Struct, frozen=True, kw_only=True):
     serves: tuple[Served, ...]
     lock_path: str | None = None
     apart: tuple[Served, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class WorkerRecord(Struct, frozen=True, kw_only=True):
@@ -70,6 +71,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     sample: Sample | None = None
     lease_left_us: int | None = None
     apart: tuple[Served, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Ask(Struct, frozen=True, kw_only=True):

@@ -207,8 +207,14 @@ class ProcessAttempt:
             self.ending = ending
             await self._settle(None)
         else:
-            run = self.claim.run
-            await self._settle(Change(run=run.key, token=run.token, position=self._position, outcome=ending))
+            await self._settle(self._end(ending))
+
+    def _end(self, ending: Outcome) -> Change:
+        """How it ends as seen from outside; why the run stood as it did is what it said last."""
+        run, (step, reason) = self.claim.run, self._said
+        return Change(
+            run=run.key, token=run.token, position=self._position, outcome=ending, step=step, reason=reason
+        )
 
     async def _settle(self, last: Change | None) -> None:
         if self.settled:
@@ -230,9 +236,7 @@ class ProcessAttempt:
             raise
         except HoldfastError as error:  # no state leads there, or nothing of the kind can be stored
             self.ending = Crashed(failure=_lost(f"ended as it cannot end: {error}"))
-            run = self.claim.run
-            change = Change(run=run.key, token=run.token, position=self._position, outcome=self.ending)
-            await self._channel.submit(change)
+            await self._channel.submit(self._end(self.ending))
 
     def _without_a_word(self, code: int, oom_kills: int) -> Outcome:
         """How the attempt ends whose process has gone and did not say how."""

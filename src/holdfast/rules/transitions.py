@@ -8,7 +8,8 @@ Laws of this file:
 4. `worker` is set while the run is `running`, and never otherwise.
 5. Crashes are counted here, in the claim. Only attempts that recorded nothing count; a recorded entry clears them,
    and so does a long step that recorded another place: `position` then is not `claimed_position`.
-6. A pause that was asked is never lost: the attempt that ends for another reason leaves the run paused.
+6. A pause that was asked is never lost: the attempt that ends for another reason leaves the run paused. Nor is the
+   park of a loop in a branch (`running`, for the reason `loop`): whatever cuts the attempt off, the run waits.
 7. Every change of state or reason writes one note, `run.<state>`; a decision that changes neither writes none.
 """
 
@@ -89,6 +90,7 @@ def create(new: NewRun, key: int, now_us: int) -> Decision:
         version=new.version,
         queue=new.queue,
         priority=new.priority,
+        needs=new.needs,
         state=QUEUED,
         reason=None,
         created_at_us=now_us,
@@ -102,8 +104,8 @@ def create(new: NewRun, key: int, now_us: int) -> Decision:
 def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> Decision:
     """Hand the run to `worker` under a new token. `takeover` is given when the run is `running` on a dead worker.
 
-    The answer is not always `running`: a run that took its worker down too often becomes `waiting: poison`, and one
-    whose pause was asked becomes `waiting: paused`.
+    The answer is not always `running`: a run that took its worker down too often becomes `waiting: poison`, one whose
+    pause was asked `waiting: paused`, and one in a loop `waiting: loop`.
     """
     if takeover is None:
         _check(run, "claimed")
@@ -113,8 +115,8 @@ def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> D
     run = _count(run, takeover)
     if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
         return _poison(run, _worker_lost(run))
-    if run.asked == "pause":
-        return _pause(replace(run, token=run.token + 1))
+    if run.asked == "pause" or run.reason is Reason.LOOP:
+        return _stop(replace(run, token=run.token + 1))
     after = Reason.KILLED if takeover.wished else Reason.CRASHED if takeover.counted else Reason.DRAINED
     return _hand_out(run, worker, now_us, {"taken_over": after})
 
@@ -215,8 +217,8 @@ def settle(run: Run, outcome: Outcome, now_us: int) -> Decision:
         case Park():
             return _park(run, outcome, now_us)
         case Release(reason=reason):
-            if run.asked == "pause":
-                return _pause(run)
+            if run.asked == "pause" or run.reason is Reason.LOOP:
+                return _stop(run)
             released = replace(_out_of_running(run, QUEUED, reason), available_at_us=now_us)
             return _moved(run, released, "released", attempt=run.attempts)
         case Hold(reason=reason, failure=failure, mismatch=mismatch):
@@ -242,8 +244,8 @@ def _crash(run: Run, failure: Failure, now_us: int) -> Decision:
     run = replace(_count(run, Takeover(alone=True, counted=True)), failure=failure, suspect=False)
     if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
         return _poison(run, _process_lost(run, failure))
-    if run.asked == "pause":
-        return _pause(run)
+    if run.asked == "pause" or run.reason is Reason.LOOP:
+        return _stop(run)
     rest_us = CRASH_DELAY_US << max(0, run.crashes - 1)
     crashed = replace(_out_of_running(run, QUEUED, Reason.CRASHED), available_at_us=now_us + rest_us)
     return _moved(
@@ -450,6 +452,13 @@ def _fenced(run: Run, state: RunState) -> Run:
 
 def _pause(run: Run) -> Decision:
     return _moved(run, _out_of_running(run, WAITING, Reason.PAUSED), "paused", attempt=run.attempts)
+
+
+def _stop(run: Run) -> Decision:
+    """The attempt of a run that was to pause is over, or of one in a loop, which was about to park."""
+    if run.asked == "pause":
+        return _pause(run)
+    return _moved(run, _out_of_running(run, WAITING, Reason.LOOP), "parked", attempt=run.attempts)
 
 
 def _back_to_queue(run: Run, now_us: int, event: str, **why: object) -> Decision:

@@ -189,6 +189,8 @@ class _Port:
     def alone(self) -> bool:
         return False
 
+    def looping(self, looping: bool) -> None: ...
+
     def stuck(self, stuck: bool) -> None: ...
 
     async def once(self, key: str) -> Entry | None:

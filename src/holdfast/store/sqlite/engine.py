@@ -125,9 +125,13 @@ class Engine:
     # --- transactions ---------------------------------------------------------------------------------------
 
     async def write(
-        self, work: Callable[[Connection], T], *, is_news: Callable[[T], bool] = lambda _: True
+        self,
+        work: Callable[[Connection], T],
+        *,
+        locks: Sequence[str] = (),
+        is_news: Callable[[T], bool] = lambda _: True,
     ) -> T:
-        """Do `work` in a transaction, on the writing thread."""
+        """Do `work` in a transaction, on the writing thread. The file is one lock: `locks` are part of it."""
         self.check_open()
 
         def transaction() -> T:

@@ -40,6 +40,11 @@ WRITERS: Final[Mapping[type[Beside], Write]] = {
     CancelChild: cast("Write", children.cancel),
 }
 
+OF_OTHERS: Final[frozenset[type[Beside]]] = frozenset(
+    {NewApproval, CloseApproval, NewChild, CancelChild, Settle}
+)
+"""Those that concern more than their own run: other runs, or budgets that runs share."""
+
 
 def write(connection: Connection, run: int, position: int, thing: Beside, now_us: int) -> None:
     """Write one of them inside the caller's transaction."""

@@ -11,7 +11,7 @@ from holdfast.rules import transitions
 from holdfast.store.transactions import decisions, rows, runs
 from holdfast.store.transactions.connection import Connection
 
-_AFTER_RUN, _AFTER_WHOLE_RUN = 31, 35
+_AFTER_RUN, _AFTER_WHOLE_RUN = rows.INPUT, rows.TIES
 """Where the columns begin that follow those of `run_rows` and of `whole_runs`."""
 
 

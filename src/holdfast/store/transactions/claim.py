@@ -16,7 +16,7 @@ from msgspec import structs
 from holdfast.clock import Clock
 from holdfast.errors import StoreCorrupt
 from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
-from holdfast.rules import schedule, transitions
+from holdfast.rules import labels, schedule, transitions
 from holdfast.store.transactions import decisions, journal, lanes, payloads, rows, workers
 from holdfast.store.transactions.connection import Connection, Row
 
@@ -26,12 +26,14 @@ MOST_LINED_UP: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A worker that asks for runs: what it serves, how many it takes, and which locks were found free before."""
+    """A worker that asks for runs: what it serves, how many it takes, which locks were found free before, and what
+    labels it has."""
 
     worker: int
     serves: tuple[Served, ...]
     limit: int
     locks: workers.Locks
+    has: frozenset[str]
     only: str | None = None
 
 
@@ -44,7 +46,8 @@ def asking(
     only: str | None = None,
 ) -> Asking:
     """What the worker asks for. The locks are tried outside the write lock: a dead process stays dead."""
-    return Asking(worker, tuple(dict.fromkeys(serves)), limit, workers.try_locks(connection, clock), only)
+    locks, has = workers.try_locks(connection, clock), workers.labels_of(connection, worker)
+    return Asking(worker, tuple(dict.fromkeys(serves)), limit, locks, has, only)
 
 
 def look(connection: Connection, clock: Clock, asks: Asking) -> bool:
@@ -90,15 +93,31 @@ def _retire(connection: Connection, dead: _Dead) -> None:
                 workers.retire(connection, worker.key, worker.counted)
 
 
-def due(connection: Connection, agent: str, version: str, now_us: int, limit: int) -> Iterator[Row]:
-    """At most `limit` due runs of each queue and priority: key, available_at_us, priority, queue. Suspects excluded."""
-    for queue, priority in connection.rows("claim.due_groups", (agent, version)):
-        yield from connection.rows("claim.due", (agent, version, queue, priority, now_us, limit))
+def due(
+    connection: Connection,
+    agent: str,
+    version: str,
+    now_us: int,
+    limit: int,
+    has: frozenset[str] | None = None,
+) -> Iterator[Row]:
+    """At most `limit` due runs of each queue and priority: key, available_at_us, priority, queue. Suspects excluded;
+    and runs that ask for other labels than those that a worker `has`, None: none."""
+    for needs, queue, priority in connection.rows("claim.due_groups", (agent, version)):
+        if has is None or _fits(needs, has):
+            yield from connection.rows("claim.due", (agent, version, needs, queue, priority, now_us, limit))
 
 
-def due_suspects(connection: Connection, agent: str, version: str, now_us: int) -> list[Row]:
+def due_suspects(
+    connection: Connection, agent: str, version: str, now_us: int, has: frozenset[str] | None = None
+) -> list[Row]:
     """The due runs that must run alone: rows as `due` gives them."""
-    return connection.rows("claim.due_suspects", (agent, version, now_us))
+    found = connection.rows("claim.due_suspects", (agent, version, now_us))
+    return [row for row in found if has is None or _fits(row[4], has)]
+
+
+def _fits(needs: str, has: frozenset[str]) -> bool:
+    return not needs or labels.fit(labels.of(needs), has)
 
 
 # --- which ones ---------------------------------------------------------------------------------------------
@@ -121,14 +140,14 @@ def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
         for row in connection.rows("claim.held_by", (worker.key, now_us)):
             if limits:
                 live[row[3]] -= 1  # it holds no live lease
-            if row[6] and Served(agent=row[4], version=row[5]) in asks.serves:
+            if row[6] and Served(agent=row[4], version=row[5]) in asks.serves and _fits(row[10], asks.has):
                 blamed = row[7] or (worker.counted and not row[9])
                 candidates.append(_candidate(row, suspect=bool(row[8] and blamed)))
     for served in asks.serves:
-        found = due(connection, served.agent, served.version, now_us, asks.limit)
+        found = due(connection, served.agent, served.version, now_us, asks.limit, asks.has)
         candidates += (_candidate(row, suspect=False) for row in found)
         if held == 0:
-            suspects = due_suspects(connection, served.agent, served.version, now_us)
+            suspects = due_suspects(connection, served.agent, served.version, now_us, asks.has)
             candidates += (_candidate(row, suspect=True) for row in suspects)
     return schedule.pick(
         candidates, slots=asks.limit, running=live, limits=limits, worker_runs=held, alone=alone
@@ -162,7 +181,7 @@ def _tree(connection: Connection, now_us: int, asks: Asking, dead: _Dead, root: 
             continue
         if run.worker is not None and limits:
             live[run.queue] -= 1  # it holds no live lease
-        if Served(agent=run.agent, version=run.version) in asks.serves:
+        if Served(agent=run.agent, version=run.version) in asks.serves and labels.fit(run.needs, asks.has):
             due_us = run.created_at_us if run.available_at_us is None else run.available_at_us
             place = schedule.claim_key(due_us, run.priority)
             candidates.append(schedule.Candidate(run.key, place, run.queue, schedule.runs_alone(run)))

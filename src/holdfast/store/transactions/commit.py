@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from holdfast.errors import Conflict, Refused
 from holdfast.model import (
+    AdjustRate,
     Change,
     Committed,
     EntryKind,
@@ -34,9 +35,10 @@ from holdfast.model import (
 from holdfast.rules import transitions
 from holdfast.store.transactions import beside, budgets, decisions, payloads, questions, rows
 from holdfast.store.transactions.connection import Broken, Connection
+from holdfast.store.transactions.engine import RATES, RUNS
 
 Answer = Committed | RefusedChange
-_EventRow = tuple[Any, ...]
+EventRow = tuple[Any, ...]
 
 _OK, _FAILED, _ABANDONED = EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED
 _ONCE = EntryKind.ONCE
@@ -61,6 +63,33 @@ def weigh(changes: Sequence[Change]) -> int:
     return size
 
 
+def locks_of(changes: Sequence[Change]) -> tuple[str, ...]:
+    """The locks that a transaction of these Changes takes, where the database does not lock all of itself."""
+    more = rates = False
+    for change in changes:
+        more = more or change.outcome is not None
+        for thing in change.beside:
+            more = more or type(thing) in beside.OF_OTHERS
+            rates = rates or type(thing) is AdjustRate
+    return (RUNS,) * more + (RATES,) * rates
+
+
+class Gathered(NamedTuple):
+    """Plain Changes of any number of runs, as what one statement writes. Rows and answers are numbered from the
+    counters that their run has before; their `at_us` is that of the statement."""
+
+    moves: list[tuple[list[int], Move]]
+    """Which Changes, by index, move a run by how much; by run, so that whoever locks runs locks them in one order."""
+    rows: list[EventRow]
+    progress: list[tuple[int, Progress]]
+    answers: dict[int, Committed]
+
+
+def gather(changes: Sequence[Change]) -> Gathered | None:
+    """The Changes, where nothing but the fence can refuse them and each payload has its place in its row; else None."""
+    return _Rows(changes, 0).gathered()
+
+
 def commit(connection: Connection, changes: Sequence[Change], now_us: int) -> list[Answer]:
     """Apply the Changes inside the caller's transaction, and answer each."""
     if len(changes) == 1:
@@ -78,7 +107,7 @@ def commit(connection: Connection, changes: Sequence[Change], now_us: int) -> li
         return _Batch(connection, changes, now_us, apart=True).apply_all(groups)
 
 
-class _Move(NamedTuple):
+class Move(NamedTuple):
     """By how much some Changes of one run move its counters; the values of `advance`, in its order."""
 
     entries: int
@@ -90,7 +119,119 @@ class _Move(NamedTuple):
     expected: int | None
 
 
-class _Batch:
+class _Rows:
+    """Changes as rows, and the answers to them: what they come to when their runs have these counters."""
+
+    def __init__(self, changes: Sequence[Change], now_us: int) -> None:
+        self._changes = changes
+        self._now_us = now_us
+        self._rows: list[EventRow] = []
+        self._answers: dict[int, Answer] = {}
+        self._progress: dict[int, Progress] = {}
+
+    def _move_of(self, indexes: list[int]) -> Move | None:
+        """What the Changes add up to; None when they cannot chain. `expected` is None for Changes without entries."""
+        entries = events = steps = 0
+        expected: int | None = None
+        last = self._changes[indexes[-1]]
+        for index in indexes:
+            change = self._changes[index]
+            if change.token != last.token:
+                return None
+            if change.entries:
+                if expected is None:
+                    expected = change.position
+                elif change.position != expected + entries:
+                    return None
+                for entry in change.entries:
+                    entries += 1
+                    status = entry.status
+                    if status is _OK or status is _FAILED or status is _ABANDONED:
+                        steps += 1  # an outcome, of whatever call: failed tries and marks are none
+            if change.notes:
+                events += len(change.notes)
+            if change.progress is not None:
+                events += 1
+        return Move(entries, events + entries, steps, last.step, last.run, last.token, expected)
+
+    def _all_plain(self, indexes: list[int]) -> bool:
+        for index in indexes:  # noqa: SIM110 - `all` would make a generator for every run
+            if not _is_plain(self._changes[index]):
+                return False
+        return True
+
+    def gathered(self) -> Gathered | None:
+        """All of them, numbered from nothing; None when one of them needs more than its fence and its rows."""
+        by_run: dict[int, list[int]] = {}
+        for index, change in enumerate(self._changes):
+            by_run.setdefault(change.run, []).append(index)
+        moves: list[tuple[list[int], Move]] = []
+        for _, indexes in sorted(by_run.items()):
+            move = self._move_of(indexes) if self._all_plain(indexes) else None
+            if move is None or not all(self._fits(self._changes[index]) for index in indexes):
+                return None
+            moves.append((indexes, move))
+            self.collect(indexes, 0, 0)
+        answers = {index: each for index, each in self._answers.items() if isinstance(each, Committed)}
+        return Gathered(moves, self._rows, list(self._progress.items()), answers)
+
+    def _fits(self, change: Change) -> bool:
+        entries = all(len(entry.payload) <= _INLINE for entry in change.entries)
+        return entries and all(len(note.payload) <= _INLINE for note in change.notes)
+
+    def _keep(self, run: int, payload: bytes) -> tuple[bytes | None, int | None]:
+        """In its row."""
+        return payload, None
+
+    def collect(self, indexes: list[int], position: int, event_no: int) -> None:
+        for index in indexes:
+            position, event_no = self._add_rows(self._changes[index], position, event_no)
+            self._answers[index] = Committed(position, event_no, self._now_us)
+
+    def _add_rows(self, change: Change, position: int, event_no: int) -> tuple[int, int]:
+        """Collect the rows of a Change that follow these counters, and return the counters after them."""
+        run, now_us = change.run, self._now_us
+        if change.notes:
+            for note in change.notes:
+                event_no += 1
+                self._add_note(run, event_no, note.type, note.payload)
+        for entry in change.entries:
+            event_no += 1
+            position += 1
+            status, payload = entry.status, entry.payload
+            blob: int | None = None
+            kept: bytes | None = payload
+            if len(payload) > _INLINE:
+                kept, blob = self._keep(run, payload)
+            self._rows.append(
+                (
+                    run, event_no, now_us, "step.finished" if status is _OK else rows.ENTRY_EVENTS[status],
+                    position, entry.kind, status, *entry.identity, entry.started_at_us, change.token,
+                    entry.args_hash or None, entry.signal, kept, blob,
+                )
+            )  # fmt: skip
+        if change.progress is not None:
+            event_no += 1
+            self._add_progress(run, event_no, change.progress)
+        return position, event_no
+
+    def _add_note(self, run: int, n: int, kind: str, payload: bytes) -> None:
+        kept = self._keep(run, payload)
+        nothing = (None,) * 12
+        self._rows.append((run, n, self._now_us, kind, *nothing, *kept))
+
+    def _add_progress(self, run: int, n: int, progress: Progress) -> None:
+        told = rows.event_json(
+            current=progress.current,
+            total=progress.total,
+            description=progress.description,
+            phase=progress.phase,
+        )
+        self._add_note(run, n, "progress", told)
+        self._progress[run] = progress
+
+
+class _Batch(_Rows):
     """One transaction's Changes: the rows they add up to, and the answer to each.
 
     `apart`: what cannot be is refused by itself, each Change behind a savepoint of its own; otherwise it is raised, and
@@ -100,17 +241,16 @@ class _Batch:
     def __init__(
         self, connection: Connection, changes: Sequence[Change], now_us: int, *, apart: bool
     ) -> None:
+        super().__init__(changes, now_us)
         self._apart = apart
         self._connection = connection
-        self._changes = changes
-        self._now_us = now_us
-        self._rows: list[_EventRow] = []
-        self._answers: dict[int, Answer] = {}
-        self._progress: dict[int, Progress] = {}
+
+    def _keep(self, run: int, payload: bytes) -> tuple[bytes | None, int | None]:
+        return payloads.keep(self._connection, run, payload)
 
     def apply_all(self, groups: list[list[int]]) -> list[Answer]:
         """Apply the Changes of several runs, first those of the runs that only go on, all in one call; answer each."""
-        going_on: dict[int, tuple[list[int], _Move]] = {}
+        going_on: dict[int, tuple[list[int], Move]] = {}
         others: list[list[int]] = []
         for indexes in groups:
             move = self._move_of(indexes) if self._all_plain(indexes) else None
@@ -123,16 +263,10 @@ class _Batch:
             indexes, move = going_on.pop(run)
             if reason != self._changes[indexes[-1]].reason:
                 self._set_reason(indexes[-1])
-            self._collect(indexes, position - move.entries, event_no - move.events)
+            self.collect(indexes, position - move.entries, event_no - move.events)
         for indexes in [*others, *(refused for refused, _ in going_on.values())]:
             self.apply(indexes)
         return self.finish()
-
-    def _all_plain(self, indexes: list[int]) -> bool:
-        for index in indexes:  # noqa: SIM110 - `all` would make a generator for every run
-            if not _is_plain(self._changes[index]):
-                return False
-        return True
 
     def apply(self, indexes: list[int]) -> None:
         """Apply the Changes of one run, in order; plain ones that follow each other at once."""
@@ -164,7 +298,7 @@ class _Batch:
         """Move the run's counters once for all of `indexes`, and collect their rows."""
         moved = self._move(indexes)
         if moved is not None:
-            self._collect(indexes, *moved)
+            self.collect(indexes, *moved)
         elif len(indexes) == 1:
             self._answers[indexes[0]] = self._refused(self._changes[indexes[0]])
         else:
@@ -186,82 +320,10 @@ class _Batch:
             self._set_reason(indexes[-1])
         return row[0] - move.entries, row[1] - move.events
 
-    def _move_of(self, indexes: list[int]) -> _Move | None:
-        """What the Changes add up to; None when they cannot chain. `expected` is None for Changes without entries."""
-        entries = events = steps = 0
-        expected: int | None = None
-        last = self._changes[indexes[-1]]
-        for index in indexes:
-            change = self._changes[index]
-            if change.token != last.token:
-                return None
-            if change.entries:
-                if expected is None:
-                    expected = change.position
-                elif change.position != expected + entries:
-                    return None
-                for entry in change.entries:
-                    entries += 1
-                    status = entry.status
-                    if status is _OK or status is _FAILED or status is _ABANDONED:
-                        steps += 1  # an outcome, of whatever call: failed tries and marks are none
-            if change.notes:
-                events += len(change.notes)
-            if change.progress is not None:
-                events += 1
-        return _Move(entries, events + entries, steps, last.step, last.run, last.token, expected)
-
     def _set_reason(self, index: int) -> None:
         """Nearly never: so that no index is looked at on the hot path."""
         last = self._changes[index]
         self._connection.run("commit.set_reason", (last.reason, last.run))
-
-    def _collect(self, indexes: list[int], position: int, event_no: int) -> None:
-        for index in indexes:
-            position, event_no = self._add_rows(self._changes[index], position, event_no)
-            self._answers[index] = Committed(position, event_no, self._now_us)
-
-    def _add_rows(self, change: Change, position: int, event_no: int) -> tuple[int, int]:
-        """Collect the rows of a Change that follow these counters, and return the counters after them."""
-        run, now_us = change.run, self._now_us
-        if change.notes:
-            for note in change.notes:
-                event_no += 1
-                self._add_note(run, event_no, note.type, note.payload)
-        for entry in change.entries:
-            event_no += 1
-            position += 1
-            status, payload = entry.status, entry.payload
-            blob: int | None = None
-            kept: bytes | None = payload
-            if len(payload) > _INLINE:
-                kept, blob = payloads.keep(self._connection, run, payload)
-            self._rows.append(
-                (
-                    run, event_no, now_us, "step.finished" if status is _OK else rows.ENTRY_EVENTS[status],
-                    position, entry.kind, status, *entry.identity, entry.started_at_us, change.token,
-                    entry.args_hash or None, entry.signal, kept, blob,
-                )
-            )  # fmt: skip
-        if change.progress is not None:
-            event_no += 1
-            self._add_progress(run, event_no, change.progress)
-        return position, event_no
-
-    def _add_note(self, run: int, n: int, kind: str, payload: bytes) -> None:
-        kept = payloads.keep(self._connection, run, payload)
-        nothing = (None,) * 12
-        self._rows.append((run, n, self._now_us, kind, *nothing, *kept))
-
-    def _add_progress(self, run: int, n: int, progress: Progress) -> None:
-        told = rows.event_json(
-            current=progress.current,
-            total=progress.total,
-            description=progress.description,
-            phase=progress.phase,
-        )
-        self._add_note(run, n, "progress", told)
-        self._progress[run] = progress
 
     def _progress_row(self, run: int, progress: Progress) -> tuple[Any, ...]:
         return (

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from holdfast.model import Change, Committed, RefusedChange
 from holdfast.store.transactions.connection import Connection
 
 T = TypeVar("T")
+
+RUNS: Final = "runs"
+"""The lock of everything that is decided about runs: what a transaction read stays as it is until its end. A database
+that writes one transaction at a time needs no locks, and any other has these by name."""
+RATES: Final = "rates"
+ARTIFACTS: Final = "artifacts"
+
+
+def owned(owner: str) -> str:
+    """The lock of what belongs to an owner that is no run."""
+    return f"owner {owner}"
 
 
 class Engine(Protocol):
@@ -30,9 +41,15 @@ class Engine(Protocol):
         """Raise StoreGone when what is written now would be lost, as far as that is seen at once."""
         ...
 
-    async def write(self, work: Callable[[Connection], T], *, is_news: Callable[[T], bool] = ...) -> T:
-        """Do `work` in a transaction, and finish it even if the caller is cancelled. When `is_news` says so of what it
-        returned, whoever waits for news is told."""
+    async def write(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        locks: Sequence[str] = ...,
+        is_news: Callable[[T], bool] = ...,
+    ) -> T:
+        """Do `work` in a transaction under these locks, taken in this order (RUNS, unless others are said), and finish
+        it even if the caller is cancelled. When `is_news` says so of what it returned, whoever waits is told."""
         ...
 
     async def read(self, work: Callable[[Connection], T]) -> T:

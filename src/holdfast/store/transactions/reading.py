@@ -25,6 +25,7 @@ from holdfast.model import (
     RunState,
     Signal,
 )
+from holdfast.rules import labels
 from holdfast.store.transactions import decisions, journal, payloads, rows, stored
 from holdfast.store.transactions.connection import Connection, Row
 
@@ -64,13 +65,23 @@ def runs(connection: Connection, chosen: RunFilter) -> list[Run]:
     """Runs that fit, newest first. Each state is read by its index, which ends in the key."""
     found: list[Row] = []
     states: list[RunState | None] = list(chosen.states) or [None]
+    fitting = _fitting(connection, chosen.labels)
     for state in states:
-        wanted = _conditions(chosen, state)
+        wanted = [*_conditions(chosen, state), *fitting]
         values = [value for _, given in wanted for value in given]
         names = [name for name, _ in wanted]
         found += connection.matching("listing.runs", names, [*values, chosen.limit])
     found.sort(key=lambda row: row[0], reverse=True)
     return [rows.run_of(row) for row in found[: max(0, chosen.limit)]]
+
+
+def _fitting(connection: Connection, has: frozenset[str] | None) -> list[tuple[str, tuple[Any, ...]]]:
+    """The condition that a worker with these labels may execute a run, if it leaves any out."""
+    if has is None:
+        return []
+    asked = [needs for (needs,) in connection.rows("listing.asked_for")]
+    unfit = [needs for needs in asked if not labels.fit(labels.of(needs), has)]
+    return [("listing.fits", (msgspec.json.encode(unfit).decode(),))] if unfit else []
 
 
 def runs_by_key(connection: Connection, run_keys: Sequence[int]) -> dict[int, Run]:

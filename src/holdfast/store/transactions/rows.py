@@ -27,6 +27,7 @@ from holdfast.model import (
     Sample,
     Served,
 )
+from holdfast.rules import labels
 from holdfast.store.transactions.connection import Row
 
 STATES: Final[Mapping[str, RunState]] = {str(each): each for each in RunState}
@@ -97,16 +98,17 @@ def run_of(row: Row) -> Run:
         finished_at_us=row[28],
         failure=None if row[29] is None else _failure(row[29]),
         mismatch=None if row[30] is None else _mismatch(row[30]),
+        needs=labels.of(row[31]),
     )
 
 
-INPUT: Final = 31
+INPUT: Final = 32
 """Where `whole_runs` has the input, inline or as a blob."""
 
-RESULT: Final = 33
+RESULT: Final = 34
 """Where `whole_runs` has the result, inline or as a blob."""
 
-TIES: Final = 35
+TIES: Final = 36
 """What follows the columns of `whole_runs`."""
 
 

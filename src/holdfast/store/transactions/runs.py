@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from holdfast.errors import Conflict, Refused
 from holdfast.model import Created, NewRun, Run
-from holdfast.rules import transitions
+from holdfast.rules import labels, transitions
 from holdfast.store.protocol import Decide
 from holdfast.store.transactions import budgets, decisions, inbox, lanes, payloads
 from holdfast.store.transactions.connection import Connection
@@ -32,7 +32,8 @@ def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
     key: int = connection.value(
         "runs.insert_run",
         (run.id, run.agent, run.version, run.queue, run.priority, run.state, run.reason, new.claimable,
-         run.created_at_us, run.event_no, run.available_at_us, run.deadline_at_us, payloads.digest(new.input)),
+         run.created_at_us, run.event_no, run.available_at_us, run.deadline_at_us, payloads.digest(new.input),
+         labels.told(run.needs)),
     )  # fmt: skip
     run = replace(run, key=key)
     connection.run("runs.insert_payloads", (run.key, *payloads.keep(connection, run.key, new.input)))

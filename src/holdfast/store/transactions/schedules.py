@@ -29,7 +29,7 @@ from holdfast.model import (
     ScheduleRecord,
     Trigger,
 )
-from holdfast.rules import firing, transitions
+from holdfast.rules import firing, labels, transitions
 from holdfast.rules.schedule import check_priority
 from holdfast.store.transactions import budgets, decisions, runs, schedule_rows
 from holdfast.store.transactions.connection import Broken, Connection
@@ -95,6 +95,7 @@ def put(connection: Connection, new: NewSchedule, now_us: int) -> ScheduleRecord
         connection.run("schedules.drop_lane", (new.name,))
     else:
         connection.run("schedules.put_lane", (new.name, new.lane.key, new.lane.at_most))
+    connection.run("schedules.put_needs", (labels.told(new.needs), new.name))
     budgets.put_of_schedule(connection, new.name, new.budget)
     return schedule
 
@@ -244,6 +245,7 @@ def _start(
         tags=((TAG, new.name),),
         lane=None if lane is None else Lane(key=lane[0], at_most=lane[1]),
         budget=budgets.of_schedule(connection, new.name),
+        needs=labels.of(connection.value("schedules.needs", (new.name,))),
     )
     try:
         created = runs.create(connection, run, now_us).run

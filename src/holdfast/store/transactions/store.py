@@ -81,7 +81,7 @@ from holdfast.store.transactions import (
     workers,
 )
 from holdfast.store.transactions.connection import Connection
-from holdfast.store.transactions.engine import Engine
+from holdfast.store.transactions.engine import ARTIFACTS, RATES, Engine, owned
 
 FOUND_AT_START: Final = 1000  # runs that a new worker brings the code for; the sweeps do the rest
 
@@ -256,12 +256,13 @@ class TransactionalStore:
 
     async def take_turns(self, asked: Sequence[NewTurn]) -> list[Turn]:
         return await self._engine.write(
-            lambda connection: rates.take(connection, connection.clock, asked), is_news=_no
+            lambda connection: rates.take(connection, connection.clock, asked), locks=(RATES,), is_news=_no
         )
 
     async def hold_back(self, rate: str, terms: Terms, for_us: int) -> None:
         await self._engine.write(
-            lambda connection: rates.hold_back(connection, connection.clock, rate, terms, for_us)
+            lambda connection: rates.hold_back(connection, connection.clock, rate, terms, for_us),
+            locks=(RATES,),
         )
 
     async def get_rate(self, rate: str) -> RateRecord | None:
@@ -271,10 +272,12 @@ class TransactionalStore:
         return await self._engine.read(lambda connection: rates.listed(connection, connection.clock))
 
     async def pin_rate(self, rate: str, terms: Terms | None) -> None:
-        await self._engine.write(lambda connection: rates.pin(connection, connection.clock, rate, terms))
+        await self._engine.write(
+            lambda connection: rates.pin(connection, connection.clock, rate, terms), locks=(RATES,)
+        )
 
     async def forget_rate(self, rate: str) -> None:
-        await self._engine.write(lambda connection: rates.forget(connection, rate))
+        await self._engine.write(lambda connection: rates.forget(connection, rate), locks=(RATES,))
 
     # --- budgets --------------------------------------------------------------------------------------------
 
@@ -387,7 +390,9 @@ class TransactionalStore:
 
     async def save_samples(self, seen: Sequence[NewSample]) -> list[bool]:
         return await self._engine.write(
-            lambda connection: samples.save(connection, seen, connection.clock.wall_us()), is_news=_no
+            lambda connection: samples.save(connection, seen, connection.clock.wall_us()),
+            locks=(),
+            is_news=_no,
         )
 
     async def read_history(self, run_id: str) -> tuple[TreeSample, ...]:
@@ -460,14 +465,17 @@ class TransactionalStore:
 
     async def begin_content(self) -> int:
         return await self._engine.write(
-            lambda connection: artifacts.begin(connection, connection.clock.wall_us()), is_news=_is_no_news
+            lambda connection: artifacts.begin(connection, connection.clock.wall_us()),
+            locks=(ARTIFACTS,),
+            is_news=_no,
         )
 
     async def add_chunk(self, upload: int, n: int, chunk: bytes) -> None:
         packed = await self._engine.aside(lambda: artifacts.packed(chunk))
         await self._engine.write(
             lambda connection: artifacts.add_chunk(connection, upload, n, packed, connection.clock.wall_us()),
-            is_news=_is_no_news,
+            locks=(ARTIFACTS,),
+            is_news=_no,
         )
 
     async def seal_content(self, upload: int, content_id: str, size_bytes: int) -> Content:
@@ -476,7 +484,8 @@ class TransactionalStore:
             lambda connection: artifacts.seal(
                 connection, upload, sha256, size_bytes, connection.clock.wall_us()
             ),
-            is_news=_is_no_news,
+            locks=(ARTIFACTS,),
+            is_news=_no,
         )
 
     async def list_artifacts(self, run_id: str) -> list[Artifact]:
@@ -491,7 +500,8 @@ class TransactionalStore:
     async def sweep_artifacts(self, limit: int) -> int:
         return await self._engine.write(
             lambda connection: artifacts.sweep(connection, connection.clock.wall_us(), limit),
-            is_news=_is_no_news,
+            locks=(ARTIFACTS,),
+            is_news=_no,
         )
 
     # --- the parts used alone -------------------------------------------------------------------------------
@@ -500,7 +510,8 @@ class TransactionalStore:
         return await self._engine.write(
             lambda connection: parts.save_state(
                 connection, owner, state, expected, connection.clock.wall_us()
-            )
+            ),
+            locks=(owned(owner),),
         )
 
     async def load_state_of(self, owner: str) -> OwnedState:
@@ -508,14 +519,16 @@ class TransactionalStore:
 
     async def delete_state_of(self, owner: str) -> None:
         await self._engine.write(
-            lambda connection: parts.delete_state(connection, owner, connection.clock.wall_us())
+            lambda connection: parts.delete_state(connection, owner, connection.clock.wall_us()),
+            locks=(owned(owner),),
         )
 
     async def save_checkpoint_of(self, owner: str, state: bytes, name: str | None, keep: int) -> int:
         return await self._engine.write(
             lambda connection: parts.save_checkpoint(
                 connection, owner, state, name, keep, connection.clock.wall_us()
-            )
+            ),
+            locks=(owned(owner),),
         )
 
     async def list_checkpoints_of(self, owner: str) -> list[Checkpoint]:
@@ -527,26 +540,26 @@ class TransactionalStore:
         return await self._engine.read(lambda connection: parts.checkpoint(connection, owner, n, name))
 
     async def delete_checkpoint_of(self, owner: str, n: int) -> None:
-        await self._engine.write(lambda connection: parts.delete_checkpoint(connection, owner, n))
+        await self._engine.write(
+            lambda connection: parts.delete_checkpoint(connection, owner, n), locks=(owned(owner),)
+        )
 
     async def save_progress_of(self, owner: str, report: Progress) -> None:
         await self._engine.write(
-            lambda connection: parts.save_progress(connection, owner, report, connection.clock.wall_us())
+            lambda connection: parts.save_progress(connection, owner, report, connection.clock.wall_us()),
+            locks=(owned(owner),),
         )
 
     async def get_progress_of(self, owner: str) -> OwnedProgress:
         return await self._engine.read(lambda connection: parts.progress(connection, owner))
 
     async def delete_progress_of(self, owner: str) -> None:
-        await self._engine.write(lambda connection: parts.delete_progress(connection, owner))
+        await self._engine.write(
+            lambda connection: parts.delete_progress(connection, owner), locks=(owned(owner),)
+        )
 
     # --- hints ----------------------------------------------------------------------------------------------
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return when any process has committed, or after the time-out."""
         await self._engine.wait_for_news(timeout_s)
-
-
-def _is_no_news(_: object) -> bool:
-    """For what nobody waits for."""
-    return False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.clock import Clock
 from holdfast.model import NewWorker, Sample, WorkerRecord
-from holdfast.rules import lease
+from holdfast.rules import labels, lease
 from holdfast.store.transactions import rows
 from holdfast.store.transactions.connection import Connection
 
@@ -32,7 +32,7 @@ def register(connection: Connection, clock: Clock, new: NewWorker, lease_us: int
     key: int = connection.value(
         "workers.register",
         (new.name, new.host, new.pid, new.capacity, rows.serves_json(new.serves), rows.serves_json(new.apart),
-         clock.wall_us(), new.lock_path, clock.boot_id(), clock.boot_us() + lease_us),
+         labels.told(new.labels), clock.wall_us(), new.lock_path, clock.boot_id(), clock.boot_us() + lease_us),
     )  # fmt: skip
     return key
 
@@ -58,6 +58,11 @@ def mark_draining(connection: Connection, worker: int) -> None:
 def is_draining(connection: Connection, worker: int) -> bool:
     """Whether somebody has said that it claims nothing more."""
     return bool(connection.value("workers.is_draining", (worker,)))
+
+
+def labels_of(connection: Connection, worker: int) -> frozenset[str]:
+    """What it has for runs that ask for it."""
+    return frozenset(labels.of(connection.value("workers.labels", (worker,)) or ""))
 
 
 def may_claim(connection: Connection, worker: int) -> bool:
@@ -142,6 +147,7 @@ def listed(connection: Connection, clock: Clock) -> list[WorkerRecord]:
             alive=row[0] not in dead,
             lease_left_us=left_us.get(row[0]),
             apart=rows.serves_of(row[10]),
+            labels=labels.of(row[11]),
         )
         if record.alive or record.runs:
             found.append(record)

@@ -45,6 +45,7 @@ _PARTS = (
     "rates",
     "budgets",
     "samples",
+    "labels",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
 
@@ -57,6 +58,7 @@ from holdfast.testing.conformance.commits import CommitPromises  # noqa: E402
 from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
 from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
+from holdfast.testing.conformance.labels import LabelPromises  # noqa: E402
 from holdfast.testing.conformance.lanes import LanePromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
@@ -94,6 +96,7 @@ class StoreConformance(
     RatePromises,
     BudgetPromises,
     SamplePromises,
+    LabelPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 

@@ -24,6 +24,12 @@ agent = ?;
 -- name: served
 (agent, version) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?));
 
+-- name: asked_for
+SELECT DISTINCT needs FROM runs INDEXED BY runs_needing WHERE needs <> '' AND finished_at_us IS NULL;
+
+-- name: fits
+needs NOT IN (SELECT value FROM json_each(?));
+
 -- name: goes_on
 (state = 'running' OR ((reason = 'limit' OR (available_at_us IS NOT NULL
     AND (reason IS NULL OR reason NOT IN (SELECT value FROM json_each(?)) OR available_at_us <= ?)))

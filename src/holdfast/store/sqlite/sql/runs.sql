@@ -3,8 +3,8 @@ SELECT agent, input_hash FROM runs WHERE id = ?;
 
 -- name: insert_run
 INSERT INTO runs (id, agent, version, queue, priority, state, reason, claimable, created_at_us, event_no, available_at_us,
-                  deadline_at_us, input_hash)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  deadline_at_us, input_hash, needs)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 RETURNING key;
 
 -- name: insert_payloads

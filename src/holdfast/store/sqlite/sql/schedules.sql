@@ -93,6 +93,12 @@ SELECT name FROM schedules INDEXED BY schedules_after WHERE after IS NOT NULL AN
 -- name: count_fire
 UPDATE schedules SET fires = fires + 1 WHERE name = ? RETURNING fires;
 
+-- name: put_needs
+UPDATE schedules SET needs = ? WHERE name = ?;
+
+-- name: needs
+SELECT needs FROM schedules WHERE name = ?;
+
 -- name: put_lane
 INSERT INTO schedule_lanes (schedule, key, at_most) VALUES (?1, ?2, ?3)
 ON CONFLICT (schedule) DO UPDATE SET key = ?2, at_most = ?3;

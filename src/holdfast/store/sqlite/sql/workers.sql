@@ -1,6 +1,6 @@
 -- name: register
-INSERT INTO workers (name, host, pid, capacity, serves, apart, started_at_us, lock_path, boot_id, lease_until_us)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO workers (name, host, pid, capacity, serves, apart, labels, started_at_us, lock_path, boot_id, lease_until_us)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 RETURNING key;
 
 -- name: renew
@@ -15,6 +15,9 @@ UPDATE workers SET draining = 1 WHERE key = ?;
 
 -- name: is_draining
 SELECT draining FROM workers WHERE key = ?;
+
+-- name: labels
+SELECT labels FROM workers WHERE key = ?;
 
 -- name: may_claim
 SELECT 1 FROM workers WHERE key = ? AND retired = 0 AND draining = 0;
@@ -33,5 +36,5 @@ DELETE FROM workers WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE work
 
 -- name: list
 SELECT key, name, host, pid, capacity, serves, started_at_us, draining, sample,
-       (SELECT count(*) FROM runs WHERE runs.worker = workers.key), apart
+       (SELECT count(*) FROM runs WHERE runs.worker = workers.key), apart, labels
 FROM workers ORDER BY key;

