@@ -10,6 +10,7 @@ A store proves itself by running all of it, with no case skipped:
         async def damage_chunk(self, content_id: str, n: int) -> None: ...
         async def damage_state_of(self, owner: str) -> None: ...
         async def damage_checkpoint_of(self, owner: str, n: int) -> None: ...
+        def elsewhere(self) -> Place: ...
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
@@ -45,8 +46,9 @@ _PARTS = (
     "rates",
     "budgets",
     "samples",
+    "moving",
 )
-pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", "population", *_PARTS)))
 
 from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
 from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
@@ -58,6 +60,7 @@ from holdfast.testing.conformance.crashes import CrashPromises  # noqa: E402
 from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
 from holdfast.testing.conformance.lanes import LanePromises  # noqa: E402
+from holdfast.testing.conformance.moving import MovingPromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
@@ -94,6 +97,7 @@ class StoreConformance(
     RatePromises,
     BudgetPromises,
     SamplePromises,
+    MovingPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 
