@@ -131,21 +131,3 @@ DELETE FROM holdfast.schedule_budgets WHERE schedule = $1;
 
 -- name: of_schedule
 SELECT limits, soft_percent FROM holdfast.schedule_budgets WHERE schedule = $1;
-
--- name: cut_off
--- The open step of an attempt that has reserved working time, as the newest event that told of one has it, if none of
--- its name ended since. It is looked for among the newest 100 events.
-SELECT events.payload FROM holdfast.live JOIN holdfast.events ON events.run = live.run
-WHERE live.run = $1 AND live.step IS NOT NULL AND events.n > live.event_no - 100 AND events.type = 'step.started'
-    AND EXISTS (SELECT 1 FROM holdfast.reserved
-                WHERE reserved.run = $1 AND reserved.token = live.token AND unit = 'working_s')
-    AND NOT EXISTS (
-        SELECT 1 FROM holdfast.events AS later
-        WHERE later.run = $1 AND later.n > events.n AND later.position IS NOT NULL AND later.name = live.step)
-ORDER BY events.n DESC LIMIT 1;
-
--- name: step_of
-SELECT step FROM holdfast.live WHERE run = $1;
-
--- name: last_figures
-SELECT sample FROM holdfast.workers WHERE key = $1;
