@@ -103,6 +103,9 @@ def test_every_file_says_what_it_is() -> None:
 # Found by their users' own pytest and Hypothesis, never by the library: the conformance suite is written for them.
 BROUGHT_BY_TESTERS = {"testing": {"hypothesis", "pytest", "pytest_asyncio"}}
 
+# An extra's packages are imported in its one place, which nothing loads that does not ask for it.
+OF_EXTRAS = {"holdfast/store/postgres": {"psycopg"}}
+
 
 def test_source_imports_only_declared_dependencies() -> None:
     declared = {"holdfast", "compression"} | set(sys.stdlib_module_names) | declared_dependencies()
@@ -110,8 +113,12 @@ def test_source_imports_only_declared_dependencies() -> None:
         f"{path} imports {name}"
         for path, _, tree in parsed()
         for name in imported_packages(tree)
-        if name not in declared | BROUGHT_BY_TESTERS.get(Path(path).parts[1], set())
+        if name not in declared | BROUGHT_BY_TESTERS.get(Path(path).parts[1], set()) | of_extras(Path(path))
     )
+
+
+def of_extras(path: Path) -> set[str]:
+    return OF_EXTRAS.get(str(path.parent), set())
 
 
 def declared_dependencies() -> set[str]:

@@ -29,6 +29,7 @@ REASONS = f"""## Reasons
 | queued | `backoff` | the next try after a failure | by itself; now: `holdfast retry ID` |
 | queued | `drained`, `stuck` | its worker shut down, or had to be replaced | by itself |
 | queued | `killed` | a worker: a person had its attempt killed | by itself, at once |
+| queued | `importing` | what is left of its [import](move.md) | `holdfast import FILE`, `holdfast delete ID` |
 | queued | `limit` | its turn: the runs of its concurrency key are at their limit | by itself, in the order of claims |
 | waiting | `sleep` | a time | by itself |
 | waiting | `rate` | its turn under a shared rate | by itself |

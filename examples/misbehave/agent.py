@@ -33,10 +33,10 @@ cache: dict[int, bytearray] = {}
 
 
 async def scan(log: str, page: int) -> int:
-    """Read one page of a book: large ones first, then thumbnails. Returns how long it is in bytes."""
+    """Read one page of a book: large ones first, then thumbnails, slowly once so much is kept. Returns its bytes."""
     executions.note(Path(log), "scan", str(page))
     cache[page] = bytearray(b"p") * (FULL_PAGE if page < FULL_PAGES else THUMBNAIL)
-    await asyncio.sleep(0.1 if page < FULL_PAGES else 0.4)
+    await asyncio.sleep(0.4 if len(cache) > FULL_PAGES else 0.1)
     return len(cache[page])
 
 

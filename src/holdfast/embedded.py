@@ -209,7 +209,9 @@ async def _refuse_executed(client: Client, found: Run) -> None:
 
 
 def _go_on(run: Run, now_us: int) -> Decision:
-    """End the waits that the presence of this code ends: a pause, a park, missing code."""
+    """End the waits that the presence of this code ends: a pause, a park, missing code. A run that is being imported
+    raises InvalidTransition."""
+    transitions.check_whole(run)
     if run.state is RunState.WAITING:
         if run.reason in (Reason.PAUSED, Reason.PARKED):
             return replace(transitions.resume(run, now_us), claimable=False)  # it goes on here

@@ -83,6 +83,10 @@ class InvalidInput(UsageError):
     """An input does not fit the agent's parameters."""
 
 
+class InvalidExport(UsageError):
+    """A file of exported runs is cut, damaged, of a newer format, or no such file."""
+
+
 # --- the store ----------------------------------------------------------------------------------------------
 
 

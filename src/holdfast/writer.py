@@ -37,6 +37,7 @@ from holdfast.model import (
     Turn,
 )
 from holdfast.rules.rate import RateLimit
+from holdfast.store import shown
 from holdfast.store.protocol import Store
 
 MAX_BATCH: Final = 256
@@ -93,7 +94,7 @@ class Writer:
             return answer
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
-                f"{MAX_WAITING} changes wait for the store at {self._store.url}; it does not keep up"
+                f"{MAX_WAITING} changes wait for the store at {shown(self._store.url)}; it does not keep up"
             )
         self._waiting.append((change, answer, on_unstorable))
         if self._idle:

@@ -26,7 +26,8 @@ def sections() -> dict[str, str]:
 
 def command_of(name: str) -> click.Command:
     first, _, second = name.partition(" ")
-    found = getattr(importlib.import_module(f"holdfast.cli.{COMMANDS[first].module}"), first)
+    command = COMMANDS[first]
+    found = getattr(importlib.import_module(f"holdfast.cli.{command.module}"), command.function or first)
     return found.commands[second] if second else found
 
 

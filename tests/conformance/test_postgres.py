@@ -23,9 +23,13 @@ EXAMPLES = int(os.environ.get("HOLDFAST_MACHINE_EXAMPLES", "0"))
 class PostgresPlace(Place):
     """One database."""
 
-    def __init__(self, url: str, clock: MovableClock) -> None:
+    def __init__(self, databases: Databases, clock: MovableClock) -> None:
         super().__init__(clock)
-        self.url = url
+        self._databases = databases
+        self.url = databases.fresh()
+
+    def elsewhere(self) -> Place:
+        return PostgresPlace(self._databases, self.clock)
 
     def handle(self) -> Store:
         return PostgresStore(self.url, clock=self.clock)
@@ -58,21 +62,21 @@ class PostgresPlace(Place):
 class TestPostgresStore(StoreConformance):
     @pytest.fixture
     def place(self, databases: Databases) -> Iterator[Place]:
-        url = databases.fresh()
-        yield PostgresPlace(url, MovableClock())
-        databases.drop(url)
+        place = PostgresPlace(databases, MovableClock())
+        yield place
+        databases.drop(place.url)
 
 
 class PostgresMachine(StoreMachine):
     databases: Databases
 
     def new_place(self) -> Place:
-        self.url = self.databases.fresh()
-        return PostgresPlace(self.url, MovableClock())
+        self.made = PostgresPlace(self.databases, MovableClock())
+        return self.made
 
     def teardown(self) -> None:
         super().teardown()
-        self.databases.drop(self.url)
+        self.databases.drop(self.made.url)
 
 
 @pytest.mark.timeout(600)

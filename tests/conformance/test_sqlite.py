@@ -48,6 +48,9 @@ class SqlitePlace(Place):
     async def damage_checkpoint_of(self, owner: str, n: int) -> None:
         self._damage("owned_checkpoints", "state", "owner = ? AND n = ?", owner, n)
 
+    def elsewhere(self) -> Place:
+        return SqlitePlace(self.path.with_name("elsewhere.db"), self.clock)
+
     def _damage(self, table: str, column: str, where: str, *values: bytes | int | str) -> None:
         connection = apsw.Connection(str(self.path))
         try:

@@ -22,6 +22,7 @@ from holdfast.process.launch import Launcher, Stillborn
 from holdfast.process.spawn import Process, Spawner
 from holdfast.process.wire import Wire
 from holdfast.rules.limits import NO_LIMITS, Limits
+from holdfast.throttle.watch import Watch
 from tests.faults import Engine
 from tests.isolation import agents
 from tests.isolation.test_isolation import alive, reaches, serving, until
@@ -297,11 +298,15 @@ async def test_a_look_that_fails_blinds_nobody(monkeypatch: pytest.MonkeyPatch) 
     good.watched(seen.append)
     await until(lambda: len(seen) >= 3)
 
-    def fail(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
     assert isinstance(bad, Process)
-    monkeypatch.setattr(bad._launched._watch, "look", fail)
+    failing, look = bad._launched._watch, Watch.look
+
+    def fail(watch: Watch, *asked: Any) -> object:
+        if watch is failing:
+            raise RuntimeError("can't start new thread")
+        return look(watch, *asked)
+
+    monkeypatch.setattr(Watch, "look", fail)
     await until(lambda: len(seen) >= 6)
     await spawner.close()
     await launcher.close()
@@ -320,7 +325,7 @@ async def test_why_a_look_ended_a_run_is_told_before_its_end(monkeypatch: pytest
         launched.look(None)
         time.sleep(0.5)  # the others are looked at in the same turn
 
-    monkeypatch.setattr(launched._watch, "look", ended_by_it)
+    monkeypatch.setattr(Watch, "look", ended_by_it)
     launched.watched(lambda seen: told.append(str(seen)))
     launched.gone.add_done_callback(lambda _: told.append("gone"))
     await asyncio.to_thread(turn)

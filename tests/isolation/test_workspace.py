@@ -13,10 +13,12 @@ from holdfast import Limits, workspace
 from holdfast.model import Level, Reason, RunState
 from holdfast.process.launch import Launcher
 from holdfast.process.spawn import Spawner
+from holdfast.rules import transitions
 from holdfast.throttle.space import folder_bytes
 from tests.faults import Engine
 from tests.isolation import agents
 from tests.isolation.test_isolation import ROOT, reaches, serving
+from tests.throttle.dead import dead_disk
 
 LIMIT = 20_000_000
 
@@ -70,6 +72,27 @@ async def test_a_run_that_fills_its_workspace_is_ended_held_and_never_loops(engi
         assert await handle.result() == "enough"
         assert await beside.result() == 40
         assert (await engine.store.get_run(beside.id)).attempts == 1
+
+
+async def test_a_run_on_a_dead_disk_can_be_cancelled_and_costs_no_other_run_anything(engine: Engine) -> None:
+    """It has not begun: what its workspace holds is not known."""
+    await engine.client.start(agents.fills, id="r")
+    with dead_disk(await place(engine, "r")):
+        async with asyncio.timeout(40), serving(engine):
+            await reaches(engine, "r", RunState.RUNNING)
+            beside = await engine.client.start(agents.counts, str(engine.folder), 20, 0.1)
+            assert await beside.result() == 20
+            assert (await engine.store.get_run("r")).state is RunState.RUNNING
+            await engine.store.update_run("r", transitions.cancel)
+            await reaches(engine, "r", RunState.CANCELLED)
+
+
+async def test_a_worker_with_a_run_on_a_dead_disk_can_be_drained(engine: Engine) -> None:
+    await engine.client.start(agents.fills, id="r")
+    with dead_disk(await place(engine, "r")):
+        async with asyncio.timeout(20), serving(engine):
+            await reaches(engine, "r", RunState.RUNNING)
+        assert (await engine.store.get_run("r")).state is RunState.QUEUED
 
 
 async def test_a_run_is_told_before_its_workspace_is_full_and_not_held_back(engine: Engine) -> None:

@@ -130,7 +130,7 @@ class Server:
         return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
     def _readable(self, binary: Path) -> Path:
-        """The binaries, copied where `nobody` may not reach them, with their libraries, which lie beside the package."""
+        """The binaries, copied where `nobody` may not reach them, with the libraries that lie beside the package."""
         ways = (binary / "postgres").resolve().parents
         if not self._who or all(folder.stat().st_mode & 0o001 for folder in ways):
             return binary

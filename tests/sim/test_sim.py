@@ -1,4 +1,4 @@
-"""Two hundred seeds of trouble, half of them with groups in the plays, and those that once failed: every law holds
+"""A hundred seeds of trouble, half of them with groups in the plays, and those that once failed: every law holds
 after every commit, every run ends."""
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import pytest
 from tests.sim.run import simulate
 from tests.sim.world import GROUPS_FROM
 
-SEEDS = [*range(100), *range(GROUPS_FROM, GROUPS_FROM + 100)]
-A_TEST = 10
+SEEDS = [*range(50), *range(GROUPS_FROM, GROUPS_FROM + 50)]
+"""The same each time: what they find, they find once. `make sim` runs any number of others."""
+A_TEST = 5
 FAILED_ONCE = [
     int(line.split("#")[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines()
     if line.split("#")[0].strip()

@@ -40,17 +40,12 @@ async def test_the_url_of_a_store_opens_it_again(tmp_path: Path) -> None:
         (":memory:", "would forget everything"),
         ("sqlite://", "would forget everything"),
         ("sqlite://runs.db", "write sqlite:///runs.db"),
-        ("mysql://here/db", "known are: sqlite"),
+        ("mysql://here/db", "known are: postgresql, sqlite"),
     ],
 )
 def test_a_url_that_means_no_file_is_refused_with_the_way_out(url: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         open_store(url)
-
-
-def test_postgresql_is_named_as_missing_in_this_version() -> None:
-    with pytest.raises(StoreRefused, match="not in this version"):
-        open_store("postgresql://here/db")
 
 
 def test_importing_the_store_package_loads_no_database_library() -> None:

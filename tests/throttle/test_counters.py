@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.model import Usage
-from holdfast.throttle.counters import IDLE_US, QUIET, SELDOM, SMALL_CHANGE, STARTED_US, GroupCounters
+from holdfast.throttle.counters import BUSY_US, QUIET, SELDOM, SMALL_CHANGE, GroupCounters
 from holdfast.throttle.ground import Ground
 
 MB = 1_000_000
@@ -42,8 +42,9 @@ class Folder:
         self.say("memory.pressure", f"some avg10=9.00 total=1\nfull avg10={percent:.2f} avg60=0.00 total=1\n")
 
     def looks_until(self, attribute: str, value: object) -> int:
-        """How many looks it takes until it is told."""
+        """How many looks it takes until it is told; little happens meanwhile."""
         for look in range(1, SELDOM * QUIET + 2):
+            self.cpu(BUSY_US - 1 if look > 1 else 0)
             if getattr(self.counters.usage(), attribute) == value:
                 return look
         raise AssertionError(f"{attribute} is not told")
@@ -84,14 +85,14 @@ def test_cpu_time_and_memory_are_told_at_each_look(folder: Folder):
 
 def test_what_was_started_is_counted_at_the_next_look(folder: Folder):
     """Nobody starts an interpreter, or forks without end, for less CPU time."""
-    folder.cpu(STARTED_US)
+    folder.cpu(BUSY_US)
     folder.say("pids.current", "9")
     assert folder.counters.usage().processes == 9
 
 
 def test_the_processes_of_who_does_nothing_are_counted_each_tenth_look(folder: Folder):
     folder.say("pids.current", "9")
-    folder.cpu(STARTED_US - 1)
+    folder.cpu(BUSY_US - 1)
     assert folder.looks_until("processes", 9) == SELDOM
 
 
@@ -107,7 +108,7 @@ def test_what_hardly_changes_is_read_each_tenth_look_and_of_an_idle_group_each_t
     folder = Folder(tmp_path)
     folder.stalled(3.0 if state == "waits for memory" else 0.0)
     folder.counters.usage()
-    folder.cpu(IDLE_US if state == "busy" else IDLE_US - 1)
+    folder.cpu(BUSY_US if state == "busy" else BUSY_US - 1)
     folder.say("memory.current", f"{LIMIT * 0.85 if state == 'near its limit' else 20 * MB:.0f}")
     folder.say("memory.events", "oom_kill 1\n")
     folder.stalled(9.0)

@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
         found = COMMANDS.get(cmd_name)
         if found is None:
             return None
-        command = getattr(importlib.import_module(f"holdfast.cli.{found.module}"), cmd_name)
+        command = getattr(importlib.import_module(f"holdfast.cli.{found.module}"), found.function or cmd_name)
         assert isinstance(command, click.Command), cmd_name
         return command
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import shlex
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +10,7 @@ from pathlib import Path
 import click
 
 from holdfast.cli.exits import Exit
+from holdfast.cli.files import whole_file
 from holdfast.cli.options import common, on_run, run_argument
 from holdfast.cli.saying import say
 from holdfast.cli.views import jsonable, print_document
@@ -103,20 +101,6 @@ async def _to_stdout(chunks: AsyncIterator[bytes]) -> None:
 
 
 async def _to_file(chunks: AsyncIterator[bytes], output: Path) -> None:
-    """Write beside the file and rename: what was there stays until all is there. A link is replaced, not followed."""
-    beside = output.with_name(f".{output.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                async for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, output)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
-    except OSError as error:
-        raise UsageError(f"-o {output}: {error.strerror}") from error
+    with whole_file(output) as file:
+        async for chunk in chunks:
+            file.write(chunk)

@@ -18,6 +18,7 @@ from holdfast.client import BudgetView, Client
 from holdfast.errors import NotFound, UsageError
 from holdfast.model import Unit
 from holdfast.rules.budget import Budget, run_of_scope, scope_of
+from holdfast.store import shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -125,7 +126,7 @@ def show(scope: str, store: str | None, as_json: bool) -> int:
 async def _not_found(client: Client, named: str) -> NotFound:
     known = [one.scope for one in await client.budgets.list(limit=LISTED)]
     hint = did_you_mean(named, known) or f": holdfast budget set {named} --usd 5 makes it"
-    return NotFound(f"no budget {named!r} in {client.store.url}{hint}")
+    return NotFound(f"no budget {named!r} in {shown(client.store.url)}{hint}")
 
 
 @budget.command("set")

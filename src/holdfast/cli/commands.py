@@ -6,10 +6,11 @@ from typing import Final, NamedTuple
 
 
 class Command(NamedTuple):
-    """A command's module under `holdfast.cli` (the function there has its name) and its line in the help."""
+    """A command's module under `holdfast.cli`, its line in the help, and its function there (None: it has its name)."""
 
     module: str
     line: str
+    function: str | None = None
 
 
 GROUPS: Final[dict[str, dict[str, Command]]] = {
@@ -54,6 +55,10 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "budget": Command("budget", "What runs may use up: list, show, set or raise budgets"),
         "workers": Command("workers", "Who serves what, and holds how much; drain one from anywhere"),
         "limits": Command("limits", "Shared rates: list them, or set one for all workers"),
+        "export": Command(
+            "moving", "Write runs to a file, unfinished ones included, to go on in another store"
+        ),
+        "import": Command("moving", "Take runs from such a file into this store", "import_"),
         "gc": Command("gc", "Delete finished runs that ended long ago"),
         "check": Command("check", "Check agents, and whether their code fits stored runs"),
         "doctor": Command("doctor", "Check this machine, the store and its workers"),

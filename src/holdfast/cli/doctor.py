@@ -23,7 +23,7 @@ from holdfast.clock import SystemClock
 from holdfast.errors import HoldfastError
 from holdfast.model import Strength
 from holdfast.settings import StorePlace, find_store
-from holdfast.store import open_store
+from holdfast.store import open_store, shown
 from holdfast.store.protocol import Store
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
@@ -65,7 +65,7 @@ async def _examine(given: str | None) -> list[Finding]:
         place = find_store(given, make=False)
     except HoldfastError as error:
         return [*findings, Finding("store", "fail", str(error))]
-    findings.append(Finding("store", "ok", f"{place.url} (from {place.named_by})"))
+    findings.append(Finding("store", "ok", f"{shown(place.url)} (from {place.named_by})"))
     if place.path is not None:
         findings += _file(place.path)
     try:

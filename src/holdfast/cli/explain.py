@@ -63,6 +63,10 @@ def _queued(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explan
     if view.reason is Reason.LIMIT:
         why = "it stands in line: the runs of its concurrency key are at their limit (`holdfast watch` tells its place)"
         return Explanation(why)
+    if view.reason is Reason.IMPORTING:
+        go_on = WayOut("holdfast import FILE", "go on with it, from the same file")
+        give_up = WayOut(f"holdfast delete {quoted}", "remove what is here of it")
+        return Explanation("it is being imported, and is not whole yet", (go_on, give_up))
     if later:
         return Explanation(f"it starts {when}")
     here = WayOut(

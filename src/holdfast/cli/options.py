@@ -16,7 +16,7 @@ from holdfast.duration import seconds
 from holdfast.errors import HoldfastError, RunNotFound, UsageError
 from holdfast.model import Run, RunFilter, RunState
 from holdfast.settings import find_store
-from holdfast.store import open_store
+from holdfast.store import open_store, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -189,4 +189,4 @@ async def find(client: Client, text: str) -> RunHandle[object]:
     hint = did_you_mean(text, known) or (
         ": `holdfast ls` lists them" if known else ": the store holds no runs"
     )
-    raise RunNotFound(f"no run {text!r} in {client.store.url}{hint}")
+    raise RunNotFound(f"no run {text!r} in {shown(client.store.url)}{hint}")

@@ -20,6 +20,7 @@ from holdfast.cli.views import print_document
 from holdfast.client import Client, Schedule, ScheduleView
 from holdfast.client.schedules import FIRES_SHOWN
 from holdfast.errors import HoldfastError, ScheduleNotFound, UsageError
+from holdfast.store import shown
 from holdfast.zones import zone as zone_of
 
 CATCH_UPS = ("skip", "last", "all")
@@ -58,7 +59,7 @@ def _on_schedule(store: str | None, name: str, work: Callable[[Client], Awaitabl
             hint = did_you_mean(name, known) or (
                 ": `holdfast schedule ls` lists them" if known else ": the store holds no schedules"
             )
-            raise ScheduleNotFound(f"no schedule {name!r} in {client.store.url}{hint}") from None
+            raise ScheduleNotFound(f"no schedule {name!r} in {shown(client.store.url)}{hint}") from None
 
     return on_store(store, hinted)
 

@@ -21,6 +21,7 @@ from holdfast.client.view import at
 from holdfast.errors import HoldfastError, RunNotFound, UsageError
 from holdfast.model import FINAL_STATES, HostStall, Reason, RunFilter, RunState
 from holdfast.rules.tags import parsed
+from holdfast.store import shown
 
 MOST: Final = 1_000
 """The newest so many are looked at: more than anybody reads, and a look that costs little."""
@@ -154,8 +155,8 @@ def top(
         if as_json:
             return await _snapshots(looking, once, interval, sort)
         if once:
-            return await _table(looking, client.store.url, sort)
-        return await _live(looking, client.store.url, interval, Board(sort=sort))
+            return await _table(looking, shown(client.store.url), sort)
+        return await _live(looking, shown(client.store.url), interval, Board(sort=sort))
 
     return on_store(store, show)
 

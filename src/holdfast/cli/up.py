@@ -15,6 +15,7 @@ from holdfast.cli.views import print_line
 from holdfast.cli.worker import log_to_stderr
 from holdfast.client import Client
 from holdfast.controller import Controller
+from holdfast.store import shown
 
 _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 
@@ -36,9 +37,9 @@ def up(retention: float | None, store: str | None, as_json: bool) -> int:
             asyncio.get_running_loop().add_signal_handler(number, _stop, stopped, number)
         controlling = asyncio.create_task(Controller(client.store, retention=retention).run())
         if as_json:
-            print_line({"type": "ready", "pid": os.getpid(), "store": client.store.url})
+            print_line({"type": "ready", "pid": os.getpid(), "store": shown(client.store.url)})
         else:
-            say(f"the controller (pid {os.getpid()}) keeps {client.store.url} going", err=True)
+            say(f"the controller (pid {os.getpid()}) keeps {shown(client.store.url)} going", err=True)
         controlling.add_done_callback(lambda ended: _give_up(stopped, ended))
         try:
             return await stopped

@@ -24,6 +24,7 @@ from holdfast.commands.agent import command
 from holdfast.embedded import Stopping, execute
 from holdfast.errors import WorkerStuck
 from holdfast.rules import labels as label_rules
+from holdfast.store import shown
 from holdfast.worker import Worker
 
 
@@ -103,7 +104,7 @@ def worker(
             labels=label_rules.of(labels),
         )
         with Stopping(serving, _tell, parks=False) as stopping:
-            _ready(serving, agents, client.store.url, as_json)
+            _ready(serving, agents, shown(client.store.url), as_json)
             try:
                 await execute(client, serving, retention)
             except WorkerStuck as error:

@@ -11,6 +11,7 @@ from holdfast.client.resources import ResourcesView, shared_view
 from holdfast.client.view import at
 from holdfast.errors import NotFound, UsageError
 from holdfast.model import WorkerRecord
+from holdfast.store import shown
 from holdfast.store.protocol import Store
 
 Standing = Literal["serving", "draining", "lost"]
@@ -60,7 +61,7 @@ class Workers:
             one for one in views if one.name == named
         ]
         if not found:
-            raise NotFound(f"no worker {named!r} in {self._store.url}")
+            raise NotFound(f"no worker {named!r} in {shown(self._store.url)}")
         if len(found) > 1:
             which = ", ".join(f"{one.number} (pid {one.pid} on {one.host})" for one in found)
             raise UsageError(f"{len(found)} workers are named {named!r}: say which by its number: {which}")

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     DRAINED = "drained"  # queued: released by a worker that shuts down
     CRASHED = "crashed"  # queued/running: its worker went down
     KILLED = "killed"  # queued: a person had the processes of its attempt killed
+    IMPORTING = "importing"  # queued: it comes from another store, and is not whole yet
     LIMIT = "limit"  # queued: its concurrency key is at its limit; it stands in line
     SLEEP = "sleep"  # waiting: until a time
     SIGNAL = "signal"  # waiting: for a signal

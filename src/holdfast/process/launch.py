@@ -27,6 +27,7 @@ from holdfast.model import HostStall, Strength
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import Thresholds
 from holdfast.throttle import Group, Groups
+from holdfast.throttle.apart import Apart, Surveyor
 from holdfast.throttle.host import Host
 from holdfast.throttle.launching import kept_whole
 from holdfast.throttle.watch import Seen, Watch
@@ -43,6 +44,10 @@ _UNJUDGED: Final = Thresholds(disk_mb=None, processes=None)
 """The machine's own figures are judged by its workers; a run is judged by its limits, and by what its agent says."""
 
 
+Told = tuple[Callable[[Seen], None], Seen]
+"""What was seen, and who is to be told."""
+
+
 class Launched:
     """What was started, with all that it starts. Made on the event loop, by `Launcher.launch`.
 
@@ -50,13 +55,21 @@ class Launched:
     """
 
     def __init__(
-        self, started: subprocess.Popen[bytes], group: Group, watch: Watch, *, lingers: bool
+        self,
+        started: subprocess.Popen[bytes],
+        group: Group,
+        watch: Watch,
+        *,
+        lingers: bool,
+        workspace: Apart | None = None,
     ) -> None:
         self.oom_kills = 0
         self._started = started
         self._code = exit_status.UNKNOWN
         self._group = group
         self._watch = watch
+        self.workspace = workspace
+        """The folder that a `Surveyor` is to measure."""
         self._seen: Callable[[Seen], None] | None = None
         self._one_at_a_time = threading.Lock()
         self._removed = False
@@ -83,30 +96,27 @@ class Launched:
 
     def measure(self, workspace: Path) -> None:
         """From the next look on: this folder, too."""
-        self._watch.gauge.measure(workspace)
+        self.workspace = Apart(workspace)
+        self._watch.gauge.measure(self.workspace)
 
-    def look(self, host: HostStall | None) -> None:
-        """Look at it now, in whatever thread, and have it told on the loop what was seen: before its end is, for the
-        look itself may be what ends it."""
+    def look(self, host: HostStall | None) -> Told | None:
+        """Look at it now, in whatever thread. What was seen is for the loop. Of a look that did something it is on its
+        way there when this returns, before an end that it may have made; of any other, the caller is to tell it."""
         if not self._one_at_a_time.acquire(blocking=False):
-            return  # it is being ended, which takes its time
+            return None  # it is being ended, which takes its time
         try:
             if self._removed or self._seen is None:
-                return
+                return None
             seen = self._watch.look(host)
+            if not seen.moves and not seen.oom:
+                return self._seen, seen
             with suppress(RuntimeError):  # the loop may be closed by now
-                self._loop.call_soon_threadsafe(self._tell_seen, self._seen, seen)
+                self._loop.call_soon_threadsafe(_tell_all, [(self._seen, seen)])
         except Exception as error:  # noqa: BLE001 - the others are looked after all the same
             log.warning("the process of a run could not be looked after: %s", error)
         finally:
             self._one_at_a_time.release()
-
-    @staticmethod
-    def _tell_seen(told: Callable[[Seen], None], seen: Seen) -> None:
-        try:
-            told(seen)
-        except Exception:
-            log.exception("what was seen of a run could not be acted on")
+        return None
 
     def ask_to_end(self) -> None:
         """SIGTERM to all of it, also to what stands still."""
@@ -260,16 +270,17 @@ class Launcher:
                 start_new_session=True,
             )
             group.attach(started.pid)
+            apart = None if workspace is None else Apart(workspace)
             # Its history is kept by the attempt, for it goes on in the next one.
             watch = Watch(
                 group,
                 self.groups.abilities,
                 _UNJUDGED,
                 spare=(started.pid,),
-                workspace=workspace,
+                workspace=apart,
                 history=0,
             )
-            launched = Launched(started, group, watch, lingers=linger_s > 0)
+            launched = Launched(started, group, watch, lingers=linger_s > 0, workspace=apart)
         except BaseException:
             _give_up(group, started)
             raise
@@ -293,15 +304,14 @@ class Launcher:
             self._guard.wait()
 
     async def _look(self) -> None:
-        """One thread looks at all of them, so that a hundred runs cost one turn."""
-        host = Host()
+        """One thread looks at all of them, so that a hundred runs cost one turn. It asks no disk."""
+        host, surveyor, loop = Host(), Surveyor(), asyncio.get_running_loop()
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                looking = asyncio.get_running_loop().run_in_executor(
-                    self._looker, _look_at, list(self._alive), host
-                )
-                await asyncio.shield(looking)
+                alive = list(self._alive)
+                looking = loop.run_in_executor(self._looker, _look_at, alive, host, surveyor)
+                _tell_all(await asyncio.shield(looking))
         finally:
             host.close()
 
@@ -353,10 +363,19 @@ def findable(command: Sequence[str], cwd: str | None, environ: Mapping[str, str]
         raise PermissionError(13, "it may not be executed", program)
 
 
-def _look_at(processes: list[Launched], host: Host) -> None:
+def _look_at(processes: list[Launched], host: Host, surveyor: Surveyor) -> list[Told]:
+    surveyor.measure(one.workspace for one in processes if one.workspace is not None)
     stall = host.stall()
-    for process in processes:
-        process.look(stall)
+    return [told for process in processes if (told := process.look(stall)) is not None]
+
+
+def _tell_all(told: list[Told]) -> None:
+    """On the loop: a turn of it for a round of looks."""
+    for tell, seen in told:
+        try:
+            tell(seen)
+        except Exception:
+            log.exception("what was seen of a run could not be acted on")
 
 
 def _give_up(group: Group, started: subprocess.Popen[bytes] | None) -> None:

@@ -60,8 +60,8 @@ from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
 from holdfast.process.wire import MAX_UNSENT
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import RANKS, Thresholds
-from holdfast.threads import ThreadCall
-from holdfast.throttle.space import folder_count
+from holdfast.threads import ThreadCall, run_in_thread
+from holdfast.throttle.space import Count, folder_count
 from holdfast.throttle.watch import Seen
 
 MAX_OPEN: Final = 256
@@ -75,6 +75,8 @@ STALL_S: Final = 300.0
 LINGER_S: Final = 5.0
 """How long a process may take to exit when it has said its last word, or closed its socket: threads and exit handlers
 of its code. Its outcome is recorded after that."""
+ASK_S: Final = 0.2
+"""How often one that has not begun is asked whether it shall: as often as a busy worker asks what is wished of it."""
 REST_S: Final = 5.0
 """A machine that cannot start a process now is asked again then."""
 MAX_STILLBORN: Final = 5
@@ -142,7 +144,7 @@ class ProcessAttempt:
         """Start the process, do what it says, bury it, settle."""
         full = await self._overfull()
         if full is not None:
-            await self.settle(self.ending or full)
+            await self.settle(full)
             return
         try:
             self._process = process = await self._spawner.take(self._limits, self._workspace)
@@ -320,15 +322,22 @@ class ProcessAttempt:
 
     # --- its limits -----------------------------------------------------------------------------------------
 
-    async def _overfull(self) -> Hold | None:
+    async def _overfull(self) -> Ending | None:
         """How it ends before it begins, when its workspace is over its limit: it would be ended at the first look, and
-        so would each attempt after it."""
+        so would each attempt after it. On a dead disk that is never known: who wants it to end is not kept waiting."""
         limit, workspace = self._limits.disk_bytes, self._workspace
         if limit is None or workspace is None:
             return None
-        found = await asyncio.to_thread(folder_count, workspace)
-        if found is None or found.bytes <= limit:
+        counted = run_in_thread(folder_count, (workspace,)).future
+        while not counted.done():
+            await asyncio.wait([counted], timeout=ASK_S)
+            if not counted.done() and (wanted := self.ending or self._asked) is not None:
+                return wanted
+        found = counted.result()
+        if not isinstance(found, Count) or found.bytes <= limit:
             return None
+        if self.ending is not None:
+            return self.ending
         size = f"{'at least ' if found.at_least else ''}{found.bytes:,}"
         message = (
             f"its workspace {workspace} holds {size} bytes, and its limit is {limit:,} (Limits(disk=…)): remove files"
@@ -341,8 +350,8 @@ class ProcessAttempt:
 
     def _lag(self) -> float | None:
         """For how long its event loop has kept somebody waiting since the last look: as it says, or while it says
-        nothing. Programs in other languages may have none."""
-        if self._origin is None:
+        nothing. Programs in other languages may have none, and none is there before it says that it is."""
+        if self._origin is None or not self._greeted:
             return None
         lag_s, self._lag_s = max(self._lag_s, self._loop.time() - self._heard_at - ALIVE_S), 0.0
         return max(0.0, lag_s)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from math import inf
 from typing import Final
 
@@ -156,7 +157,7 @@ class Calm:
         bounds = {metric: bounds[0] for metric, bounds in ladder.bounds.items()}
         for metric, wall in ladder.walls.items():
             bounds[metric] = min(wall, bounds.get(metric, inf))
-        return cls(**{_FIELDS[metric]: bound for metric, bound in bounds.items()})
+        return _calm(frozenset(bounds.items()))
 
     def holds(self, sample: TreeSample) -> bool:
         """Whether it is so. What was not measured is calm."""
@@ -178,6 +179,12 @@ _FIELDS: Final = {
     Metric.WORKSPACE: "workspace_bytes",
     Metric.DISK_FREE: "disk_free_bytes",
 }
+
+
+@lru_cache(maxsize=256)
+def _calm(bounds: frozenset[tuple[Metric, float]]) -> Calm:
+    """One for all runs with the same bounds, so that it is near when the next of them is judged."""
+    return Calm(**{_FIELDS[metric]: bound for metric, bound in bounds})
 
 
 def figures(sample: TreeSample) -> dict[Metric, float]:

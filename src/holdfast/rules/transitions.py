@@ -482,9 +482,15 @@ def _note(run: Run, **why: object) -> Note:
 
 def _check(run: Run, event: str, to: RunState | None = None) -> None:
     targets = TABLE.get((run.state, event))
-    if targets is None:
+    if targets is None or run.reason is Reason.IMPORTING:
         raise _refused(run, event, _way_out(run))
     assert to is None or to in targets, f"{run.state} → {to} by {event} is not in the table"
+
+
+def check_whole(run: Run) -> None:
+    """Raise InvalidTransition for a run that is being imported: it is not here yet."""
+    if run.reason is Reason.IMPORTING:
+        raise _refused(run, "changed", _way_out(run))
 
 
 def _check_due(run: Run, now_us: int, event: str) -> None:
@@ -522,6 +528,8 @@ def _way_out(run: Run) -> str:
     match run.state:
         case RunState.QUEUED if run.reason is Reason.LIMIT:
             return "it starts by itself when a run of its concurrency key ends"
+        case RunState.QUEUED if run.reason is Reason.IMPORTING:
+            return f"it is being imported: `holdfast import FILE` goes on with it, holdfast delete {run.id} gives it up"
         case RunState.QUEUED:
             return "it starts by itself when it is due and a worker serves its agent"
         case RunState.RUNNING:

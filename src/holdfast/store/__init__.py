@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from holdfast.clock import Clock
     from holdfast.store.protocol import Store
 
+_POSTGRES = ("postgresql", "postgres")
+_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")
+
 ENTRY_POINTS = "holdfast.stores"
 """Where another package registers `scheme = "module:opener"`; `opener(url, *, clock)` returns a Store."""
 
@@ -21,7 +25,9 @@ def open_store(url: str | Path, *, clock: Clock | None = None) -> Store:
     """The store at `url`, not yet opened: `async with open_store(...) as store`, or `await store.open()`.
 
     `sqlite:///name.db` is relative to the working directory, `sqlite:////var/lib/name.db` absolute, a plain path
-    either. Other schemes come from installed packages. Raises UsageError, naming what is known.
+    either. `postgresql://user@host/database` is a database (`pip install 'holdfast[postgres]'`), in it the schema
+    `holdfast`, or that of `?schema=NAME`. Other schemes come from installed packages. `clock` is for tests. Raises
+    UsageError, naming what is known, and StoreRefused when the driver is not installed.
     """
     text = str(url)
     if isinstance(url, Path) or "://" not in text:
@@ -29,7 +35,14 @@ def open_store(url: str | Path, *, clock: Clock | None = None) -> Store:
     scheme = text.partition("://")[0]
     if scheme == "sqlite":
         return _sqlite(_path_of(text), clock)
+    if scheme in _POSTGRES:
+        return _postgres(text, clock)
     return _registered(scheme, text, clock)
+
+
+def shown(url: str) -> str:
+    """The URL as people may see it: without its password."""
+    return _PASSWORD.sub(r"\1:***@", url)
 
 
 def _path_of(url: str) -> str:
@@ -61,6 +74,16 @@ def _sqlite(path: str, clock: Clock | None) -> Store:
     return SQLiteStore(Path(path).expanduser(), clock=clock or SystemClock())
 
 
+def _postgres(url: str, clock: Clock | None) -> Store:
+    try:
+        from holdfast.store.postgres import PostgresStore
+    except ImportError as error:
+        raise StoreRefused(
+            f"a PostgreSQL store needs its driver, which cannot be loaded ({error}): pip install 'holdfast[postgres]'"
+        ) from error
+    return PostgresStore(url, clock=clock)
+
+
 def _registered(scheme: str, url: str, clock: Clock | None) -> Store:
     from importlib import metadata  # here: to load it takes long, and hardly anybody needs it
 
@@ -73,9 +96,5 @@ def _registered(scheme: str, url: str, clock: Clock | None) -> Store:
                 f"the store {scheme!r} is registered by {found[scheme].value!r}, which fails: {error}"
             ) from error
         return opener(url, clock=clock)
-    if scheme in ("postgres", "postgresql"):
-        raise StoreRefused(
-            "PostgreSQL stores are not in this version of holdfast; use a file: sqlite:///holdfast.db"
-        )
-    known = ", ".join(sorted({"sqlite", *found}))
+    known = ", ".join(sorted({"sqlite", "postgresql", *found}))
     raise UsageError(f"no store is known for {scheme}://; known are: {known}")

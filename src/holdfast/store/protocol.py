@@ -53,6 +53,7 @@ from holdfast.model import (
     StepCursor,
     WorkerRecord,
 )
+from holdfast.store.moving import Moving
 from holdfast.store.seen import Samples, Wishes
 from holdfast.store.shared import Budgets, Rates
 
@@ -562,6 +563,7 @@ class Store(
     Steps,
     Artifacts,
     Parts,
+    Moving,
     Hints,
     Protocol,
 ):

@@ -60,8 +60,9 @@ class Process:
 
     @property
     def runs(self) -> bool:
-        """Whether its callbacks are executed now."""
-        return not (self.blocked or self.frozen)
+        """Whether its callbacks are executed now. Asked of each busy process before every callback."""
+        parent = self.parent
+        return not (self.blocked or self.stopped or self.killed or (parent is not None and parent.frozen))
 
 
 current_process: ContextVar[Process] = ContextVar("sim_process")
@@ -269,7 +270,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
-        if self._from_threads or (self._files and self.callbacks % LOOK_EVERY == 0):
+        if self._from_threads or (self.callbacks % LOOK_EVERY == 0 and self._files):
             self._look(0)
         if self._scheduled and self._scheduled[0]._when <= self._now:
             self._take_due()

@@ -28,15 +28,13 @@ SELDOM: Final = 10
 QUIET: Final = 3
 """Of a group that is nearly idle it is read so many times as seldom."""
 
-IDLE_US: Final = 50_000
-"""CPU time since it was read, up to which a group is nearly idle, if it neither waits for memory nor is near its limit
-of it, where the kernel may have put it to sleep: an interpreter in which nothing happens takes 40 ms in ten seconds."""
+BUSY_US: Final = 5_000
+"""CPU time from one look to the next under which a group is nearly idle. An interpreter in which nothing happens takes
+4 ms a second; one that is started takes 15, ten `sleep` 6, and 20 MB of memory that are filled about as much."""
 
 NEAR_SHARE: Final = 0.8
-"""Of its limit: below where memory is reclaimed early (`watch.BRAKE_SHARE`)."""
-
-STARTED_US: Final = 5_000
-"""CPU time for which fewer than ten programs are started: a `sleep` takes 0.6 ms, an interpreter 15."""
+"""Of its memory limit: below where memory is reclaimed early (`watch.BRAKE_SHARE`), for the kernel may put to sleep
+who is there, and who sleeps looks idle."""
 
 SMALL_CHANGE: Final = 4_000_000
 """Memory that grew or fell by less is a working set that did: what of it is files is read at the next turn."""
@@ -109,30 +107,10 @@ def _most(one: tuple[int | None, int | None], other: tuple[int, int]) -> tuple[i
 class GroupCounters:
     """Counts by the kernel's files, kept open. What no file tells is asked of the processes, seldom."""
 
-    __slots__ = (  # a second later nothing of it is in the nearest caches: what lies together is read together
-        "_counted_at_us",
-        "_cpu",
-        "_cpu_word",
-        "_disk",
-        "_inactive",
-        "_inactive_word",
-        "_inside",
-        "_io",
-        "_kills",
-        "_memory",
-        "_memory_stall",
-        "_memory_stat",
-        "_near",
-        "_oom_kills",
-        "_processes",
-        "_rest_at_us",
-        "_rests",
-        "_since_counted",
-        "_since_rest",
-        "_stall",
-        "_tasks",
-        "_usage",
-        "_walk",
+    __slots__ = (
+        "_before_us", "_cpu", "_cpu_word", "_disk", "_inactive", "_inactive_word", "_inside", "_io",
+        "_kills", "_memory", "_memory_stall", "_memory_stat", "_near", "_oom_kills", "_processes",
+        "_rests", "_since_counted", "_since_rest", "_stall", "_tasks", "_usage", "_walk", "_was_busy",
     )  # fmt: skip
 
     def __init__(
@@ -161,9 +139,10 @@ class GroupCounters:
         self._inside = [_Inside(first / "cgroup.procs"), _Inside(first / TOOLS / "cgroup.procs")]
         self._walk = TreeCounters(members)
         self._near = NEAR_SHARE * (memory_limit_bytes or inf)
-        self._rests = self._rest_at_us = 0
+        self._rests = self._before_us = 0
+        self._was_busy = False
         self._since_rest = SELDOM * QUIET - 1
-        self._processes = self._counted_at_us = 0
+        self._processes = 0
         self._since_counted = SELDOM
         self._disk: tuple[int | None, int | None] = (None, None)
         self._usage = self._inactive = 0
@@ -186,9 +165,8 @@ class GroupCounters:
         if self._memory is None or self._tasks is None or self._cpu is None:
             return self._with_a_walk(memory)
         cpu_us = self.cpu_us()
-        self._count_others(memory, cpu_us)
-        if self._since_counted >= SELDOM or cpu_us - self._counted_at_us >= STARTED_US:
-            self._processes, self._counted_at_us, self._since_counted = self._tasks.number() or 0, cpu_us, 0
+        if self._count_others(memory, cpu_us) or self._since_counted >= SELDOM:
+            self._processes, self._since_counted = self._tasks.number() or 0, 0
         self._since_counted += 1
         read, written = self._disk
         return Usage(
@@ -217,21 +195,26 @@ class GroupCounters:
             memory_stall=self._memory_stall,
         )
 
-    def _count_others(self, memory: int, cpu_us: int) -> None:
-        """Read what hardly changes, when it is due, and what of the memory is files, when that comes or goes."""
+    def _count_others(self, memory: int, cpu_us: int) -> bool:
+        """Read what hardly changes, when it is due, and what of the memory is files, when that comes or goes. Whether
+        the group was busy since the last look."""
+        busy = cpu_us - self._before_us >= BUSY_US
+        self._was_busy = busy or self._was_busy
+        self._before_us = cpu_us
         self._since_rest += 1
-        if self._since_rest % SELDOM == 0 and not self._quiet(memory, cpu_us):
-            self._since_rest, self._rest_at_us = 0, cpu_us
+        if self._since_rest % SELDOM == 0 and not self._quiet(memory):
+            self._since_rest, self._was_busy = 0, False
             self._count_the_rest(memory)
             self._rests += 1
         elif not -SMALL_CHANGE < memory - self._usage < SMALL_CHANGE:
             self._count_files(memory)
+        return busy
 
-    def _quiet(self, memory: int, cpu_us: int) -> bool:
+    def _quiet(self, memory: int) -> bool:
         """Whether hardly anything can have happened since the rest was counted, which is not long ago."""
         return (
             self._since_rest < SELDOM * QUIET
-            and cpu_us - self._rest_at_us < IDLE_US
+            and not self._was_busy
             and memory < self._near
             and not self._memory_stall
         )

@@ -60,9 +60,9 @@ class Group(Protocol):
 
     def usage(self) -> Usage:
         """What it has used and uses, CPU time and memory as of now. Counts that hardly change are up to ten calls old,
-        bytes read and written up to thirty; three times as old while the CPU stands nearly idle. The number of
-        processes is up to ten calls old, too, while it has used less than starting ten takes. Callable until the group
-        is removed, also when all have ended."""
+        bytes read and written up to thirty; three times as old while it uses next to no CPU time (`counters.BUSY_US`
+        from call to call), and the number of its processes up to ten. Callable until the group is removed, also when
+        all have ended."""
         ...
 
     def oom_kills(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from holdfast.rules.ladder import Calm, Ladder, Move, Rung, Stand, climb, figure
 from holdfast.rules.limits import Limits
 from holdfast.rules.pressure import Thresholds
 from holdfast.throttle.abilities import Abilities
+from holdfast.throttle.apart import Apart
 from holdfast.throttle.group import Group
 from holdfast.throttle.history import MOST_SAMPLES, History
 from holdfast.throttle.space import Space
@@ -35,9 +37,18 @@ BRAKE_SHARE: Final = 0.9
 _OK: Final = Level.OK  # Python 3.11 looks for the members of an enum, each time
 
 
+@cache
+def _system_clock() -> SystemClock:
+    """One for all: each of them reads the name of the boot."""
+    return SystemClock()
+
+
 class Gauge:
     """Samples one group, as often as it is called: once a second is meant. Costs some microseconds in control groups, a
-    millisecond for each fifty processes elsewhere. Call it from one thread."""
+    millisecond for each fifty processes elsewhere. Call it from one thread.
+
+    A `workspace` is measured on the spot, and whoever calls waits for its disk; one that is `Apart`, by a `Surveyor`.
+    """
 
     __slots__ = ("_at_us", "_before", "_clock", "_group", "_limit", "_space", "history")
 
@@ -45,21 +56,21 @@ class Gauge:
         self,
         group: Group,
         *,
-        workspace: Path | None = None,
+        workspace: Path | Apart | None = None,
         history: int = MOST_SAMPLES,
         clock: Clock | None = None,
     ) -> None:
         self._group = group
-        self._clock = clock or SystemClock()
-        self._space = Space(workspace) if workspace is not None else None
+        self._clock = clock or _system_clock()
+        self._space = Space(workspace) if isinstance(workspace, Path) else workspace
         self._limit = group.limits.disk_bytes
         self.history = History(history)
         self._before = Usage(cpu_us=0, memory_bytes=0, processes=0)
         self._at_us = self._clock.boot_us()
 
-    def measure(self, workspace: Path) -> None:
+    def measure(self, workspace: Apart) -> None:
         """From the next sample on: the size of this folder, too."""
-        self._space = Space(workspace)
+        self._space = workspace
 
     def sample(self, host: HostStall | None = None) -> TreeSample:
         """Measure now, and keep it in the history. `host` is what `Host.stall` said, if it was asked."""
@@ -117,20 +128,8 @@ class Watch:
     """
 
     __slots__ = (
-        "_abilities",
-        "_at_the_foot",
-        "_calm",
-        "_group",
-        "_held",
-        "_ladder",
-        "_oom_kills",
-        "_quota",
-        "_refused",
-        "_spare",
-        "_stand",
-        "_taken",
-        "_wanted",
-        "gauge",
+        "_abilities", "_at_the_foot", "_calm", "_group", "_held", "_ladder", "_oom_kills", "_quota",
+        "_refused", "_spare", "_stand", "_taken", "_wanted", "gauge",
     )  # fmt: skip
 
     def __init__(
@@ -139,7 +138,7 @@ class Watch:
         abilities: Abilities,
         thresholds: Thresholds,
         *,
-        workspace: Path | None = None,
+        workspace: Path | Apart | None = None,
         spare: Collection[int] = (),
         history: int = MOST_SAMPLES,
         clock: Clock | None = None,

@@ -261,27 +261,15 @@ class Connection:
         """Whether there is a connection, as far as is known."""
         return self._raw is not None and not self._raw.closed
 
+    @property
+    def raw(self) -> psycopg.Connection[Row]:
+        """The connection itself, which is there."""
+        assert self._raw is not None, "it was opened"
+        return self._raw
+
     def close(self) -> None:
         """Close it. Idempotent; the next use opens it again."""
         raw, self._raw, self._cursor = self._raw, None, None
         self._ticking.now_us = None
         if raw is not None:
             raw.close()
-
-    # --- notices --------------------------------------------------------------------------------------------
-
-    def listen(self, channel: str) -> int:
-        """Listen on a connection for nothing else; the descriptor that becomes readable."""
-        self._open()
-        self.script(f"LISTEN {channel}")
-        assert self._raw is not None, "it was opened"
-        return self._raw.fileno()
-
-    def notices(self) -> list[str]:
-        """What was sent since, without waiting. Raises when the connection is lost."""
-        assert self._raw is not None, "it listens"
-        self._raw.pgconn.consume_input()
-        sent: list[str] = []
-        while (notice := self._raw.pgconn.notifies()) is not None:
-            sent.append(notice.extra.decode())
-        return sent

@@ -44,10 +44,12 @@ CONTROLLERS: Final = 2  # for everything else that writes: RUNS lets one at a ti
 READERS: Final = 2
 TRIES: Final = 6
 """How often a transaction is done that the database gave up for another, or whose connection was lost on the way."""
-LOOK_UP_S: Final = 15.0
+LOOK_UP_S: Final = 5.0
 """How long it is tried to find out what became of a transaction: a restart of the server takes a second or two."""
-POLL_S: Final = (0.25, 2.0)
-"""How long nobody looks where no notice comes, at first and at last."""
+POLL_S: Final = 2.0
+"""The longest without a look, where no notice may come."""
+_APART: Final = 0.75
+"""Between this part of its time and all of it a waiter wakes: many must not look at once."""
 
 
 class Pool:
@@ -325,7 +327,7 @@ class Engine:
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         if self._seen.get(task, self._news_no) == self._news_no and timeout_s > 0:
-            await self._doze(min(timeout_s, _CHANCE.uniform(*POLL_S)))
+            await self._doze(min(timeout_s, POLL_S) * _CHANCE.uniform(_APART, 1))
             self.check_open()
         self._seen[task] = self._news_no
 

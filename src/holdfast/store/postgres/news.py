@@ -20,6 +20,23 @@ AGAIN_AFTER_S: Final = 5.0
 """How long after a lost connection it is listened again."""
 
 
+class Listener(Connection):
+    """A connection for nothing but to listen."""
+
+    def listen(self, channel: str) -> int:
+        """Listen; the descriptor that becomes readable."""
+        self.script(f"LISTEN {channel}")
+        return self.raw.fileno()
+
+    def notices(self) -> list[str]:
+        """What was sent since, without waiting. Raises when the connection is lost."""
+        self.raw.pgconn.consume_input()
+        sent: list[str] = []
+        while (notice := self.raw.pgconn.notifies()) is not None:
+            sent.append(notice.extra.decode())
+        return sent
+
+
 class News:
     """What is told and heard of one store, on the event loop; its connections are on threads, and its own."""
 
@@ -29,7 +46,7 @@ class News:
         self._heard = heard
         self._me = secrets.token_hex(4)
         self._speaker = Connection(target, None)
-        self._listener = Connection(target, None)
+        self._listener = Listener(target, None)
         self._fd: int | None = None
         self._telling = False
         self._again: asyncio.TimerHandle | None = None

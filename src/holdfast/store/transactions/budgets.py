@@ -256,6 +256,7 @@ def change(connection: Connection, name: str, asked: BudgetChange, now_us: int) 
         run = connection.value("budgets.key_of", (run_id,))
         if run is None:
             raise RunNotFound(f"no run has the id {run_id!r} in {connection.where}; `holdfast ls` lists them")
+        transitions.check_whole(decisions.run_by_id(connection, run_id))
     if scope is None:
         scope = _add(connection, name, run, None, now_us)
     before = _accounts(connection, scope)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from holdfast.errors import Conflict, Refused
-from holdfast.model import Created, NewRun, Run
+from holdfast.model import Created, NewRun, Reason, Run
 from holdfast.rules import labels, transitions
 from holdfast.store.protocol import Decide
-from holdfast.store.transactions import budgets, decisions, inbox, lanes, payloads
+from holdfast.store.transactions import budgets, decisions, imports, inbox, lanes, payloads
 from holdfast.store.transactions.connection import Connection
 
 
@@ -67,8 +67,11 @@ def update(connection: Connection, run_id: str, decide: Decide, now_us: int) -> 
 
 
 def delete(connection: Connection, run_id: str) -> None:
-    """Delete a final run with all that belongs to it. Raises RunNotFound and Refused."""
+    """Delete a final run, or one that is not whole, with all that belongs to it. Raises RunNotFound and Refused."""
     run = decisions.run_by_id(connection, run_id)
+    if run.reason is Reason.IMPORTING:
+        imports.drop(connection, run_id)
+        return
     if not run.state.final:
         raise Refused(
             f"run {run_id} is {run.state}: only a run that ended can be deleted; holdfast cancel {run_id}"

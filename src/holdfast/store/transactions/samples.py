@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from holdfast.errors import StoreCorrupt
+from holdfast.errors import InvalidExport, StoreCorrupt
 from holdfast.model import (
     Account,
     BudgetRecord,
@@ -23,7 +23,7 @@ from holdfast.model import (
     Unit,
     Wish,
 )
-from holdfast.rules import wishes
+from holdfast.rules import transitions, wishes
 from holdfast.store.transactions import decisions, payloads, reading, rows
 from holdfast.store.transactions.connection import Connection, Row
 
@@ -105,7 +105,19 @@ def _values(new: NewSample, now_us: int) -> tuple[int, int, str, bytes]:
 
 
 def _save_history(connection: Connection, run: int, history: Iterable[TreeSample], now_us: int) -> None:
-    body = _encode([_stored(sample, now_us) for sample in history])
+    _put_history(connection, run, _encode([_stored(sample, now_us) for sample in history]))
+
+
+def put_history(connection: Connection, run: int, body: bytes) -> None:
+    """Keep a history that comes from another store. Raises InvalidExport when it is none."""
+    try:
+        _many(body)
+    except msgspec.DecodeError as error:
+        raise InvalidExport(f"the history of resources is none: {error}") from error
+    _put_history(connection, run, body)
+
+
+def _put_history(connection: Connection, run: int, body: bytes) -> None:
     encoding, packed = payloads.pack(body)
     connection.run("samples.save_history", (run, payloads.digest(body), len(body), encoding, packed))
 
@@ -113,6 +125,7 @@ def _save_history(connection: Connection, run: int, history: Iterable[TreeSample
 def ask(connection: Connection, run_id: str, wish: Wish, wanted: bool) -> None:
     """Write down what is asked of who executes the run. Raises RunNotFound, InvalidTransition."""
     run = decisions.run_by_id(connection, run_id)
+    transitions.check_whole(run)
     wishes.check(run, wish)
     if wish is Wish.THROTTLE:
         connection.run("samples.throttle", (run.key, wanted))
@@ -125,13 +138,19 @@ def ask(connection: Connection, run_id: str, wish: Wish, wanted: bool) -> None:
 
 def history(connection: Connection, run_id: str) -> tuple[TreeSample, ...]:
     """The stored history. Raises RunNotFound, StoreCorrupt."""
-    row = connection.row("samples.history", (reading.run_key(connection, run_id),))
+    body = stored_history(connection, reading.run_key(connection, run_id), run_id)
+    return () if body is None else tuple(_sample(one) for one in _many(body))
+
+
+def stored_history(connection: Connection, run: int, run_id: str) -> bytes | None:
+    """The history as it is stored: JSON, or None. Raises StoreCorrupt."""
+    row = connection.row("samples.history", (run,))
     if row is None:
-        return ()
+        return None
     body = payloads.unpack(row[3], row[2], row[0])
     if body is None:
         raise StoreCorrupt(f"run {run_id}: the stored history of its resources fails its checksum")
-    return tuple(_sample(one) for one in _many(body))
+    return body
 
 
 def glimpses(connection: Connection, keys: Sequence[int]) -> dict[int, Glimpse]:

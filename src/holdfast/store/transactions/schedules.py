@@ -37,6 +37,7 @@ from holdfast.zones import zone
 
 INPUT_BYTES: Final = 64 * 1024  # it is written into every run, and read at every look
 MOST_SCHEDULES: Final = 10_000  # what is listed, and walked through for circles
+_ALL: Final = 1 << 62
 TAG: Final = "schedule"  # what every run of a schedule is found by
 
 Change = Callable[[ScheduleRecord, int], ScheduleRecord]
@@ -133,7 +134,7 @@ def run_now(connection: Connection, name: str, now_us: int) -> Fire:
 def backfill(connection: Connection, name: str, since_us: int, until_us: int, now_us: int) -> list[Fire]:
     """Queue a fire for every due time of the window that has none. Raises ScheduleNotFound and Refused."""
     schedule = get(connection, name)
-    known = {fire.mark: fire for fire in fires(connection, name, -1)}
+    known = {fire.mark: fire for fire in fires(connection, name, _ALL)}
     wanted = firing.backfill(schedule, _zone(schedule.new.trigger), since_us, min(until_us, now_us), known)
     queued = _write(connection, schedule, [replace(fire, at_us=now_us) for fire in wanted], now_us)
     if queued:

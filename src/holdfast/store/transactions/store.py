@@ -59,6 +59,15 @@ from holdfast.model import (
     Wish,
     WorkerRecord,
 )
+from holdfast.model.moving import (
+    Ending,
+    ImportRecord,
+    MovedHead,
+    MovedPaged,
+    MovedRun,
+    Pages,
+    PartOfRun,
+)
 from holdfast.rules import firing
 from holdfast.store.protocol import Decide
 from holdfast.store.transactions import (
@@ -68,7 +77,9 @@ from holdfast.store.transactions import (
     children,
     claim,
     decisions,
+    imports,
     inbox,
+    moving,
     parts,
     rates,
     reading,
@@ -503,6 +514,32 @@ class TransactionalStore:
             locks=(ARTIFACTS,),
             is_news=_no,
         )
+
+    # --- moving -------------------------------------------------------------------------------------------
+
+    async def tree_of(self, run_id: str) -> list[tuple[Run, str | None]]:
+        return await self._engine.read(lambda connection: moving.tree(connection, run_id))
+
+    async def read_head(self, run_id: str) -> MovedHead:
+        return await self._engine.read(lambda connection: moving.head(connection, run_id))
+
+    async def read_page(self, run_id: str, pages: Pages, after: int) -> list[MovedPaged]:
+        return await self._engine.read(lambda connection: moving.page(connection, run_id, pages, after))
+
+    async def find_import(self, run_id: str) -> ImportRecord | None:
+        return await self._engine.read(lambda connection: imports.find(connection, run_id))
+
+    async def begin_import(self, run: MovedRun) -> int:
+        return await self._engine.write(lambda connection: imports.begin(connection, run), is_news=_no)
+
+    async def add_parts(self, key: int, parts: Sequence[PartOfRun]) -> None:
+        await self._engine.write(lambda connection: imports.add(connection, key, parts), is_news=_no)
+
+    async def end_imports(self, endings: Sequence[Ending]) -> None:
+        await self._engine.write(lambda connection: imports.end(connection, endings))
+
+    async def drop_import(self, run_id: str, key: int | None = None) -> bool:
+        return await self._engine.write(lambda connection: imports.drop(connection, run_id, key))
 
     # --- the parts used alone -------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from holdfast.rules import tags as rules
-from holdfast.store.transactions import reading
+from holdfast.rules import transitions
+from holdfast.store.transactions import decisions
 from holdfast.store.transactions.connection import Connection
 
 
@@ -21,7 +22,9 @@ def of_runs(connection: Connection, run_keys: Sequence[int]) -> dict[int, dict[s
 
 def change(connection: Connection, run_id: str, changed: Mapping[str, str | None]) -> dict[str, str]:
     """Set and remove tags; return what the run has then. Raises RunNotFound and UsageError."""
-    run = reading.run_key(connection, run_id)
+    owner = decisions.run_by_id(connection, run_id)
+    transitions.check_whole(owner)
+    run = owner.key
     kept = {**of_runs(connection, [run]).get(run, {}), **changed}
     wanted = dict(rules.checked({name: value for name, value in kept.items() if value is not None}))
     connection.many("runs.delete_tag", [(run, name) for name in changed])

@@ -10,6 +10,7 @@ A store proves itself by running all of it, with no case skipped:
         async def damage_chunk(self, content_id: str, n: int) -> None: ...
         async def damage_state_of(self, owner: str) -> None: ...
         async def damage_checkpoint_of(self, owner: str, n: int) -> None: ...
+        def elsewhere(self) -> Place: ...
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
@@ -46,8 +47,9 @@ _PARTS = (
     "budgets",
     "samples",
     "labels",
+    "moving",
 )
-pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", *_PARTS)))
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in ("place", "population", *_PARTS)))
 
 from holdfast.testing.conformance.approvals import ApprovalPromises  # noqa: E402
 from holdfast.testing.conformance.artifacts import ArtifactPromises  # noqa: E402
@@ -60,6 +62,7 @@ from holdfast.testing.conformance.handles import HandlePromises  # noqa: E402
 from holdfast.testing.conformance.journals import JournalPromises  # noqa: E402
 from holdfast.testing.conformance.labels import LabelPromises  # noqa: E402
 from holdfast.testing.conformance.lanes import LanePromises  # noqa: E402
+from holdfast.testing.conformance.moving import MovingPromises  # noqa: E402
 from holdfast.testing.conformance.outcomes import OutcomePromises  # noqa: E402
 from holdfast.testing.conformance.parts import PartPromises  # noqa: E402
 from holdfast.testing.conformance.place import MovableClock, Place  # noqa: E402
@@ -99,6 +102,7 @@ class StoreConformance(
     RoomPromises,
     SamplePromises,
     LabelPromises,
+    MovingPromises,
 ):
     """Every promise of the Store protocol. Give it a `place` and let pytest collect it."""
 

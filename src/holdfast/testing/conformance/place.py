@@ -77,7 +77,7 @@ class MovableClock:
 
 
 class Place(ABC):
-    """One empty store that handles can be opened on. A store's author writes the two abstract methods.
+    """One empty store that handles can be opened on. A store's author writes the abstract methods.
 
     The store takes its time, its boot id included, from `clock`.
     """
@@ -105,6 +105,10 @@ class Place(ABC):
     @abstractmethod
     async def damage_checkpoint_of(self, owner: str, n: int) -> None:
         """Change a byte of checkpoint `n` of an owner that is no run, behind the store's back."""
+
+    @abstractmethod
+    def elsewhere(self) -> Place:
+        """Another place, with an empty store of its own and the same clock."""
 
     async def open(self) -> Store:
         """Another open handle on the store, closed when the test ends."""

@@ -696,6 +696,22 @@ BEGIN
     RETURN QUERY SELECT * FROM holdfast.whole_runs WHERE whole_runs.id = wanted;
 END $$;
 
+-- Runs that come from another store.
+--
+--   imports   a run that was imported, or is on its way in. `sha256` is that of the lines it came from; NULL: they are not
+--             all here yet. Until then the run is `queued (importing)`, and here stands what it shall be.
+
+CREATE TABLE holdfast.imports (
+    run            bigint PRIMARY KEY REFERENCES holdfast.runs (key) ON DELETE CASCADE,
+    lines          bigint NOT NULL CHECK (lines > 0),  -- written so far
+    sha256         bytea CHECK (sha256 IS NULL OR length(sha256) = 32),
+    state          holdfast.word NOT NULL CHECK (state IN ('waiting', 'succeeded', 'failed', 'cancelled')),
+    reason         holdfast.word,
+    claimable      boolean NOT NULL,
+    deadline_at_us bigint,
+    finished_at_us bigint
+);
+
 -- What a failure says, for who looks for a word of it. (A JSON string may hold what a text cannot.)
 CREATE FUNCTION holdfast.words_of(failure bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
@@ -721,8 +737,27 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER runs_move BEFORE UPDATE OF state ON holdfast.runs FOR EACH ROW WHEN (NEW.state <> OLD.state)
+CREATE TRIGGER runs_move BEFORE UPDATE OF state ON holdfast.runs FOR EACH ROW
+WHEN (NEW.state <> OLD.state AND OLD.reason IS DISTINCT FROM 'importing')
 EXECUTE FUNCTION holdfast.runs_move();
+
+CREATE TRIGGER imports_end BEFORE UPDATE ON holdfast.imports FOR EACH ROW WHEN (OLD.sha256 IS NOT NULL)
+EXECUTE FUNCTION holdfast.refuse('an import ends once');
+
+-- Nobody moves a run that is on its way in. When it is whole it may be in any state at once.
+CREATE FUNCTION holdfast.runs_importing() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM holdfast.imports WHERE run = OLD.key AND sha256 IS NOT NULL) THEN
+        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation', MESSAGE = 'the run is being imported';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER runs_importing BEFORE UPDATE ON holdfast.runs FOR EACH ROW WHEN (OLD.reason = 'importing')
+EXECUTE FUNCTION holdfast.runs_importing();
+
+CREATE TRIGGER runs_imported BEFORE UPDATE OF reason ON holdfast.runs FOR EACH ROW
+WHEN (NEW.reason = 'importing' AND OLD.reason IS DISTINCT FROM 'importing')
+EXECUTE FUNCTION holdfast.refuse('a run that is there is not imported');
 
 CREATE TRIGGER runs_fence BEFORE UPDATE OF state, worker, token ON holdfast.runs FOR EACH ROW
 WHEN (NEW.token < OLD.token

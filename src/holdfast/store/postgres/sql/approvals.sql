@@ -23,7 +23,7 @@ FROM holdfast.approvals JOIN holdfast.runs ON runs.key = approvals.run WHERE app
 SELECT runs.id, runs.agent, n, question_hash, question, options, context, status, asked_at_us, expires_at_us,
        escalate_at_us, escalate_to, escalated, choice, comment, answered_by, answered_at_us
 FROM holdfast.approvals JOIN holdfast.runs ON runs.key = approvals.run
-WHERE status = 'open' AND (expires_at_us IS NULL OR expires_at_us > $1)
+WHERE status = 'open' AND (expires_at_us IS NULL OR expires_at_us > $1) AND coalesce(runs.reason, '') <> 'importing'
 ORDER BY escalated DESC, asked_at_us, approvals.run, n LIMIT greatest($2, 0);
 
 -- name: answer_approval
@@ -58,6 +58,7 @@ RETURNING n, question, options, expires_at_us;
 -- name: to_escalate
 SELECT run, n FROM holdfast.approvals
 WHERE status = 'open' AND NOT escalated AND escalate_at_us IS NOT NULL AND escalate_at_us <= $1
+    AND NOT EXISTS (SELECT 1 FROM holdfast.runs WHERE key = approvals.run AND reason = 'importing')
 ORDER BY escalate_at_us LIMIT greatest($2, 0);
 
 -- name: escalate

@@ -23,7 +23,7 @@ FROM approvals JOIN runs ON runs.key = approvals.run WHERE approvals.run = ? ORD
 SELECT runs.id, runs.agent, n, question_hash, question, options, context, status, asked_at_us, expires_at_us,
        escalate_at_us, escalate_to, escalated, choice, comment, answered_by, answered_at_us
 FROM approvals INDEXED BY approvals_open JOIN runs ON runs.key = approvals.run
-WHERE status = 'open' AND (expires_at_us IS NULL OR expires_at_us > ?)
+WHERE status = 'open' AND (expires_at_us IS NULL OR expires_at_us > ?) AND coalesce(runs.reason, '') <> 'importing'
 ORDER BY escalated DESC, asked_at_us, approvals.run, n LIMIT ?;
 
 -- name: answer_approval
@@ -58,6 +58,7 @@ RETURNING n, question, options, expires_at_us;
 -- name: to_escalate
 SELECT run, n FROM approvals INDEXED BY approvals_escalate
 WHERE status = 'open' AND escalated = 0 AND escalate_at_us IS NOT NULL AND escalate_at_us <= ?
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE key = approvals.run AND reason = 'importing')
 ORDER BY escalate_at_us LIMIT ?;
 
 -- name: escalate
