@@ -95,6 +95,18 @@ def head(connection: Connection, run_id: str) -> MovedHead:
     return MovedHead(run=_run(connection, row), parts=tuple(parts))
 
 
+def _link(
+    parent: str, on_parent_end: str, standing: str, outcome: int | None, cancelled_by: int | None
+) -> MovedLink:
+    return MovedLink(
+        parent=parent,
+        on_parent_end=ParentPolicy(on_parent_end),
+        standing=ChildStanding(standing),
+        outcome=outcome,
+        cancelled_by=cancelled_by,
+    )
+
+
 def _run(connection: Connection, row: Row) -> MovedRun:
     run = rows.run_of(row)
     claimable, parent, on_parent_end, standing, outcome, cancelled_by, behind = row[rows.TIES :]
@@ -104,15 +116,7 @@ def _run(connection: Connection, row: Row) -> MovedRun:
         result = payloads.load(
             connection, row[rows.RESULT], row[rows.RESULT + 1], f"the result of run {run.id}"
         )
-    link = None
-    if parent is not None:
-        link = MovedLink(
-            parent=parent,
-            on_parent_end=ParentPolicy(on_parent_end),
-            standing=ChildStanding(standing),
-            outcome=outcome,
-            cancelled_by=cancelled_by,
-        )
+    link = None if parent is None else _link(parent, on_parent_end, standing, outcome, cancelled_by)
     input_json, input_base64 = json_or_base64(given)
     result_json, result_base64 = json_or_base64(result)
     return MovedRun(

@@ -38,8 +38,6 @@ from holdfast.model import (
     NewTurn,
     NewWorker,
     Output,
-    OwnedProgress,
-    OwnedState,
     Progress,
     QueueRecord,
     RateRecord,
@@ -80,7 +78,6 @@ from holdfast.store.transactions import (
     imports,
     inbox,
     moving,
-    parts,
     rates,
     reading,
     runs,
@@ -91,8 +88,9 @@ from holdfast.store.transactions import (
     tags,
     workers,
 )
+from holdfast.store.transactions.alone import Alone
 from holdfast.store.transactions.connection import Connection
-from holdfast.store.transactions.engine import ARTIFACTS, RATES, Engine, owned
+from holdfast.store.transactions.engine import ARTIFACTS, RATES, Engine
 
 FOUND_AT_START: Final = 1000  # runs that a new worker brings the code for; the sweeps do the rest
 
@@ -102,7 +100,7 @@ def _no(_: object) -> bool:
     return False
 
 
-class TransactionalStore:
+class TransactionalStore(Alone):
     """Durable memory in a database. Who inherits says which: its engine, its URL, its folders."""
 
     def __init__(self, engine: Engine) -> None:
@@ -540,60 +538,6 @@ class TransactionalStore:
 
     async def drop_import(self, run_id: str, key: int | None = None) -> bool:
         return await self._engine.write(lambda connection: imports.drop(connection, run_id, key))
-
-    # --- the parts used alone -------------------------------------------------------------------------------
-
-    async def save_state_of(self, owner: str, state: bytes, expected: int | None) -> int:
-        return await self._engine.write(
-            lambda connection: parts.save_state(
-                connection, owner, state, expected, connection.clock.wall_us()
-            ),
-            locks=(owned(owner),),
-        )
-
-    async def load_state_of(self, owner: str) -> OwnedState:
-        return await self._engine.read(lambda connection: parts.state(connection, owner))
-
-    async def delete_state_of(self, owner: str) -> None:
-        await self._engine.write(
-            lambda connection: parts.delete_state(connection, owner, connection.clock.wall_us()),
-            locks=(owned(owner),),
-        )
-
-    async def save_checkpoint_of(self, owner: str, state: bytes, name: str | None, keep: int) -> int:
-        return await self._engine.write(
-            lambda connection: parts.save_checkpoint(
-                connection, owner, state, name, keep, connection.clock.wall_us()
-            ),
-            locks=(owned(owner),),
-        )
-
-    async def list_checkpoints_of(self, owner: str) -> list[Checkpoint]:
-        return await self._engine.read(lambda connection: parts.checkpoints(connection, owner))
-
-    async def load_checkpoint_of(
-        self, owner: str, n: int | None = None, name: str | None = None
-    ) -> tuple[Checkpoint, tuple[int, ...]]:
-        return await self._engine.read(lambda connection: parts.checkpoint(connection, owner, n, name))
-
-    async def delete_checkpoint_of(self, owner: str, n: int) -> None:
-        await self._engine.write(
-            lambda connection: parts.delete_checkpoint(connection, owner, n), locks=(owned(owner),)
-        )
-
-    async def save_progress_of(self, owner: str, report: Progress) -> None:
-        await self._engine.write(
-            lambda connection: parts.save_progress(connection, owner, report, connection.clock.wall_us()),
-            locks=(owned(owner),),
-        )
-
-    async def get_progress_of(self, owner: str) -> OwnedProgress:
-        return await self._engine.read(lambda connection: parts.progress(connection, owner))
-
-    async def delete_progress_of(self, owner: str) -> None:
-        await self._engine.write(
-            lambda connection: parts.delete_progress(connection, owner), locks=(owned(owner),)
-        )
 
     # --- hints ----------------------------------------------------------------------------------------------
 
