@@ -29,7 +29,7 @@ REASONS = f"""## Reasons
 | queued | `backoff` | the next try after a failure | by itself; now: `holdfast retry ID` |
 | queued | `drained`, `stuck` | its worker shut down, or had to be replaced | by itself |
 | queued | `killed` | a worker: a person had its attempt killed | by itself, at once |
-| queued | `importing` | what is left of its [import](move.md) | `holdfast import FILE`, `holdfast delete ID` |
+| queued | `importing` | the rest of it, from [another store](move.md) | `holdfast import FILE`, `holdfast delete ID` |
 | queued | `limit` | its turn: the runs of its concurrency key are at their limit | by itself, in the order of claims |
 | waiting | `sleep` | a time | by itself |
 | waiting | `rate` | its turn under a shared rate | by itself |
@@ -49,7 +49,6 @@ REASONS = f"""## Reasons
 | queued | `crashed` | a short rest: its own process died | by itself; `holdfast retry ID` for at once |
 | running | `crashed` | nothing: in the feed, it says that the worker before went down | by itself |
 | running | `throttled` | the machine, which is under pressure, or you | by itself; `holdfast throttle ID --off` |
-| running | `loop` | its other branches: one does the same again and again | by itself: then it waits for you |
 | running | `stuck` | a sync step that outlived its time-out | by itself: the worker replaces itself |
 
 A wait that is over is claimed directly; it does not pass through `queued`. `retry` sets every counter to zero. Final

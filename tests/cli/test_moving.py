@@ -9,8 +9,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.cli.shell import Shell, finish
 from tests.cli.terminal import Terminal
+
+pytestmark = pytest.mark.timeout(180)  # up to ten processes each, one after another
 
 
 def test_a_run_is_carried_to_another_store_and_goes_on_there(shell: Shell) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from holdfast.model import Reason, RunFilter, RunState
 from holdfast.moving import import_runs
 from holdfast.store import open_store
@@ -51,6 +53,7 @@ async def finish(store: Store, file: bytes, before: dict[str, dict[str, object]]
     assert set(again.here) == set(IDS)
 
 
+@pytest.mark.timeout(240)  # some dozens of processes, and as many stores
 async def test_an_import_killed_at_any_commit_is_finished_by_the_next(tmp_path: Path) -> None:
     async with open_store(tmp_path / "from.db") as store:
         file = await written(store)
@@ -62,7 +65,7 @@ async def test_an_import_killed_at_any_commit_is_finished_by_the_next(tmp_path: 
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "tests.moving.killed", str(tmp_path / "runs.jsonl"), str(tmp_path / "empty.db")],
-        capture_output=True, text=True, timeout=50, check=False,
+        capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     points = done.stdout.split()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
 from holdfast.model import EntryKind, NewArtifact, Park, Reason
@@ -62,6 +63,7 @@ def highest_mib(folder: Path, *arguments: str) -> int:
     return int(mib)
 
 
+@pytest.mark.timeout(240)  # two files are made, and four processes read or write them
 def test_memory_does_not_grow_with_what_is_moved(tmp_path: Path) -> None:
     for name, entries, mib in (("small", 500, 1), ("large", ENTRIES, MIB)):
         asyncio.run(make(tmp_path / f"{name}.db", entries, mib))
