@@ -40,7 +40,7 @@ async def test_the_url_of_a_store_opens_it_again(tmp_path: Path) -> None:
         (":memory:", "would forget everything"),
         ("sqlite://", "would forget everything"),
         ("sqlite://runs.db", "write sqlite:///runs.db"),
-        ("mysql://here/db", "known are: sqlite"),
+        ("mysql://here/db", "known are: postgresql, sqlite"),
     ],
 )
 def test_a_url_that_means_no_file_is_refused_with_the_way_out(url: str, says: str) -> None:
@@ -48,13 +48,16 @@ def test_a_url_that_means_no_file_is_refused_with_the_way_out(url: str, says: st
         open_store(url)
 
 
-def test_postgresql_is_named_as_missing_in_this_version() -> None:
-    with pytest.raises(StoreRefused, match="not in this version"):
+def test_a_driver_that_is_not_installed_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("holdfast.store.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as where it is not installed
+    with pytest.raises(StoreRefused, match=r"pip install 'holdfast\[postgres\]'"):
         open_store("postgresql://here/db")
 
 
 def test_importing_the_store_package_loads_no_database_library() -> None:
-    code = "import sys, holdfast.store; assert 'apsw' not in sys.modules and 'sqlite3' not in sys.modules"
+    code = "import sys, holdfast.store; assert not {'apsw', 'sqlite3', 'psycopg'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -72,6 +72,13 @@ class DatabaseClock:
         return "database"
 
 
+def connect(target: Target) -> psycopg.Connection[Row]:
+    """A session that prepares nothing, and in which every statement is a transaction unless one was begun."""
+    return psycopg.connect(
+        target.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor, **_LIBPQ
+    )
+
+
 class Connection:
     """One connection to the database, made when it is needed, and made again when it was lost."""
 
@@ -245,13 +252,7 @@ class Connection:
     def _open(self) -> RawCursor[Row]:
         if self._cursor is None or self._raw is None or self._raw.closed:
             self.close()
-            self._raw = psycopg.connect(
-                self.target.conninfo,
-                autocommit=True,
-                prepare_threshold=None,
-                cursor_factory=RawCursor,
-                **_LIBPQ,
-            )
+            self._raw = connect(self.target)
             self._raw.adapters.register_dumper(int, Int8Dumper)  # one type for a number, whatever its size
             self._cursor = cast("RawCursor[Row]", self._raw.cursor())
         return self._cursor
@@ -267,21 +268,3 @@ class Connection:
         self._ticking.now_us = None
         if raw is not None:
             raw.close()
-
-    # --- notices --------------------------------------------------------------------------------------------
-
-    def listen(self, channel: str) -> int:
-        """Listen on a connection for nothing else; the descriptor that becomes readable."""
-        self._open()
-        self.script(f"LISTEN {channel}")
-        assert self._raw is not None, "it was opened"
-        return self._raw.fileno()
-
-    def notices(self) -> list[str]:
-        """What was sent since, without waiting. Raises when the connection is lost."""
-        assert self._raw is not None, "it listens"
-        self._raw.pgconn.consume_input()
-        sent: list[str] = []
-        while (notice := self._raw.pgconn.notifies()) is not None:
-            sent.append(notice.extra.decode())
-        return sent
