@@ -102,9 +102,7 @@ def test_every_file_says_what_it_is() -> None:
 
 # Found by their users' own pytest and Hypothesis, never by the library: the conformance suite is written for them.
 BROUGHT_BY_TESTERS = {"testing": {"hypothesis", "pytest", "pytest_asyncio"}}
-
-# An extra's packages are imported in its one place, which nothing loads that does not ask for it.
-OF_EXTRAS = {"holdfast/store/postgres": {"psycopg"}}
+EXTRAS = {"store/postgres": "postgres"}  # which part may import what an extra brings
 
 
 def test_source_imports_only_declared_dependencies() -> None:
@@ -113,17 +111,19 @@ def test_source_imports_only_declared_dependencies() -> None:
         f"{path} imports {name}"
         for path, _, tree in parsed()
         for name in imported_packages(tree)
-        if name not in declared | BROUGHT_BY_TESTERS.get(Path(path).parts[1], set()) | of_extras(Path(path))
+        if name not in declared | BROUGHT_BY_TESTERS.get(Path(path).parts[1], set()) | brought_by_extra(path)
     )
 
 
-def of_extras(path: Path) -> set[str]:
-    return OF_EXTRAS.get(str(path.parent), set())
+def brought_by_extra(path: str) -> set[str]:
+    part = str(Path(path).parent.relative_to("holdfast"))
+    return declared_dependencies(EXTRAS[part]) if part in EXTRAS else set()
 
 
-def declared_dependencies() -> set[str]:
-    tables = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    return {re.split(r"[^a-z_]", line)[0] for line in tables["project"]["dependencies"]}
+def declared_dependencies(extra: str | None = None) -> set[str]:
+    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    return {re.split(r"[^a-z_]", line)[0] for line in lines}
 
 
 def imported_packages(tree: ast.Module) -> Iterator[str]:
@@ -134,7 +134,7 @@ def imported_packages(tree: ast.Module) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-HEAVY = ("apsw", "click", "psutil", "rich")
+HEAVY = ("apsw", "click", "psutil", "psycopg", "rich")
 
 # `python -m` runs the module as a program; runpy does the same and lets us look at what was loaded.
 IMPORT = "import holdfast"

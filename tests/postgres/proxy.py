@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import select
 import socket
 import struct
 import threading
@@ -37,6 +38,7 @@ class _Listening:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._port.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open.append(client)
                 threading.Thread(target=self._serve_quietly, args=(client,), daemon=True).start()
 
@@ -49,6 +51,7 @@ class _Listening:
 
     def connect(self) -> socket.socket:
         server = socket.create_connection(self._server)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open.append(server)
         return server
 
@@ -169,7 +172,8 @@ class Pooler(_Listening):
         while (message := _message(client)) is not None:
             if message[:1] == b"X":
                 return
-            self._transaction(client, message)
+            if message[:1] != b"H":  # a flush of nothing
+                self._transaction(client, message)
 
     def _startup(self, client: socket.socket) -> bytes | None:
         while head := _exactly(client, 8):
@@ -183,15 +187,18 @@ class Pooler(_Listening):
         """One server connection, until the server says that no transaction is open."""
         server = self._free.get()  # the one that rested longest: never the last one again
         self.swaps += 1
+        asked = 0  # what the server still has to say that it is ready after
         try:
             while message is not None:
                 server.sendall(message)
-                if message[:1] in b"QSF":
-                    status = b""
-                    for answer in _until_ready(server):
-                        client.sendall(answer)
-                        status = answer[5:6]
-                    if status == b"I":
+                asked += message[:1] in b"QSF"
+                while server in select.select([client, server], [], [])[0]:
+                    answer = _message(server)
+                    if answer is None:
+                        raise OSError("the server left")
+                    client.sendall(answer)
+                    asked -= answer[:1] == b"Z"
+                    if answer[:1] == b"Z" and not asked and answer[5:6] == b"I":
                         return
                 message = _message(client)
             raise OSError("the client left in a transaction")

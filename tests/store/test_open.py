@@ -48,8 +48,16 @@ def test_a_url_that_means_no_file_is_refused_with_the_way_out(url: str, says: st
         open_store(url)
 
 
+def test_a_driver_that_is_not_installed_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("holdfast.store.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as where it is not installed
+    with pytest.raises(StoreRefused, match=r"pip install 'holdfast\[postgres\]'"):
+        open_store("postgresql://here/db")
+
+
 def test_importing_the_store_package_loads_no_database_library() -> None:
-    code = "import sys, holdfast.store; assert 'apsw' not in sys.modules and 'sqlite3' not in sys.modules"
+    code = "import sys, holdfast.store; assert not {'apsw', 'sqlite3', 'psycopg'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -25,9 +25,9 @@ def test_two_statements_of_one_name_are_refused() -> None:
         parse("-- name: one\nSELECT 1\n-- name: one\nSELECT 2\n")
 
 
-@pytest.mark.parametrize("store", ["sqlite"])
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
 def test_every_statement_is_used_and_every_use_has_a_statement(store: str) -> None:
-    named = statements(f"holdfast.store.{store}").keys()
+    named = {name for name in statements(f"holdfast.store.{store}") if not name.startswith("hot.")}
     files = {name.partition(".")[0] for name in named}
     used = {
         name
@@ -36,6 +36,17 @@ def test_every_statement_is_used_and_every_use_has_a_statement(store: str) -> No
         if name.partition(".")[0] in files
     }
     assert used == named
+
+
+def test_two_databases_write_the_same_statements_each_in_its_own_words() -> None:
+    sqlite, postgres = statements("holdfast.store.sqlite"), statements("holdfast.store.postgres")
+    own = {name for name in postgres if name.startswith("hot.")}  # what lies below the transactions
+    assert own
+    assert sqlite.keys() == postgres.keys() - own
+    for name, text in sqlite.items():
+        values = set(re.findall(r"\?\d+", text)) or range(text.count("?"))
+        theirs = set(re.findall(r"\$\d+", postgres[name])) or range(postgres[name].count("?"))
+        assert len(values) == len(theirs), name
 
 
 def test_every_transaction_that_writes_takes_the_lock_first() -> None:

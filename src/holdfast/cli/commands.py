@@ -61,6 +61,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "import": Command("moving", "Take runs from such a file into this store", "import_"),
         "gc": Command("gc", "Delete finished runs that ended long ago"),
         "check": Command("check", "Check agents, and whether their code fits stored runs"),
+        "migrate": Command("migrate", "Bring the schema of the store up to date, or look whether it is"),
         "doctor": Command("doctor", "Check this machine, the store and its workers"),
         "completion": Command("completion", "Print the completion script for bash, zsh or fish"),
     },

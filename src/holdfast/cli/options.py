@@ -26,7 +26,9 @@ NAMES_COMPARED = 500
 COMPLETION_S = 0.5  # a shell that waits longer for a TAB feels broken
 
 store_option = click.option(
-    "--store", metavar="URL|PATH", help="The store: sqlite:///PATH, or the path of a SQLite file."
+    "--store",
+    metavar="URL|PATH",
+    help="The store: sqlite:///PATH, the path of a SQLite file, or postgresql://USER@HOST/DATABASE.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="JSON on stdout, everything else on stderr."

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.clock import Clock
+    from holdfast.store.migrate import Standing
     from holdfast.store.protocol import Store
 
 _POSTGRES = ("postgresql", "postgres")
@@ -38,6 +39,23 @@ def open_store(url: str | Path, *, clock: Clock | None = None) -> Store:
     if scheme in _POSTGRES:
         return _postgres(text, clock)
     return _registered(scheme, text, clock)
+
+
+def standing(url: str) -> Standing:
+    """How far the schema of the store at `url` is, which is not changed, nor made. Blocks. Raises as `open` does."""
+    if url.partition("://")[0] in _POSTGRES:
+        _postgres(url, None)  # or why not
+        from holdfast.store.postgres import schema as postgres
+
+        return postgres.standing(url)
+    if "://" in url and not url.startswith("sqlite://"):
+        raise UsageError(f"{shown(url)}: what its schema is, the package that opens it knows")
+    from holdfast.store.sqlite import schema as sqlite
+    from holdfast.store.sqlite.errors import translated
+
+    path = Path(_sqlite_path(_path_of(url) if "://" in url else url)).expanduser()
+    with translated(path):
+        return sqlite.standing(path)
 
 
 def shown(url: str) -> str:

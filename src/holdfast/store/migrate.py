@@ -26,6 +26,19 @@ class Migration:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a store is: the version of its schema (0: it has none yet), and the newest that this holdfast knows."""
+
+    version: int
+    newest: int
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether nothing is left to apply."""
+        return self.version == self.newest
+
+
 def migrations(package: str) -> list[Migration]:
     """All migrations of `package` in order. Raises ValueError when the numbers have a gap."""
     found: list[Migration] = []

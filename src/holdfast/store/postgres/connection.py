@@ -72,6 +72,13 @@ class DatabaseClock:
         return "database"
 
 
+def connect(target: Target) -> psycopg.Connection[Row]:
+    """A session that prepares nothing, and in which every statement is a transaction unless one was begun."""
+    return psycopg.connect(
+        target.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor, **_LIBPQ
+    )
+
+
 class Connection:
     """One connection to the database, made when it is needed, and made again when it was lost."""
 
@@ -245,13 +252,7 @@ class Connection:
     def _open(self) -> RawCursor[Row]:
         if self._cursor is None or self._raw is None or self._raw.closed:
             self.close()
-            self._raw = psycopg.connect(
-                self.target.conninfo,
-                autocommit=True,
-                prepare_threshold=None,
-                cursor_factory=RawCursor,
-                **_LIBPQ,
-            )
+            self._raw = connect(self.target)
             self._raw.adapters.register_dumper(int, Int8Dumper)  # one type for a number, whatever its size
             self._cursor = cast("RawCursor[Row]", self._raw.cursor())
         return self._cursor
@@ -260,12 +261,6 @@ class Connection:
     def is_open(self) -> bool:
         """Whether there is a connection, as far as is known."""
         return self._raw is not None and not self._raw.closed
-
-    @property
-    def raw(self) -> psycopg.Connection[Row]:
-        """The connection itself, which is there."""
-        assert self._raw is not None, "it was opened"
-        return self._raw
 
     def close(self) -> None:
         """Close it. Idempotent; the next use opens it again."""

@@ -11,8 +11,9 @@ from typing import Final
 
 import psycopg
 
-from holdfast.store.postgres.connection import Connection
+from holdfast.store.postgres.connection import Connection, connect
 from holdfast.store.postgres.target import Target
+from holdfast.store.transactions.connection import Row
 
 AT_MOST_EVERY_S: Final = 0.05
 """Every notice wakes every process: 20 a second of each are plenty."""
@@ -20,21 +21,34 @@ AGAIN_AFTER_S: Final = 5.0
 """How long after a lost connection it is listened again."""
 
 
-class Listener(Connection):
-    """A connection for nothing but to listen."""
+class Listener:
+    """A connection that does nothing but listen."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._raw: psycopg.Connection[Row] | None = None
 
     def listen(self, channel: str) -> int:
-        """Listen; the descriptor that becomes readable."""
-        self.script(f"LISTEN {channel}")
-        return self.raw.fileno()
+        """Connect anew and listen; the descriptor that becomes readable."""
+        self.close()
+        self._raw = connect(self._target)
+        self._raw.execute(f"LISTEN {channel}".encode())
+        return self._raw.fileno()
 
     def notices(self) -> list[str]:
         """What was sent since, without waiting. Raises when the connection is lost."""
-        self.raw.pgconn.consume_input()
+        assert self._raw is not None, "it listens"
+        self._raw.pgconn.consume_input()
         sent: list[str] = []
-        while (notice := self.raw.pgconn.notifies()) is not None:
+        while (notice := self._raw.pgconn.notifies()) is not None:
             sent.append(notice.extra.decode())
         return sent
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()
 
 
 class News:
@@ -46,7 +60,7 @@ class News:
         self._heard = heard
         self._me = secrets.token_hex(4)
         self._speaker = Connection(target, None)
-        self._listener = Listener(target, None)
+        self._listener = Listener(target)
         self._fd: int | None = None
         self._telling = False
         self._again: asyncio.TimerHandle | None = None
@@ -88,7 +102,6 @@ class News:
         """On a thread: connect, listen, and hand the socket to the event loop."""
         loop = self._loop
         try:
-            self._listener.close()
             fd = self._listener.listen(self._channel)
         except psycopg.Error:
             return

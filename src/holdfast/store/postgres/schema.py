@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import psycopg
+
 from holdfast.errors import StoreRefused
 from holdfast.store import migrate
 from holdfast.store.postgres.connection import Connection
+from holdfast.store.postgres.errors import translate
+from holdfast.store.postgres.target import target
 
 OLDEST_SERVER: Final = 140_000
 _LOCK_WAIT: Final = "SET LOCAL lock_timeout = '60s'"
@@ -27,6 +31,18 @@ def prepare(connection: Connection) -> None:
     check_server(connection)
     if versions(connection) != {each.version: each.sha256 for each in known()}:
         apply(connection, known())
+
+
+def standing(url: str) -> migrate.Standing:
+    """How far the store is; nothing is changed. Raises as `prepare` does, and StoreUnavailable."""
+    where = target(url)
+    connection = Connection(where, None)
+    try:
+        return migrate.Standing(max(versions(connection), default=0), len(known()))
+    except psycopg.Error as error:
+        raise translate(error, where.where) from error
+    finally:
+        connection.close()
 
 
 def apply(connection: Connection, wanted: list[migrate.Migration]) -> None:

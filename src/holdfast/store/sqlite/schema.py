@@ -52,6 +52,19 @@ def prepare(path: Path, clock: Clock) -> Connection:
     return connection
 
 
+def standing(path: Path) -> migrate.Standing:
+    """How far the store at `path` is; nothing is changed. Raises as `prepare` does."""
+    applied: dict[int, str] = {}
+    if path.exists():
+        connection = Connection(path, reads_only=True)
+        try:
+            _check_owner(connection)
+            applied = _versions(connection)
+        finally:
+            connection.close()
+    return migrate.Standing(max(applied, default=0), len(known()))
+
+
 def apply(connection: Connection, wanted: Sequence[migrate.Migration], now_us: int) -> None:
     """Apply what is missing, each migration with its version row in a transaction of its own."""
     for _ in wanted:
