@@ -6,6 +6,7 @@ import click
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, on_store
+from holdfast.cli.saying import say
 from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.settings import find_store
@@ -32,5 +33,5 @@ def migrate(check: bool, store: str | None, as_json: bool) -> int:
     else:
         done = "" if before == after else f", was {before.version}"
         left = "" if after.is_newest else f"; {after.newest} is the newest: holdfast migrate"
-        click.echo(f"{shown(url)}: schema {after.version}{done}{left}")
+        say(f"{shown(url)}: schema {after.version}{done}{left}")
     return Exit.SUCCEEDED if after.is_newest else Exit.REFUSED
