@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -43,6 +44,15 @@ def binaries() -> Path:
     return Path(found.submodule_search_locations[0]) / FOLDERS[MAJOR] / "bin"
 
 
+def free_port() -> int:
+    """A port that nobody listens at, and that no client of a moment later is given: those are above 32,767."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """One server, with a folder of its own, that can be stopped and started."""
 
@@ -52,9 +62,7 @@ class Server:
         self._who = self._drop_to()
         self._bin = self._readable(binaries())
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port: int = taken.getsockname()[1]
+        self.port = free_port()
         self._run(
             "initdb",
             "-D",
@@ -85,7 +93,7 @@ class Server:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self.data, *listens, *settings],
-                stdout=log, stderr=log, **self._environment(),
+                stdout=log, stderr=log, start_new_session=True, **self._environment(),
             )  # fmt: skip
         last = time.monotonic() + 30
         while True:
