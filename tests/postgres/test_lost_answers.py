@@ -13,7 +13,7 @@ from tests.postgres.proxy import Line
 from tests.postgres.server import Databases
 from tests.store.shapes import change, claimed, entry, new_run
 
-STEP = b"INSERT INTO holdfast.events"
+STEP = b"EXECUTE hf_"
 COMMIT = b"COMMIT\0"
 
 

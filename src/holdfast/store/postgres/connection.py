@@ -1,8 +1,9 @@
 """Connections to the database, each with the transactions of one thread at a time.
 
 Laws of this file:
-1. Nothing is kept in a session: no SET, no session lock, no prepared statement, no temporary table. A pooler may give
-   every transaction another server connection.
+1. Nothing of ours depends on a session: no SET, no session lock, no temporary table. A pooler may give every
+   transaction another server connection. The plan of a statement that runs all the time is kept where it ran, under a
+   name that is made of its text: whoever finds the name finds this statement, and whoever does not makes it.
 2. Every transaction that writes counts in the row of its writer, which is ours alone. What became of one whose answer
    was lost is found there, and to look also counts: whatever arrives late changes nothing.
 3. What reads before it writes takes its locks first (`transaction`), the clock is read under them.
@@ -10,6 +11,7 @@ Laws of this file:
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -18,7 +20,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 import psycopg
-from psycopg import RawCursor
+from psycopg import RawCursor, errors
 from psycopg.types.numeric import Int8Dumper
 
 from holdfast.clock import Clock
@@ -32,6 +34,7 @@ CONNECT_S: Final = 5
 _LIBPQ: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_S,
     "application_name": "holdfast",
+    "client_encoding": "utf8",
     "keepalives_idle": 10,  # a host that is gone is noticed in 25 seconds, a lease is 30
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -42,6 +45,16 @@ _LIMITS: Final = "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_
 _MOMENT: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 )
+
+
+_PLANS_TRIED: Final = 3
+"""How often a plan is looked for that a pooler may have left elsewhere; then it is done without."""
+
+
+def _literal(value: int | str | None) -> str:
+    if value is None:
+        return "NULL"
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 @lru_cache(8)
@@ -91,6 +104,7 @@ class Connection:
         self._cursor: RawCursor[Row] | None = None
         self._composed: dict[tuple[str, ...], bytes] = {}
         self._texts = _texts(target)
+        self._plans: set[str] = set()
         self.writer: str | None = None  # the id of our row
         self.written = 0  # what stands in it, as far as we know
 
@@ -139,6 +153,27 @@ class Connection:
             self._composed[key] = self.target.text(text).encode()
         return self._open().execute(self._composed[key], values).fetchall()
 
+    def planned(self, name: str, values: Sequence[int | str | None]) -> list[Row]:
+        """Every row of one statement that runs all the time, outside a transaction: planning it takes longer than to do
+        it. One journey."""
+        text = self._texts[name]
+        plan = f"hf_{hashlib.sha256(text).hexdigest()[:16]}"
+        execute = f"EXECUTE {plan} ({', '.join([_literal(value) for value in values])})".encode()
+        cursor = self._open()
+        for _ in range(_PLANS_TRIED):
+            try:
+                if plan in self._plans:
+                    return cursor.execute(execute).fetchall()
+                cursor.execute(b"PREPARE %b AS %b; %b" % (plan.encode(), text, execute))
+                cursor.nextset()
+                self._plans.add(plan)
+                return cursor.fetchall()
+            except errors.InvalidSqlStatementName:  # a pooler: this is another session, without the plan
+                self._plans.discard(plan)
+            except errors.DuplicatePreparedStatement:  # or one that has it
+                self._plans.add(plan)
+        return self.rows(name, values)
+
     def changed(self) -> int:
         """How many rows the newest `run` changed."""
         return self._open().rowcount
@@ -161,14 +196,14 @@ class Connection:
     @contextmanager
     def transaction(self, locks: Sequence[int]) -> Generator[None, None, None]:
         """All of it, or nothing, under these locks. Raises Fenced when the writer was given up."""
-        self.begin(locks)
+        self._begin(locks)
         try:
             yield
         except BaseException:
             self.rollback()
             raise
 
-    def begin(self, locks: Sequence[int]) -> None:
+    def _begin(self, locks: Sequence[int]) -> None:
         """Begin, take the locks, count in the writer's row, and read the clock: one journey."""
         self.register()
         wait = "".join(f"; SELECT pg_advisory_xact_lock({lock})" for lock in locks)
@@ -255,6 +290,7 @@ class Connection:
             self._raw = connect(self.target)
             self._raw.adapters.register_dumper(int, Int8Dumper)  # one type for a number, whatever its size
             self._cursor = cast("RawCursor[Row]", self._raw.cursor())
+            self._plans.clear()
         return self._cursor
 
     @property

@@ -308,11 +308,17 @@ class Engine:
         return answers
 
     def _commit_whole(self, connection: Connection, changes: Sequence[Change]) -> list[Answer]:
-        return self._transact(
-            connection,
-            commit.locks_of(changes),
-            lambda connection: commit.commit(connection, changes, connection.clock.wall_us()),
-        )
+        try:
+            return self._transact(
+                connection,
+                commit.locks_of(changes),
+                lambda connection: commit.commit(connection, changes, connection.clock.wall_us()),
+            )
+        except psycopg.DataError as error:  # one of them has a text that the database cannot keep
+            if len(changes) == 1:
+                told = str(translate(error, self._target.where))
+                return [RefusedChange(state=None, token=changes[0].token, message=told, conflict=True)]
+        return [answer for change in changes for answer in self._commit_whole(connection, [change])]
 
     # --- hints ----------------------------------------------------------------------------------------------
 

@@ -14,14 +14,16 @@ class Fenced(Exception):
     """The writer's row says that this transaction was given up, or is gone: nothing of it was done."""
 
 
-_SAYS: Final[tuple[tuple[type[psycopg.Error], type[StoreError], str], ...]] = (
+_Kinds = type[psycopg.Error] | tuple[type[psycopg.Error], ...]
+
+_SAYS: Final[tuple[tuple[_Kinds, type[StoreError], str], ...]] = (
     (
         errors.TooManyConnections,
         StoreUnavailable,
         "has no connection left for us; raise max_connections, put a pooler before it, or start fewer workers",
     ),
     (
-        errors.InsufficientResources,
+        (errors.DiskFull, errors.OutOfMemory, errors.InsufficientResources),
         StoreFull,
         "the server has no room; nothing acknowledged is lost; make room, and it goes on",
     ),

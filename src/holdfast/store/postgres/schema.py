@@ -96,14 +96,22 @@ def versions(connection: Connection) -> dict[int, str]:
 
 def check_server(connection: Connection) -> None:
     """Raise StoreRefused for a server that is too old, or that loses at a power cut what it acknowledged."""
-    version, fsync, commit = connection.ask(
+    version, fsync, commit, encoding, strings = connection.ask(
         "SELECT current_setting('server_version_num')::int, current_setting('fsync'),"
-        " current_setting('synchronous_commit')"
+        " current_setting('synchronous_commit'), current_setting('server_encoding'),"
+        " current_setting('standard_conforming_strings')"
     )[0]
     if version < OLDEST_SERVER:
         raise StoreRefused(
             f"{connection.where} is PostgreSQL {version // 10_000}; holdfast needs 14 or newer: upgrade the server"
         )
+    if encoding != "UTF8":
+        raise StoreRefused(
+            f"{connection.where} keeps text as {encoding}, which lacks characters of ours:"
+            " createdb -E UTF8 -T template0 NAME"
+        )
+    if strings != "on":
+        raise StoreRefused(f"{connection.where} has standard_conforming_strings = off: turn it on")
     if not connection.target.unchecked and "off" in (fsync, commit):
         named = "fsync" if fsync == "off" else "synchronous_commit"
         raise StoreRefused(
