@@ -75,7 +75,10 @@ async def test_what_a_crash_of_the_server_interrupts_is_said_and_goes_on_afterwa
             await store.commit([change(claim, 1)])
         with pytest.raises(StoreUnavailable, match="cannot be reached"):
             await store.get_run("r")
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await asyncio.to_thread(store.renew_lease, claim.run.worker or 0, 1_000_000, None)
         server.start()
+        assert await asyncio.to_thread(store.renew_lease, claim.run.worker or 0, 60_000_000, None)
         (answer,) = await store.commit([change(claim, 1)])
         assert isinstance(answer, Committed)
         assert [entry.position for entry in await store.read_entries("r")] == [1, 2]

@@ -170,7 +170,10 @@ class Engine:
         self.check_open()
         with self._lease_lock:
             self.check_open()
-            return self._transact(self._lease, (), work)
+            try:
+                return self._transact(self._lease, (), work)
+            except psycopg.Error as error:
+                raise translate(error, self._target.where) from error
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Do `work`, which needs no connection, off the event loop: hashing and compressing."""
