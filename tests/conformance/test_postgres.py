@@ -23,10 +23,10 @@ EXAMPLES = int(os.environ.get("HOLDFAST_MACHINE_EXAMPLES", "0"))
 class PostgresPlace(Place):
     """One database."""
 
-    def __init__(self, databases: Databases, clock: MovableClock) -> None:
+    def __init__(self, databases: Databases, clock: MovableClock, url: str | None = None) -> None:
         super().__init__(clock)
         self._databases = databases
-        self.url = databases.fresh()
+        self.url = url or databases.fresh()
 
     def elsewhere(self) -> Place:
         return PostgresPlace(self._databases, self.clock)

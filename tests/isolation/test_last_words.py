@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -312,21 +312,28 @@ async def test_a_look_that_fails_blinds_nobody(monkeypatch: pytest.MonkeyPatch) 
     await launcher.close()
 
 
+class Look(NamedTuple):
+    """What is seen by a look that did something."""
+
+    moves: tuple[str, ...] = ("kill",)
+    oom: bool = False
+
+
 async def test_why_a_look_ended_a_run_is_told_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = Launcher()
     launched = launcher.launch(["sleep", "60"])
     told: list[str] = []
 
-    def ended_by_it(*_: object) -> str:
+    def ended_by_it(*_: object) -> Look:
         launched._group.kill()
-        return "look"
+        return Look()
 
     def turn() -> None:
         launched.look(None)
         time.sleep(0.5)  # the others are looked at in the same turn
 
     monkeypatch.setattr(Watch, "look", ended_by_it)
-    launched.watched(lambda seen: told.append(str(seen)))
+    launched.watched(lambda _: told.append("look"))
     launched.gone.add_done_callback(lambda _: told.append("gone"))
     await asyncio.to_thread(turn)
     await launched.ended()

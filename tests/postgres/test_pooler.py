@@ -32,8 +32,8 @@ class TestCommitsThroughAPooler(CommitPromises):
     """The promises of the road that is used most, each transaction on another server connection."""
 
     @pytest.fixture
-    def place(self, pooler: Pooler) -> Place:
-        return PostgresPlace(pooler.url, MovableClock())
+    def place(self, pooler: Pooler, databases: Databases) -> Place:
+        return PostgresPlace(databases, MovableClock(), pooler.url)
 
 
 async def test_workers_share_two_server_connections_and_every_transaction_changes_them(
