@@ -84,7 +84,7 @@ def test_any_sequence_of_operations_leaves_store_and_model_equal(databases: Data
     PostgresMachine.seen.clear()
     PostgresMachine.databases = databases
     wanted = settings(
-        max_examples=EXAMPLES or 70,
+        max_examples=EXAMPLES or 100,
         stateful_step_count=80 if EXAMPLES else 50,
         derandomize=not EXAMPLES,
         database=None,
