@@ -8,13 +8,22 @@ acknowledged is there (through whichever handle, also after it was opened again)
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Coroutine
 from typing import ClassVar, TypeVar
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec import structs
 
 from holdfast.errors import Conflict, InvalidTransition, Refused
@@ -39,6 +48,11 @@ from holdfast.rules import states, transitions
 from holdfast.store.protocol import Decide, Store
 from holdfast.testing.conformance.place import FAILURE, LEASE_US, Attempt, Place, register, save, step
 from tests.conformance.model import Model, ModelRun, ModelWorker
+
+EXAMPLES = int(os.environ.get("HOLDFAST_MACHINE_EXAMPLES", "0"))
+"""How many random sequences the state machine tries; 0: the few dozen fixed ones of every test run."""
+PLACES = ("accepted", "refused", "running", "succeeded", "failed", "cancelled", "waiting poison")
+"""Where the machine must have been, or it proves little."""
 
 T = TypeVar("T")
 RUNS = ("a", "b", "c", "d")
@@ -449,3 +463,19 @@ class StoreMachine(RuleBasedStateMachine):
         assert run.checkpoint_n == model.saved
         top, inbox = await self.store.read_inbox(run.key)
         assert (top, [signal.n for signal in inbox]) == (len(model.signals), model.inbox)
+
+
+def try_sequences(machine: type[StoreMachine], fixed: int) -> None:
+    """So many fixed sequences of operations, or as many random ones as EXAMPLES says."""
+    machine.seen.clear()
+    wanted = settings(
+        max_examples=EXAMPLES or fixed,
+        stateful_step_count=80 if EXAMPLES else 50,
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=wanted)
+    missed = set(PLACES) - machine.seen.keys()
+    assert not missed, f"the machine never came to {missed}: {machine.seen}"

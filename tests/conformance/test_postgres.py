@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from holdfast.store.postgres import PostgresStore
 from holdfast.store.protocol import Store
 from holdfast.testing.conformance import MovableClock, Place, StoreConformance
-from tests.conformance.machine import StoreMachine
-from tests.postgres.server import Databases
-
-EXAMPLES = int(os.environ.get("HOLDFAST_MACHINE_EXAMPLES", "0"))
-"""How many random sequences the state machine tries; 0: the few dozen fixed ones of every test run."""
+from tests.conformance.damaged import Damageable
+from tests.conformance.machine import StoreMachine, try_sequences
+from tests.postgres.server import Databases, plain
 
 
-class PostgresPlace(Place):
+class PostgresPlace(Damageable):
     """One database."""
 
     def __init__(self, databases: Databases, clock: MovableClock, url: str | None = None) -> None:
@@ -34,29 +30,12 @@ class PostgresPlace(Place):
     def handle(self) -> Store:
         return PostgresStore(self.url, clock=self.clock)
 
-    async def damage_checkpoint(self, run_key: int, n: int) -> None:
-        self._damage("checkpoints", "state", "run = %s AND n = %s", run_key, n)
-
-    async def damage_chunk(self, content_id: str, n: int) -> None:
-        chunk = (
-            "key = (SELECT chunk FROM holdfast.content_chunks JOIN holdfast.contents ON contents.key = content "
-            "WHERE sha256 = %s AND n = %s)"
-        )
-        self._damage("chunks", "body", chunk, bytes.fromhex(content_id), n)
-
-    async def damage_state_of(self, owner: str) -> None:
-        self._damage("states", "state", "owner = %s", owner)
-
-    async def damage_checkpoint_of(self, owner: str, n: int) -> None:
-        self._damage("owned_checkpoints", "state", "owner = %s AND n = %s", owner, n)
-
-    def _damage(self, table: str, column: str, where: str, *values: bytes | int | str) -> None:
-        plain = self.url.partition("?")[0]
-        with psycopg.connect(plain, autocommit=True) as connection:
-            ((body,),) = connection.execute(f"SELECT {column} FROM holdfast.{table} WHERE {where}", values)
-            middle = len(body) // 2
-            damaged = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-            connection.execute(f"UPDATE holdfast.{table} SET {column} = %s WHERE {where}", (damaged, *values))
+    def changed(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(
+            plain(self.url), autocommit=True, options="-c search_path=holdfast"
+        ) as connection:
+            done = connection.execute(statement.replace("?", "%s"), values)
+            return done.fetchall() if done.description else []
 
 
 class TestPostgresStore(StoreConformance):
@@ -81,24 +60,5 @@ class PostgresMachine(StoreMachine):
 
 @pytest.mark.timeout(600)
 def test_any_sequence_of_operations_leaves_store_and_model_equal(databases: Databases) -> None:
-    PostgresMachine.seen.clear()
     PostgresMachine.databases = databases
-    wanted = settings(
-        max_examples=EXAMPLES or 100,
-        stateful_step_count=80 if EXAMPLES else 50,
-        derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(PostgresMachine, settings=wanted)
-    missed = {
-        "accepted",
-        "refused",
-        "running",
-        "succeeded",
-        "failed",
-        "cancelled",
-        "waiting poison",
-    } - PostgresMachine.seen.keys()
-    assert not missed, f"the machine never came to {missed}: {PostgresMachine.seen}"
+    try_sequences(PostgresMachine, 100)

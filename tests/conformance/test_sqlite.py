@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from holdfast.store.protocol import Store
 from holdfast.store.sqlite import SQLiteStore
 from holdfast.testing import blank
 from holdfast.testing.conformance import MovableClock, Place, StoreConformance
-from tests.conformance.machine import StoreMachine
-
-EXAMPLES = int(os.environ.get("HOLDFAST_MACHINE_EXAMPLES", "0"))
-"""How many random sequences the state machine tries; 0: the few dozen fixed ones of every test run."""
+from tests.conformance.damaged import Damageable
+from tests.conformance.machine import StoreMachine, try_sequences
 
 
-class SqlitePlace(Place):
+class SqlitePlace(Damageable):
     """One SQLite file."""
 
     def __init__(self, path: Path, clock: MovableClock) -> None:
@@ -32,32 +28,13 @@ class SqlitePlace(Place):
     def handle(self) -> Store:
         return SQLiteStore(self.path, clock=self.clock)
 
-    async def damage_checkpoint(self, run_key: int, n: int) -> None:
-        self._damage("checkpoints", "state", "run = ? AND n = ?", run_key, n)
-
-    async def damage_chunk(self, content_id: str, n: int) -> None:
-        chunk = (
-            "key = (SELECT chunk FROM content_chunks JOIN contents ON contents.key = content "
-            "WHERE sha256 = ? AND n = ?)"
-        )
-        self._damage("chunks", "body", chunk, bytes.fromhex(content_id), n)
-
-    async def damage_state_of(self, owner: str) -> None:
-        self._damage("states", "state", "owner = ?", owner)
-
-    async def damage_checkpoint_of(self, owner: str, n: int) -> None:
-        self._damage("owned_checkpoints", "state", "owner = ? AND n = ?", owner, n)
-
     def elsewhere(self) -> Place:
         return SqlitePlace(self.path.with_name("elsewhere.db"), self.clock)
 
-    def _damage(self, table: str, column: str, where: str, *values: bytes | int | str) -> None:
+    def changed(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         connection = apsw.Connection(str(self.path))
         try:
-            ((body,),) = connection.execute(f"SELECT {column} FROM {table} WHERE {where}", values).fetchall()
-            middle = len(body) // 2
-            damaged = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (damaged, *values))
+            return connection.execute(statement, values).fetchall()
         finally:
             connection.close()
 
@@ -82,23 +59,4 @@ class SqliteMachine(StoreMachine):
 
 
 def test_any_sequence_of_operations_leaves_store_and_model_equal() -> None:
-    SqliteMachine.seen.clear()
-    wanted = settings(
-        max_examples=EXAMPLES or 70,
-        stateful_step_count=80 if EXAMPLES else 50,
-        derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(SqliteMachine, settings=wanted)
-    missed = {
-        "accepted",
-        "refused",
-        "running",
-        "succeeded",
-        "failed",
-        "cancelled",
-        "waiting poison",
-    } - SqliteMachine.seen.keys()
-    assert not missed, f"the machine never came to {missed}: {SqliteMachine.seen}"
+    try_sequences(SqliteMachine, 70)

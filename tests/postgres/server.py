@@ -169,6 +169,11 @@ def database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+def plain(url: str) -> str:
+    """The URL without the words that are ours, for a driver that knows none of them."""
+    return url.partition("?")[0]
+
+
 class Databases:
     """Fresh stores on one server, each a copy of one that was made before."""
 

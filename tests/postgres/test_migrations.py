@@ -15,7 +15,7 @@ from holdfast.store import migrate
 from holdfast.store.postgres import PostgresStore, schema
 from holdfast.store.postgres.connection import Connection
 from holdfast.store.postgres.target import target
-from tests.postgres.server import Databases
+from tests.postgres.server import Databases, plain
 from tests.store.shapes import change, claimed, new_run
 
 OPENER = """
@@ -37,7 +37,7 @@ def url(databases: Databases) -> Iterator[str]:
 
 
 def ask(url: str, text: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(url.partition("?")[0], autocommit=True) as connection:
+    with psycopg.connect(plain(url), autocommit=True) as connection:
         found = connection.execute(text.encode())
         return found.fetchall() if found.description else []
 
@@ -116,9 +116,7 @@ async def test_opening_again_writes_nothing(url: str) -> None:
         pass
     ask(
         url,
-        "ALTER DATABASE "
-        + url.partition("?")[0].rpartition("/")[2]
-        + " SET default_transaction_read_only = on",
+        "ALTER DATABASE " + plain(url).rpartition("/")[2] + " SET default_transaction_read_only = on",
     )
     async with PostgresStore(url):
         pass

@@ -15,7 +15,7 @@ from holdfast.testing.conformance.commits import CommitPromises
 from holdfast.testing.conformance.place import MovableClock, Place
 from tests.conformance.test_postgres import PostgresPlace
 from tests.postgres.proxy import Pooler
-from tests.postgres.server import Databases
+from tests.postgres.server import Databases, plain
 from tests.store.shapes import SERVES, change, claimed, new_run, new_worker
 
 
@@ -92,8 +92,3 @@ async def test_who_hears_no_notices_looks_by_itself(pooler: Pooler) -> None:
         await other.create_run(new_run())
         await asyncio.wait_for(waiting, 10)
         assert len(await store.claim(worker, SERVES, 1)) == 1
-
-
-def plain(url: str) -> str:
-    """Without what is ours."""
-    return url.partition("?")[0]

@@ -16,7 +16,7 @@ from holdfast.store import open_store, shown
 from holdfast.store.postgres import PostgresStore, engine
 from holdfast.store.postgres.errors import translate
 from holdfast.store.postgres.target import target
-from tests.postgres.server import Databases, Server
+from tests.postgres.server import Databases, Server, plain
 from tests.store.shapes import SERVES, change, claimed, new_run, new_worker
 
 DURABLE = ("fsync=on", "synchronous_commit=on")
@@ -40,7 +40,7 @@ def server() -> Iterator[Server]:
 
 def end_sessions(url: str) -> int:
     """As an administrator would, or an idle time-out."""
-    with psycopg.connect(url.partition("?")[0], autocommit=True) as admin:
+    with psycopg.connect(plain(url), autocommit=True) as admin:
         found = admin.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE application_name = 'holdfast' AND datname = current_database()"
@@ -171,7 +171,7 @@ async def test_notices_of_another_process_end_a_wait(url: str) -> None:
 async def test_notices_are_gathered_and_never_in_the_transaction_of_a_step(url: str) -> None:
     async with PostgresStore(url) as store:
         (claim,) = await claimed(store, "r")
-        with psycopg.connect(url.partition("?")[0], autocommit=True) as listening:
+        with psycopg.connect(plain(url), autocommit=True) as listening:
             listening.execute("LISTEN holdfast_holdfast")
             for position in range(40):
                 await store.commit([change(claim, position)])
@@ -199,7 +199,7 @@ async def test_leases_and_times_are_of_the_database_whatever_a_host_says(
 
     monkeypatch.setattr(holdfast.clock.time, "time_ns", lambda: 1_000_000_000)
     async with PostgresStore(url) as store:
-        with psycopg.connect(url.partition("?")[0]) as asked:
+        with psycopg.connect(plain(url)) as asked:
             (now_s,) = asked.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone() or (
                 0,
             )
@@ -212,7 +212,7 @@ async def test_leases_and_times_are_of_the_database_whatever_a_host_says(
 
 
 async def test_a_server_that_loses_what_it_acknowledged_is_refused(databases: Databases) -> None:
-    url = databases.fresh().partition("?")[0]  # that server has fsync = off
+    url = plain(databases.fresh())  # that server has fsync = off
     with pytest.raises(StoreRefused, match="fsync = off: it would lose at a power cut"):
         await PostgresStore(url).open()
     databases.drop(url)

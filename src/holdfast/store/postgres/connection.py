@@ -59,7 +59,10 @@ def _literal(value: int | str | None) -> str:
 
 @lru_cache(8)
 def _texts(target: Target) -> Mapping[str, bytes]:
-    return {name: target.text(text).encode() for name, text in STATEMENTS.items()}
+    texts, record = dict(STATEMENTS), STATEMENTS["hot.record"]
+    texts["hot.record"] = record.replace("{progressed}", "")
+    texts["hot.record_progress"] = record.replace("{progressed}", STATEMENTS["hot.progressed"])
+    return {name: target.text(text).encode() for name, text in texts.items()}
 
 
 class DatabaseClock:
