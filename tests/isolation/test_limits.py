@@ -160,7 +160,8 @@ async def test_a_run_over_the_thresholds_of_its_agent_is_told_and_held_to_them(
             await engine.store.wait_for_news(1)
         (tmp_path / "measure").touch()
         assert await handle.result() <= 0.46  # of a core: the critical threshold is 0.40
-    assert await rungs() == ["event", "hint", "weight", "quota"]  # the CPU alone leads no higher
+    climbed = list(dict.fromkeys(await rungs()))  # beside others it is let go, and climbs again
+    assert climbed == ["event", "hint", "weight", "quota"]  # the CPU alone leads no higher
 
 
 async def test_a_worker_has_limits_for_agents_that_have_none(engine: Engine, tmp_path: Path) -> None:
