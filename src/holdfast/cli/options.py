@@ -128,7 +128,12 @@ class RetentionType(click.ParamType["float | None"]):
     def convert(
         self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
-        return None if value == "never" else DURATION.convert(value, param, ctx)
+        if value == "never":
+            return None
+        try:
+            return seconds(value)
+        except UsageError as error:
+            self.fail(f"{error}; or never", param, ctx)
 
 
 retention_option = click.option(

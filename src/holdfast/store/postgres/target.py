@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from holdfast.errors import UsageError
 
@@ -52,8 +52,11 @@ def target(url: str) -> Target:
     durability = given.get("durability", "checked")
     if durability not in ("checked", "unchecked"):
         raise UsageError(f"durability={durability!r} is none of: checked, unchecked")
+    if not parts.path.strip("/"):
+        raise UsageError(f"the URL of the store names no database; write {_EXAMPLE}")
     theirs = urlencode({name: value for name, value in given.items() if name not in _OURS})
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, theirs, ""))
+    # Not by urlunsplit: it drops the slashes where there is no host, as in postgresql:///database?host=/run/postgresql
+    conninfo = f"postgresql://{parts.netloc}{parts.path}" + f"?{theirs}" * bool(theirs)
     where = f"postgresql://{host}{parts.path}" + ("" if schema == SCHEMA else f" (schema {schema})")
     return Target(url=url, conninfo=conninfo, where=where, schema=schema, unchecked=durability == "unchecked")
 
