@@ -266,6 +266,24 @@ def test_a_small_folder_with_a_limit_is_looked_through_each_time(tmp_path: Path)
         assert (space.size(0, 1_000_000) or 0) >= n * 600_000
 
 
+def test_a_folder_that_was_away_is_looked_through_as_soon_as_it_is_back(tmp_path: Path):
+    space = Space(tmp_path / "away", clock=lambda: 0.0)
+    assert space.size(0) is None
+    (tmp_path / "away").mkdir()
+    assert space.size(0) is not None
+
+
+def test_the_time_a_disk_hung_does_not_put_off_the_next_look(tmp_path: Path):
+    """It did by two hundred times as long: a server that was gone for a minute hid a folder for three hours."""
+    clock = Slow(60.0)
+    space = Space(tmp_path, clock=clock)
+    while (first := space.size(0)) is None:
+        pass
+    clock.look_s, clock.now_s = 0.0, clock.now_s + 60.0
+    (tmp_path / "file").write_bytes(b"x" * 600_000)
+    assert (space.size(0) or 0) >= first + 600_000
+
+
 @pytest.mark.parametrize("by", ["written", "gone from the disk"])
 def test_a_large_folder_is_looked_through_at_once_when_it_may_be_over_its_limit(tmp_path: Path, by: str):
     clock, free = Slow(0.004), [10_000_000]

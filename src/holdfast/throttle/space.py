@@ -22,6 +22,9 @@ FEARED_SHARE: Final = 20
 SLICE_S: Final = 0.02
 """So much of a look at a time: a folder of a million files takes 3 s, and other runs wait to be looked at."""
 
+MOST_SLICE_S: Final = 0.1
+"""What took longer was no work of ours: it waited for its disk, and does not put off the next look."""
+
 MOST_FILES: Final = 1_000_000
 """Where a look ends: a folder with more is over any limit that is meant for it, or has one that is meant for more."""
 
@@ -86,12 +89,15 @@ class Space:
         for so_far in looking:
             self._so_far, now_s = so_far, self._clock()
             if now_s - began_s >= SLICE_S:
-                self._spent_s += now_s - began_s
+                self._spent_s += min(now_s - began_s, MOST_SLICE_S)
                 return
         now_s = self._clock()
-        self._spent_s += now_s - began_s
+        self._spent_s += min(now_s - began_s, MOST_SLICE_S)
         self._looking, count = None, self._so_far
-        self._bytes, self.at_least = (None, False) if count is None else count
+        if count is None:  # not there yet, or its disk is away: to look again costs nothing
+            self._bytes, self.at_least = None, False
+            return
+        self._bytes, self.at_least = count
         self._due_s = now_s + max(0.0 if limited else SCAN_EVERY_S, SCAN_SHARE * self._spent_s)
         self._soonest_s = now_s + FEARED_SHARE * self._spent_s
 
