@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .PHONY: help setup check lint format types imports pyright test coverage schedules demo bench sim torture large lock clean
 
 PY := .venv/bin/python
-WORKLOAD ?= refactor misbehave
+WORKLOAD ?= $(if $(STORE),refactor,refactor misbehave)
 # Half of their time tests wait for a timer, a disk or a process: three of them keep two cores busy.
 WORKERS ?= 3
 # They take any branch that there is, but need no tracer to find what is wrong: with one they take twice as long.
@@ -12,7 +12,7 @@ SCHEDULES := tests/rules/test_journal_schedules.py
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 # Variables reach the scripts through the environment: make sim SEEDS=5000, make torture KILLS=500, make demo KILLS=10 SEED=7,
-# make demo WORKLOAD=report ROWS=3000000
+# make demo WORKLOAD=report ROWS=3000000, make demo STORE=postgres
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,8 @@ schedules: setup # of the rules, too
 demo: setup ## a real codebase refactored, killed and resumed before your eyes; then runs that misbehave (WORKLOAD=report: a data report)
 	@for workload in $(WORKLOAD); do test -f examples/$$workload/demo.py || \
 	{ echo "demo: there is no workload '$$workload': WORKLOAD=refactor, report or misbehave" >&2; exit 2; }; done
+	@if test -n "$(STORE)" && test "$(WORKLOAD)" != refactor; then \
+	echo "demo: STORE=$(STORE) is for WORKLOAD=refactor; the others use a file" >&2; exit 2; fi
 	@for workload in $(WORKLOAD); do $(PY) -m examples.$$workload.demo || exit; done
 
 bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports")

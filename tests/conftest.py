@@ -13,7 +13,8 @@ from hypothesis import settings
 
 from tests.cli.shell import Shell
 from tests.faults import Engine
-from tests.postgres.server import Databases, serving
+from tests.postgres.server import Databases
+from tools.postgres import serving
 
 # A job in the background of a shell has SIGINT ignored, and hands that on: commands under test must hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

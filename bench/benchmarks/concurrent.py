@@ -25,8 +25,8 @@ def measure(ground: Ground) -> Findings:
         rounds.keep("holdfast", ground.contend("bench.contenders.steps", *size))
         rounds.keep(TOGETHER, ground.contend("bench.contenders.steps", *size, "--together"))
         if ground.with_peers:
-            rounds.keep("LangGraph", ground.contend_peer("bench.peers.langgraph_sqlite", *size))
-            rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_sqlite", *size))
+            rounds.keep("LangGraph", ground.contend_peer("bench.peers.langgraph_steps", *size))
+            rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_steps", *size))
     found = Findings("concurrent", f"{AGENTS} agents × {steps} steps of 1 KB in one process, not in lockstep")
     _report(rounds, found)
     return found

@@ -24,10 +24,10 @@ def measure(ground: Ground) -> Findings:
             "holdfast", ground.contend("bench.contenders.steps", "--agents", "1", "--steps", str(steps))
         )
         if ground.with_peers:
-            langgraph = "bench.peers.langgraph_sqlite"
+            langgraph = "bench.peers.langgraph_steps"
             rounds.keep("LangGraph, sync saver", ground.contend_peer(langgraph, *size, "--saver", "sync"))
             rounds.keep("LangGraph, async saver", ground.contend_peer(langgraph, *size))
-            rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_sqlite", *size))
+            rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_steps", *size))
     found = Findings("sequential", f"one agent, {steps} steps of 1 KB, a checkpoint call each 100")
     _report(rounds, found)
     return found

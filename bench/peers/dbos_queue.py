@@ -1,4 +1,7 @@
-"""DBOS on SQLite: no-op workflows of a queue with priorities, polled a hundred times a second."""
+"""DBOS, on SQLite or (`--url`) PostgreSQL: no-op workflows of a queue with priorities, polled a hundred times a second.
+
+On SQLite its default journal mode is `delete`; the file is set to WAL beforehand, which makes it up to twice as quick.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,20 @@ async def nothing(number: int) -> int:
     return number
 
 
-def launch(folder: Path) -> None:
-    file = folder / "dbos.sqlite"
-    database = sqlite3.connect(file)
-    database.execute("pragma journal_mode=wal")
-    database.close()
-    config: DBOSConfig = {"name": "bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"}
+def launch(folder: Path, url: str | None = None) -> None:
+    if url is None:
+        file = folder / "dbos.sqlite"
+        database = sqlite3.connect(file)
+        database.execute("pragma journal_mode=wal")
+        database.close()
+        url = f"sqlite:///{file}"
+    config: DBOSConfig = {"name": "bench", "system_database_url": url, "log_level": "ERROR"}
     DBOS(config=config)
     DBOS.launch()
 
 
-async def main(runs: int, folder: Path) -> None:
-    launch(folder)
+async def main(runs: int, folder: Path, url: str | None) -> None:
+    launch(folder, url)
     began_s, cpu_s = time.perf_counter(), time.process_time()
     await DBOS.register_queue_async("bench", worker_concurrency=CONCURRENCY, polling_interval_sec=0.01)
     handles = []
@@ -48,6 +53,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--url")
     options = parser.parse_args()
-    asyncio.run(main(options.runs, options.folder))
+    asyncio.run(main(options.runs, options.folder, options.url))
     leave()

@@ -65,7 +65,7 @@ class Stage:
     states: dict[str, str] = field(default_factory=dict)
 
     def shell(self, run: str) -> Shell:
-        return Shell(self.folder / "holdfast.db", f"{AGENTS}:{run}")
+        return Shell(str(self.folder / "holdfast.db"), f"{AGENTS}:{run}")
 
     def log(self, run: str) -> Path:
         return self.folder / f"{run}.log"

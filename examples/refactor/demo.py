@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -28,9 +28,11 @@ from examples.stage.proof import Outcome, Proof, proven
 from examples.stage.screen import Screen
 from examples.stage.shell import ROOT, CommandFailed, Shell
 from examples.stage.show import RUN, DemoFailed
+from examples.stage.stores import WORDS, NoStore, moved, stored
 
 PLAIN_WIDTH = 140  # where nothing says how wide a line may be
 FOLDER = ROOT / ".demo"
+RUN_FOLDER = FOLDER / "run"
 AGENT = f"{Path(__file__).with_name('agent.py')}:refactor"
 RULES = [
     "percent-format",
@@ -44,9 +46,8 @@ RULES = [
 ]  # about 45 changes to Flask, 3 minutes
 
 
-def set_stage(screen: Screen, codebase: Path | None, limit: int | None) -> Stage:
-    """Fetch the codebase, or take the one that was given, and clear the last demo's run away."""
-    screen.heading("Setting up")
+def set_stage(screen: Screen, codebase: Path | None, limit: int | None, store: str) -> Stage:
+    """Fetch the codebase, or take the one that was given."""
     if codebase is None:
         fetched = fetch.fetch(FOLDER, screen.saying())
         repo, python, tools = fetched.codebase, fetched.python, fetched.python
@@ -54,11 +55,8 @@ def set_stage(screen: Screen, codebase: Path | None, limit: int | None) -> Stage
         repo, tools = codebase.resolve(), Path(sys.executable)
         own = repo / ".venv" / "bin" / "python"
         python = own if own.exists() else tools
-    run = FOLDER / "run"
-    shutil.rmtree(run, ignore_errors=True)
-    run.mkdir(parents=True)
     screen.line("·", f"ready: {repo.name}, tests run with {python}")
-    return Stage(repo, python, tools, Shell(run / "holdfast.db", AGENT), run / "job", limit)
+    return Stage(repo, python, tools, Shell(store, AGENT), RUN_FOLDER / "job", limit)
 
 
 def arguments_of(stage: Stage, chosen: list[str]) -> dict[str, object]:
@@ -111,7 +109,8 @@ def perform(
     original = files.hash_tree(stage.repo)
     screen.heading(f"Refactoring {stage.repo.name}: one change at a time, each judged by the tests")
     stage.shell.start(RUN, arguments_of(stage, chosen))
-    show = Show(stage, screen, Killer(stage.log), kills_wanted=kills, seed=seed)
+    crew = 2 if stage.shell.store.startswith("postgres") else 1  # a database is there for several
+    show = Show(stage, screen, Killer(stage.log), crew, kills_wanted=kills, seed=seed)
     show.perform()
     ended = stage.shell.show(RUN)
     if ended["state"] != "succeeded":
@@ -133,7 +132,7 @@ def answer(stage: Stage, report: Report, proved: list[Proof], seed: int) -> str:
     """What `--json` prints."""
     counts = {fate: report.count(fate) for fate in ("kept", "rolled back", "unchanged", "refused")}
     proofs = [asdict(one) for one in proved]
-    paths = {"page": str(report.job.page), "tree": report.job.tree, "store": str(stage.shell.store)}
+    paths = {"page": str(report.job.page), "tree": report.job.tree, "store": stage.shell.store}
     return json.dumps({"seed": seed, "changes": counts, "proofs": proofs, **paths}, indent=2)
 
 
@@ -160,10 +159,23 @@ def answer(stage: Stage, report: Report, proved: list[Proof], seed: int) -> str:
     "--seed", envvar="SEED", type=int, help="Chooses the moments of the kills. [default: another each time]"
 )
 @click.option(
+    "--store",
+    envvar="STORE",
+    default="sqlite",
+    show_default=True,
+    help=f"Where the run is stored: {WORDS}. On PostgreSQL with two workers.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="The proofs as JSON on stdout, everything else on stderr."
 )
 def main(
-    kills: int, codebase: Path | None, chosen: str | None, limit: int | None, seed: int | None, as_json: bool
+    kills: int,
+    codebase: Path | None,
+    chosen: str | None,
+    limit: int | None,
+    seed: int | None,
+    store: str,
+    as_json: bool,
 ) -> None:
     """Refactor a real codebase with a worker that gets killed, and prove that it made no difference."""
     console = Console(stderr=as_json, highlight=False)
@@ -171,11 +183,17 @@ def main(
         console.width = PLAIN_WIDTH
     screen = Screen(console)
     seed = int.from_bytes(os.urandom(2), "big") if seed is None else seed
+    shutil.rmtree(RUN_FOLDER, ignore_errors=True)  # of the last demo
+    RUN_FOLDER.mkdir(parents=True)
     try:
-        stage = set_stage(screen, codebase, limit)
-        screen.line("·", f"{kills} kills to come, at moments chosen by --seed {seed}")
-        report, proved = perform(screen, stage, kills, seed, chosen.split(",") if chosen else RULES)
-    except (fetch.SetupFailed, CommandFailed, DemoFailed) as failure:
+        screen.heading("Setting up")
+        with stored(store, RUN_FOLDER, screen) as address:
+            stage = set_stage(screen, codebase, limit, address)
+            screen.line("·", f"{kills} kills to come, at moments chosen by --seed {seed}")
+            report, proved = perform(screen, stage, kills, seed, chosen.split(",") if chosen else RULES)
+            if store == "postgres":
+                stage = replace(stage, shell=moved(stage.shell, RUN, RUN_FOLDER, screen))
+    except (fetch.SetupFailed, CommandFailed, DemoFailed, NoStore) as failure:
         screen.console.print(Text(f"demo: {failure}", style="bold red"), soft_wrap=True)
         sys.exit(1)
     tell_end(screen, stage, report, proved)

@@ -50,7 +50,7 @@ class Stage:
 
     @property
     def shell(self) -> Shell:
-        return Shell(self.folder / "holdfast.db", AGENT)
+        return Shell(str(self.folder / "holdfast.db"), AGENT)
 
     @property
     def workspace(self) -> Path:

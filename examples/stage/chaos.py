@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Killed:
 
 @dataclass(slots=True)
 class Killer:
-    """Follows the execution log and kills the worker when the moment of the next kill has come."""
+    """Follows the execution log and kills the worker that is at work when the moment of the next kill has come."""
 
     log: Path
     kills: list[Kill] = field(default_factory=list)
@@ -41,11 +42,15 @@ class Killer:
     _began: set[str] = field(default_factory=set)
     _due_at: float | None = None
 
-    def look(self, worker: subprocess.Popen[bytes]) -> Killed | None:
+    def look(self, workers: Sequence[subprocess.Popen[bytes]]) -> Killed | None:
         """Kill if it is time. Call it every few milliseconds."""
         if self.kills and self._due_at is None and self.moment_has_come():
             self._due_at = time.monotonic() + self.kills[0].delay_s
-        if self._due_at is None or time.monotonic() < self._due_at or worker.poll() is not None:
+        if self._due_at is None or time.monotonic() < self._due_at:
+            return None
+        at_work = executions.read(self.log)[-1].pid
+        worker = next((one for one in workers if one.pid == at_work and one.poll() is None), None)
+        if worker is None:
             return None
         self._due_at = None
         self.kills.pop(0)

@@ -19,16 +19,17 @@ class CommandFailed(Exception):
 class Shell:
     """The commands on one store, for one agent, named `FILE.py:NAME`."""
 
-    store: Path
+    store: str  # the path of a file, or a URL
     agent: str
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "holdfast", *arguments, "--store", str(self.store)]
+        return [sys.executable, "-m", "holdfast", *arguments, "--store", self.store]
 
     def words(self, *arguments: str) -> str:
         """The command as a person would type it."""
-        near = self.store.relative_to(Path.cwd()) if self.store.is_relative_to(Path.cwd()) else self.store
-        return " ".join(["holdfast", *arguments, "--store", str(near)])
+        path = Path(self.store)
+        near = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else self.store
+        return " ".join(["holdfast", *arguments, "--store", near])
 
     def start(self, run_id: str, arguments: dict[str, object]) -> None:
         self.say("start", self.agent, "--id", run_id, "--input", json.dumps(arguments))

@@ -1,4 +1,4 @@
-"""The run while it goes on: a worker that is killed and replaced, and a watcher that shows what it reads."""
+"""The run while it goes on: workers that are killed and replaced, and a watcher that shows what it reads."""
 
 from __future__ import annotations
 
@@ -50,11 +50,13 @@ class Stage(Protocol):
 
 @dataclass(slots=True)
 class Show:
-    """The run while it goes on: its worker, its killer, and what a watcher reads of it."""
+    """The run while it goes on: its workers, their killer, and what a watcher reads of it."""
 
     stage: Stage
     screen: Screen
     killer: Killer
+    crew: int = 1  # how many workers there are at any time; one of them has the run
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     killed: list[Killed] = field(default_factory=list)
     events: queue.SimpleQueue[dict[str, object] | None] = field(default_factory=queue.SimpleQueue)
     lost: int = 0
@@ -65,20 +67,23 @@ class Show:
         watcher = self.stage.shell.watch(RUN)
         reader = threading.Thread(target=self.read, args=(watcher,), daemon=True)
         reader.start()
-        worker = self.new_worker()
         try:
+            for _ in range(self.crew):
+                self.new_worker()
             with self.screen.live():
                 while self.drain():
-                    worker = self.replaced(worker)
+                    self.look_after()
                     time.sleep(TICK_S)
-        except BaseException:  # Ctrl-C, most of all: the demo is over, and so is its worker
-            worker.kill()
+        except BaseException:  # Ctrl-C, most of all: the demo is over, and so are its workers
+            for worker in self.workers:
+                worker.kill()
             raise
         finally:
             watcher.kill()
             watcher.wait()
             reader.join()
-            leave(worker)
+            for worker in self.workers:
+                leave(worker)
 
     def read(self, watcher: subprocess.Popen[str]) -> None:
         assert watcher.stdout is not None
@@ -87,31 +92,33 @@ class Show:
                 self.events.put(json.loads(line))
         self.events.put(None)
 
-    def new_worker(self) -> subprocess.Popen[bytes]:
-        worker = self.stage.shell.worker(self.stage.worker_log)
-        self.screen.worker(str(worker.pid))
-        return worker
+    def new_worker(self) -> None:
+        self.workers.append(self.stage.shell.worker(self.stage.worker_log))
+        self.screen.worker(" and ".join(str(worker.pid) for worker in self.workers))
 
-    def replaced(self, worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """The worker, or a new one if it was time to kill it, or if it died by itself."""
+    def look_after(self) -> None:
+        """Kill a worker if it is time, and replace one that is gone."""
         self.notice_resumed()
-        killed = self.killer.look(worker)
+        killed = self.killer.look(self.workers)
         if killed is not None:
             self.tell_killed(killed)
-            return self.new_worker()
-        if worker.poll() is not None and self.stage.shell.show(RUN)["state"] not in FINAL:
-            self.lost += 1
+        for worker in [worker for worker in self.workers if worker.poll() is not None]:
+            ours = killed is not None and worker.pid == killed.pid
+            if not ours and self.stage.shell.show(RUN)["state"] in FINAL:
+                continue
+            self.lost += 0 if ours else 1
             if self.lost > WORKERS_LOST_ALLOWED:
                 raise DemoFailed(f"workers leave by themselves; {self.stage.worker_log} has what they said")
-            return self.new_worker()
-        return worker
+            self.workers.remove(worker)
+            self.new_worker()
 
     def tell_killed(self, killed: Killed) -> None:
         self.killed.append(killed)
         recorded = self.stage.shell.show(RUN)["steps"]
         where = f"{killed.after_s * 1000:.0f} ms into {self.called(killed.during, executions.read(self.stage.log))}"
         self.screen.line("✗", f"killed worker {killed.pid} with SIGKILL, {where}", "bold red")
-        promise = f"a new worker resumes: {recorded} outcomes are recorded, none of them runs again"
+        resumes = "a new worker resumes" if self.crew == 1 else "another worker takes it over"
+        promise = f"{resumes}: {recorded} outcomes are recorded, none of them runs again"
         self.screen.line("↻", promise, "cyan")
         self.resuming_since = time.time()
 

@@ -9,7 +9,7 @@ import pytest
 from holdfast.errors import UsageError
 from holdfast.store import open_store
 from holdfast.store.postgres.target import target
-from tests.postgres.server import Server
+from tools.postgres import Server
 
 
 def test_what_is_ours_is_kept_from_the_driver() -> None:

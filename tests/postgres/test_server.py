@@ -16,8 +16,9 @@ from holdfast.store import open_store, shown
 from holdfast.store.postgres import PostgresStore, engine
 from holdfast.store.postgres.errors import translate
 from holdfast.store.postgres.target import target
-from tests.postgres.server import Databases, Server, plain
+from tests.postgres.server import Databases, plain
 from tests.store.shapes import SERVES, change, claimed, new_run, new_worker
+from tools.postgres import Server
 
 DURABLE = ("fsync=on", "synchronous_commit=on")
 

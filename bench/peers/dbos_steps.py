@@ -1,18 +1,16 @@
-"""DBOS on SQLite: async workflows and steps, each outcome durable before the next step (its only mode).
-
-Its default journal mode is `delete`; the file is set to WAL beforehand, which makes it up to twice as quick.
-"""
+"""DBOS, on SQLite or (`--url`) PostgreSQL: async workflows and steps, each outcome durable before the next step (its
+only mode)."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import sqlite3
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, DBOSConfig
+from dbos import DBOS
 
+from bench.peers.dbos_queue import launch
 from bench.workload import Tally, answer, leave, pause, pauses_of, result_of_step
 
 tally = Tally(expected=0)
@@ -34,14 +32,8 @@ async def agent(number: int, steps: int, alone: bool) -> int:
     return steps
 
 
-async def main(agents: int, steps: int, folder: Path) -> None:
-    file = folder / "dbos.sqlite"
-    database = sqlite3.connect(file)
-    database.execute("pragma journal_mode=wal")
-    database.close()
-    config: DBOSConfig = {"name": "bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"}
-    DBOS(config=config)
-    DBOS.launch()
+async def main(agents: int, steps: int, folder: Path, url: str | None) -> None:
+    launch(folder, url)
     tally.expected = agents * steps
     handles = [await DBOS.start_workflow_async(agent, number, steps, agents == 1) for number in range(agents)]
     for handle in handles:
@@ -54,6 +46,7 @@ if __name__ == "__main__":
     parser.add_argument("--agents", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--url")
     options = parser.parse_args()
-    asyncio.run(main(options.agents, options.steps, options.folder))
+    asyncio.run(main(options.agents, options.steps, options.folder, options.url))
     leave()

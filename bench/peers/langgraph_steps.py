@@ -1,21 +1,29 @@
-"""LangGraph with its SQLite saver: one node a step, `durability="sync"`: saved before the next node starts.
+"""LangGraph with its savers of SQLite or (`--url`) PostgreSQL: one node a step, `durability="sync"`: saved before the
+next node starts.
 
-`--saver async` is its asynchronous saver, `--saver sync` its synchronous one (one agent only).
+`--saver async` is the asynchronous saver, `--saver sync` the synchronous one (one agent only).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
 
 from bench.workload import Tally, answer, leave, pause, pauses_of, result_of_step
 
+CONNECTIONS = 20
 tally = Tally(expected=0)
 
 
@@ -63,8 +71,28 @@ def config(number: int, steps: int) -> dict[str, Any]:
     return {"configurable": {"thread_id": f"agent-{number}"}, "recursion_limit": steps + 10}
 
 
-async def asynchronous(agents: int, steps: int, folder: Path) -> None:
-    async with AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.sqlite")) as saver:
+@asynccontextmanager
+async def pooled(url: str) -> AsyncIterator[AsyncPostgresSaver]:
+    """As its documentation sets it up, with connections for many."""
+    settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    async with AsyncConnectionPool(url, min_size=CONNECTIONS, max_size=CONNECTIONS, kwargs=settings) as pool:
+        yield AsyncPostgresSaver(pool)  # type: ignore[arg-type]
+
+
+def async_saver(agents: int, folder: Path, url: str | None) -> AbstractAsyncContextManager[Any]:
+    if url is None:
+        return AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.sqlite"))
+    return AsyncPostgresSaver.from_conn_string(url) if agents == 1 else pooled(url)
+
+
+def sync_saver(folder: Path, url: str | None) -> AbstractContextManager[Any]:
+    if url is None:
+        return SqliteSaver.from_conn_string(str(folder / "langgraph.sqlite"))
+    return PostgresSaver.from_conn_string(url)
+
+
+async def asynchronous(agents: int, steps: int, folder: Path, url: str | None) -> None:
+    async with async_saver(agents, folder, url) as saver:
         await saver.setup()
         tally.expected = agents * steps
 
@@ -78,8 +106,8 @@ async def asynchronous(agents: int, steps: int, folder: Path) -> None:
     answer(tally.figures())
 
 
-def synchronous(steps: int, folder: Path) -> None:
-    with SqliteSaver.from_conn_string(str(folder / "langgraph.sqlite")) as saver:
+def synchronous(steps: int, folder: Path, url: str | None) -> None:
+    with sync_saver(folder, url) as saver:
         saver.setup()
         tally.expected = steps
         this = Agent(0, steps, alone=True)
@@ -95,9 +123,10 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--saver", choices=["async", "sync"], default="async")
+    parser.add_argument("--url")
     options = parser.parse_args()
     if options.saver == "sync":
-        synchronous(options.steps, options.folder)
+        synchronous(options.steps, options.folder, options.url)
     else:
-        asyncio.run(asynchronous(options.agents, options.steps, options.folder))
+        asyncio.run(asynchronous(options.agents, options.steps, options.folder, options.url))
     leave()
