@@ -14,12 +14,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 BENCH = Path(__file__).resolve().parent
 CHECKOUT = BENCH.parent
 HOME = CHECKOUT / ".bench"
 PATIENCE_S = 600.0
+
+
+Peer = tuple[str, str, tuple[str, ...]]
+"""Its name, its module, and what it is told beside the size of the work."""
 
 
 class Broken(Exception):
@@ -33,6 +37,26 @@ class Ground:
     repeats: int
     quick: bool
     with_peers: bool
+    bare: ClassVar[str] = "bench.contenders.bare"
+    hint: ClassVar[str] = (
+        "inotify on the write-ahead log, then SQLite's data_version (asked every 4 to 10 ms without)"
+    )
+    in_a_row: ClassVar[tuple[Peer, ...]] = (
+        ("LangGraph, sync saver", "bench.peers.langgraph_steps", ("--saver", "sync")),
+        ("LangGraph, async saver", "bench.peers.langgraph_steps", ()),
+        ("DBOS", "bench.peers.dbos_steps", ()),
+    )
+    """Peers with one agent."""
+    at_once: ClassVar[tuple[Peer, ...]] = (
+        ("LangGraph", "bench.peers.langgraph_steps", ()),
+        ("DBOS", "bench.peers.dbos_steps", ()),
+    )
+    """Peers with many."""
+
+    @property
+    def version(self) -> str | None:
+        """Of the server, where there is one."""
+        return None
 
     def say(self, text: str) -> None:
         """Progress, for whoever waits."""

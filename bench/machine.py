@@ -26,6 +26,7 @@ class Machine:
     commit: str
     dirty: bool
     load_before: float
+    server: str | None = None
 
     def lines(self) -> list[str]:
         """For people."""
@@ -34,12 +35,12 @@ class Machine:
         return [
             f"machine   {self.cpu}, {self.cores} cores, {self.memory_gib:.0f} GiB, load {load}",
             f"system    {self.kernel}, python {self.python}, file system {self.file_system}",
-            f"versions  sqlite {self.sqlite} (apsw {self.apsw}), commit {self.commit} ({state})",
+            f"versions  {self.server or f'sqlite {self.sqlite} (apsw {self.apsw})'}, commit {self.commit} ({state})",
         ]
 
 
-def describe(folder: Path) -> Machine:
-    """Describe this machine and the checkout; `folder` is where the benchmarks write."""
+def describe(folder: Path, server: str | None = None) -> Machine:
+    """Describe this machine and the checkout; `folder` is where the benchmarks write, `server` who else does."""
     return Machine(
         cpu=_cpu(),
         cores=os.cpu_count() or 1,
@@ -52,6 +53,7 @@ def describe(folder: Path) -> Machine:
         commit=_git("rev-parse", "--short=12", "HEAD") or "none",
         dirty=bool(_git("status", "--porcelain", "--", "src", "bench")),
         load_before=os.getloadavg()[0],
+        server=server,
     )
 
 

@@ -36,6 +36,18 @@ class Rounds:
         }
         found.add(f"{name}: {words.get(what, what)}", self.samples(name, what), unit, goal)
 
+    @property
+    def of_a_server(self) -> bool:
+        """Whether they work with a server, and it is known what that spent."""
+        return any("server_cpu_ms_per_step" in answers[0] for answers in self.answers.values())
+
+    def add_server(self, found: Findings, name: str) -> None:
+        """Report what the server spent on a contender, where there is one."""
+        if self.of_a_server:
+            rate = "server_cpu_ms_per_step", "wal_bytes_per_step"
+            found.add(f"{name}: CPU of the server a step", self.samples(name, rate[0]), "ms")
+            found.add(f"{name}: bytes of its log a step", self.samples(name, rate[1]), "B")
+
     def ratio(self, name: str, other: str) -> list[float]:
         """Rate over rate, repeat by repeat."""
         return ratios(self.samples(name), self.samples(other))

@@ -59,6 +59,7 @@ class Tally:
     expected: int
     latencies_s: list[float] = field(default_factory=list)
     began_at_s: float = 0.0
+    window_s: tuple[float, float] = (0.0, 0.0)  # by the wall clock, for those who look from outside
     cpu_at_begin_s: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -68,6 +69,7 @@ class Tally:
         now = time.perf_counter()
         if not self.began_at_s:
             self.began_at_s = now
+            self.window_s = time.time(), 0.0
             self.cpu_at_begin_s = time.process_time()
         return now
 
@@ -77,9 +79,10 @@ class Tally:
         self.latencies_s.append(now - began_s)
         if len(self.latencies_s) == self.expected:
             self.wall_s = now - self.began_at_s
+            self.window_s = self.window_s[0], time.time()
             self.cpu_s = time.process_time() - self.cpu_at_begin_s
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Any]:
         """Rate, CPU and latency of what was timed. Raises when steps are missing."""
         if len(self.latencies_s) != self.expected:
             raise RuntimeError(
@@ -88,6 +91,7 @@ class Tally:
         ordered = sorted(self.latencies_s)
         return {
             "steps": self.expected,
+            "window_s": self.window_s,
             "steps_per_s": self.expected / self.wall_s,
             "cpu_ms_per_step": self.cpu_s / self.expected * 1e3,
             "p50_us": ordered[len(ordered) // 2] * 1e6,
@@ -102,8 +106,11 @@ def answer_queue(runs: int, results: list[int], began_s: float, queued_s: float,
     drained_s = time.perf_counter()
     if sorted(results) != list(range(runs)):
         raise RuntimeError("a run is missing, or ran twice")
+    now_s = time.time()
     answer(
         {
+            "steps": runs,
+            "window_s": (now_s - (drained_s - began_s), now_s),
             "steps_per_s": runs / (drained_s - began_s),
             "queued_per_s": runs / (queued_s - began_s),
             "drained_per_s": runs / (drained_s - queued_s),

@@ -81,6 +81,12 @@ class Server:
         return self.home / "data"
 
     @property
+    def pid(self) -> int:
+        """The process that all others of it are children of. It runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """The database that is always there."""
         return f"postgresql://holdfast@127.0.0.1:{self.port}/postgres"

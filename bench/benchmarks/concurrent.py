@@ -21,12 +21,11 @@ def measure(ground: Ground) -> Findings:
     rows = ("--rows", str(AGENTS * steps), "--runs", str(AGENTS), "--batch", str(ROWS_A_COMMIT))
     for repeat in range(ground.repeats):
         ground.say(f"concurrent {repeat + 1}/{ground.repeats}")
-        rounds.keep("bare", ground.contend("bench.contenders.bare", *rows))
+        rounds.keep("bare", ground.contend(ground.bare, *rows))
         rounds.keep("holdfast", ground.contend("bench.contenders.steps", *size))
         rounds.keep(TOGETHER, ground.contend("bench.contenders.steps", *size, "--together"))
-        if ground.with_peers:
-            rounds.keep("LangGraph", ground.contend_peer("bench.peers.langgraph_steps", *size))
-            rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_steps", *size))
+        for name, module, words in ground.at_once if ground.with_peers else ():
+            rounds.keep(name, ground.contend_peer(module, *size, *words))
     found = Findings("concurrent", f"{AGENTS} agents × {steps} steps of 1 KB in one process, not in lockstep")
     _report(rounds, found)
     return found
@@ -35,13 +34,14 @@ def measure(ground: Ground) -> Findings:
 def _report(rounds: Rounds, found: Findings) -> None:
     for name in rounds.answers:
         rounds.add(found, name, "steps_per_s", "/s")
+        rounds.add_server(found, name)
     against_bare = rounds.ratio("holdfast", "bare")
     found.add(f"holdfast / bare group commit of {ROWS_A_COMMIT}", against_bare, "×", at_least(0.25))
     found.add(f"{TOGETHER} / bare", rounds.ratio(TOGETHER, "bare"), "×")
-    peers = [rounds.samples(name) for name in ("LangGraph", "DBOS") if name in rounds.answers]
+    peers = [rounds.samples(name) for name, _, _ in rounds.ground.at_once if name in rounds.answers]
     if peers:
-        better = [max(each) for each in zip(*peers, strict=True)]
-        found.add("holdfast / the better peer", ratios(rounds.samples("holdfast"), better), "×", at_least(10))
+        best = [max(each) for each in zip(*peers, strict=True)]
+        found.add("holdfast / the best peer", ratios(rounds.samples("holdfast"), best), "×", at_least(10))
     rounds.add(found, "holdfast", "cpu_ms_per_step", "ms")
     rounds.add(found, "holdfast", "p50_us", "µs")
     rounds.add(found, "holdfast", "p99_us", "µs")

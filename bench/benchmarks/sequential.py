@@ -19,15 +19,12 @@ def measure(ground: Ground) -> Findings:
     size = ("--agents", "1", "--steps", str(min(steps, STEPS_PEER)))
     for repeat in range(ground.repeats):
         ground.say(f"sequential {repeat + 1}/{ground.repeats}")
-        rounds.keep("bare", ground.contend("bench.contenders.bare", *rows))
+        rounds.keep("bare", ground.contend(ground.bare, *rows))
         rounds.keep(
             "holdfast", ground.contend("bench.contenders.steps", "--agents", "1", "--steps", str(steps))
         )
-        if ground.with_peers:
-            langgraph = "bench.peers.langgraph_steps"
-            rounds.keep("LangGraph, sync saver", ground.contend_peer(langgraph, *size, "--saver", "sync"))
-            rounds.keep("LangGraph, async saver", ground.contend_peer(langgraph, *size))
-            rounds.keep("DBOS", ground.contend_peer("bench.peers.dbos_steps", *size))
+        for name, module, words in ground.in_a_row if ground.with_peers else ():
+            rounds.keep(name, ground.contend_peer(module, *size, *words))
     found = Findings("sequential", f"one agent, {steps} steps of 1 KB, a checkpoint call each 100")
     _report(rounds, found)
     return found
@@ -35,13 +32,15 @@ def measure(ground: Ground) -> Findings:
 
 def _report(rounds: Rounds, found: Findings) -> None:
     goals = {"holdfast": at_least(0.6)}
-    cpu_goals = {"holdfast": at_most(0.3)}
+    cpu_goals = {} if rounds.of_a_server else {"holdfast": at_most(0.3)}
     for name in rounds.answers:
         rounds.add(found, name, "steps_per_s", "/s")
         if name != "bare":
             found.add(f"{name} / bare", rounds.ratio(name, "bare"), "×", goals.get(name))
             rounds.add(found, name, "cpu_ms_per_step", "ms", cpu_goals.get(name))
+        rounds.add_server(found, name)
     rounds.add(found, "holdfast", "p50_us", "µs")
     rounds.add(found, "holdfast", "p99_us", "µs")
-    found.add("holdfast: bytes stored a step", rounds.samples("holdfast", "bytes_per_step"), "B")
-    found.add("bare: bytes stored a row", rounds.samples("bare", "bytes_per_step"), "B")
+    if not rounds.of_a_server:
+        found.add("holdfast: bytes stored a step", rounds.samples("holdfast", "bytes_per_step"), "B")
+        found.add("bare: bytes stored a row", rounds.samples("bare", "bytes_per_step"), "B")

@@ -20,9 +20,9 @@ async def nothing(ctx: Context, number: int) -> int:
     return number
 
 
-async def main(runs: int, folder: Path, one_by_one: bool) -> None:
+async def main(runs: int, folder: Path, url: str | None, one_by_one: bool) -> None:
     """Queue them, drain them, answer the figures."""
-    async with open_store(f"sqlite:///{folder / 'holdfast.db'}") as store:
+    async with open_store(url or f"sqlite:///{folder / 'holdfast.db'}") as store:
         client = Client(store)
         began_s, cpu_s = time.perf_counter(), time.process_time()
         handles = []
@@ -43,7 +43,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--url", help="a store; else one in the folder")
     parser.add_argument("--one-by-one", action="store_true", help="a transaction for each start")
     options = parser.parse_args()
-    asyncio.run(main(options.runs, options.folder, options.one_by_one))
+    asyncio.run(main(options.runs, options.folder, options.url, options.one_by_one))
     leave()

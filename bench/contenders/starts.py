@@ -29,9 +29,8 @@ async def serve(url: str) -> None:
         await Worker(store, [nothing]).run()
 
 
-async def main(starts: int, folder: Path) -> None:
+async def main(starts: int, url: str) -> None:
     """Queue one now and then; the store stamps when it was created, and when it was claimed."""
-    url = f"sqlite:///{folder / 'holdfast.db'}"
     async with open_store(url) as store:
         client = Client(store)
         command = (sys.executable, "-m", "bench.contenders.starts", "--starts", "0", "--serve", url)
@@ -54,7 +53,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--starts", type=int, required=True)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--url", help="a store; else one in the folder")
     parser.add_argument("--serve", metavar="URL", help="be the worker's process")
     options = parser.parse_args()
-    asyncio.run(serve(options.serve) if options.serve else main(options.starts, options.folder))
+    here = options.url or f"sqlite:///{options.folder}/holdfast.db"
+    asyncio.run(serve(options.serve) if options.serve else main(options.starts, here))
     leave()

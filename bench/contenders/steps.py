@@ -44,10 +44,10 @@ async def stepper(ctx: Context, number: int, steps: int, alone: bool) -> int:
     return done.steps
 
 
-async def main(agents: int, steps: int, folder: Path, *, together: bool = False) -> None:
+async def main(agents: int, steps: int, folder: Path, url: str | None, *, together: bool = False) -> None:
     """Start them, run them to their ends, answer the figures. `together`: all results are awaited at once."""
     tally.expected = agents * steps
-    async with open_store(f"sqlite:///{folder / 'holdfast.db'}") as store:
+    async with open_store(url or f"sqlite:///{folder / 'holdfast.db'}") as store:
         client = Client(store)
         began_s = time.perf_counter()
         alone = agents == 1
@@ -67,12 +67,12 @@ async def main(agents: int, steps: int, folder: Path, *, together: bool = False)
     )
 
 
-def profiled(agents: int, steps: int, folder: Path, file: Path) -> None:
+def profiled(agents: int, steps: int, folder: Path, url: str | None, file: Path) -> None:
     """The same under cProfile, on the loop's thread only."""
     import cProfile
 
     profile = cProfile.Profile()
-    profile.runcall(asyncio.run, main(agents, steps, folder))
+    profile.runcall(asyncio.run, main(agents, steps, folder, url))
     profile.dump_stats(file)
 
 
@@ -81,11 +81,14 @@ if __name__ == "__main__":
     parser.add_argument("--agents", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--url", help="a store; else one in the folder")
     parser.add_argument("--together", action="store_true", help="await all results at once")
     parser.add_argument("--profile", type=Path, help="write cProfile's statistics here")
     options = parser.parse_args()
     if options.profile is None:
-        asyncio.run(main(options.agents, options.steps, options.folder, together=options.together))
+        asyncio.run(
+            main(options.agents, options.steps, options.folder, options.url, together=options.together)
+        )
     else:
-        profiled(options.agents, options.steps, options.folder, options.profile)
+        profiled(options.agents, options.steps, options.folder, options.url, options.profile)
     leave()

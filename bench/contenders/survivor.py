@@ -1,6 +1,6 @@
 """Agents that are killed and come back: `build` brings them to the place, `resume` times their return.
 
-python -m bench.contenders.survivor build|resume FOLDER AGENTS BEHIND TAIL [STARTED]
+python -m bench.contenders.survivor build|resume FOLDER|URL AGENTS BEHIND TAIL [STARTED]
 
 Each agent takes BEHIND steps with a checkpoint saved each 100, then a tail of at most TAIL steps with none,
 then hangs in a step. STARTED is the starter's `time.monotonic()` before this process. Only the engine is
@@ -96,11 +96,11 @@ async def survivor(ctx: Context, number: int, behind: int, tail: int) -> int:
     return done.steps
 
 
-async def main(phase: str, folder: str, agents: int, behind: int, tail: int, started_s: float) -> None:
+async def main(phase: str, place: str, agents: int, behind: int, tail: int, started_s: float) -> None:
     """Build: start them and say when all hang. Resume: wait for all to step again and answer the times."""
     scene.phase, scene.agents, scene.executed, scene.over = phase, agents, set(), asyncio.Event()
     imported_s = time.monotonic()
-    async with open_store(f"sqlite:///{folder}/holdfast.db") as store:
+    async with open_store(place if "://" in place else f"sqlite:///{place}/holdfast.db") as store:
         opened_s = time.monotonic()
         if phase == "build":
             client = Client(store)

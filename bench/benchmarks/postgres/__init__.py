@@ -1,0 +1,1 @@
+"""Benchmarks that only a server has, or that have other peers there."""
