@@ -18,8 +18,8 @@ from bench.ground import Ground, Peer
 from tools.postgres import Server
 
 SETTINGS = ("shared_buffers=512MB", "max_wal_size=4GB")
-"""Beside what PostgreSQL is by default, durability first of all: so no checkpoint falls into the window of one contender
-and not into that of another, and nobody's rows are read from a disk."""
+"""Beside what PostgreSQL is by default, durability first of all: no checkpoint falls into the window of one contender
+only, and nobody's rows are read from a disk."""
 LOOK_S = 0.02
 
 

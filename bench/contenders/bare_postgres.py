@@ -20,7 +20,7 @@ from holdfast.store.postgres.target import target
 
 COLUMNS = {
     "run": "bigint", "n": "bigint", "at_us": "bigint", "type": "text", "position": "bigint", "kind": "text",
-    "status": "text", "segment": "text", "scope": "text", "name": "text", "key": "text", "occurrence": "bigint",
+    "status": "text", "segment": "bigint", "scope": "text", "name": "text", "key": "text", "occurrence": "bigint",
     "started_at_us": "bigint", "token": "bigint", "args_hash": "bytea", "payload": "bytea",
 }  # fmt: skip
 NAMES = ", ".join(COLUMNS)

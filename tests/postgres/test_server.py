@@ -181,6 +181,20 @@ async def test_notices_are_gathered_and_never_in_the_transaction_of_a_step(url: 
     assert 1 <= len(heard) < 40
 
 
+async def test_the_first_notice_after_a_pause_goes_out_at_once_and_those_behind_it_are_gathered(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.store.postgres.news.AT_MOST_EVERY_S", 3600.0)
+    async with PostgresStore(url) as store:
+        with psycopg.connect(plain(url), autocommit=True) as listening:
+            listening.execute("LISTEN holdfast_holdfast")
+            for n in range(5):
+                await store.create_run(new_run(f"r{n}"))
+            first = await asyncio.to_thread(lambda: list(listening.notifies(timeout=20, stop_after=1)))
+            more = await asyncio.to_thread(lambda: list(listening.notifies(timeout=0.2)))
+    assert (len(first), len(more)) == (1, 0)
+
+
 async def test_a_lost_listener_loses_hints_and_nothing_else(url: str) -> None:
     async with PostgresStore(url) as store, PostgresStore(url) as other:
         worker = await store.register_worker(new_worker(), 60_000_000)

@@ -1,4 +1,4 @@
-"""A worker with many runs in flight is killed: how long until another, which stood by, has all of them at work again."""
+"""A worker with many runs in flight is killed: how long until another, standing by, has all of them at work."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from holdfast.store.postgres.target import Target
 from holdfast.store.transactions.connection import Row
 
 AT_MOST_EVERY_S: Final = 0.05
-"""Every notice wakes every process: 20 a second of each are plenty."""
+"""Every notice wakes every process: 20 a second of each are plenty. The first after a pause goes out at once."""
 AGAIN_AFTER_S: Final = 5.0
 """How long after a lost connection it is listened again."""
 
@@ -63,6 +63,7 @@ class News:
         self._listener = Listener(target)
         self._fd: int | None = None
         self._telling = False
+        self._told_s = float("-inf")
         self._again: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         self._over = False
@@ -70,14 +71,21 @@ class News:
     # --- telling --------------------------------------------------------------------------------------------
 
     def tell(self) -> None:
-        """Tell the others, soon, and once for all that happens until then."""
-        if not self._telling and not self._over:
+        """Tell the others: now, or soon, and then once for all that happens until then."""
+        if self._telling or self._over:
+            return
+        loop = asyncio.get_running_loop()
+        due_s = self._told_s + AT_MOST_EVERY_S
+        if due_s <= loop.time():
+            self._send()
+        else:
             self._telling = True
-            asyncio.get_running_loop().call_later(AT_MOST_EVERY_S, self._send)
+            loop.call_at(due_s, self._send)
 
     def _send(self) -> None:
         self._telling = False
         if not self._over:
+            self._told_s = asyncio.get_running_loop().time()
             self._do(self._notify)
 
     def _notify(self) -> None:
