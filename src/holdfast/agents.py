@@ -83,7 +83,8 @@ class Agent(Generic[*Ts, R]):
     many of its runs with one key run at once; `isolation` is where its code runs, None for where the worker says;
     `limits` is what each of its runs may use, `thresholds` from where on one is told, slowed, frozen and parked: both
     take a process of its own; `budget` is what each may use up, `prices` what tokens cost; `needs` are the
-    labels that its runs ask of a worker.
+    labels that its runs ask of a worker; `continues` are older versions whose runs it goes on with when no worker
+    has theirs any more.
     """
 
     fn: Callable[[Context, *Ts], Coroutine[Any, Any, R]]
@@ -101,12 +102,14 @@ class Agent(Generic[*Ts, R]):
     budget: Budget | None = None
     prices: Prices | None = None
     needs: Collection[str] = ()
+    continues: Collection[str] = ()
 
     def __post_init__(self) -> None:
         _check_function(self.fn, self.name)
         _check_name("name", self.name)
         _check_name("queue", self.queue)
         _check_version(self.version, self.name)
+        object.__setattr__(self, "continues", _older(self.continues, self.version, self.name))
         _check_concurrency(self.concurrency, self.name)
         check_isolation(self.isolation, f"agent {self.name!r}")
         for what in ("limits", "thresholds"):
@@ -169,6 +172,7 @@ def agent(
     budget: Budget | None = None,
     prices: Prices | None = None,
     needs: Collection[str] = (),
+    continues: Collection[str] = (),
 ) -> _Decorator: ...
 
 
@@ -190,6 +194,7 @@ def agent(
     budget: Budget | None = None,
     prices: Prices | None = None,
     needs: Collection[str] = (),
+    continues: Collection[str] = (),
 ) -> object:
     """Make an agent of `async def fn(ctx, ...)`: `@agent`, or `@agent(deadline="4h")`.
 
@@ -213,6 +218,7 @@ def agent(
             budget=budget,
             prices=prices,
             needs=needs,
+            continues=continues,
         )
 
     if fn is None:
@@ -247,6 +253,19 @@ def _check_version(version: object, name: str) -> None:
         raise UsageError(
             f"agent {name!r}: version is text of 1 to 128 characters, as in version='2', not {version!r}"
         )
+
+
+def _older(continues: object, version: str, name: str) -> tuple[str, ...]:
+    if isinstance(continues, str) or not isinstance(continues, Collection):
+        raise UsageError(
+            f"agent {name!r}: continues is a list of versions: did you mean continues=[{continues!r}]?"
+        )
+    older = tuple(dict.fromkeys(continues))
+    for one in older:
+        _check_version(one, name)
+        if one == version:
+            raise UsageError(f"agent {name!r}: version {version!r} continues others, not itself")
+    return older
 
 
 def _check_concurrency(concurrency: object, name: str) -> None:

@@ -117,10 +117,11 @@ async def prepare(client: Client, agent: AnyAgent, payload: bytes | None, run_id
     found = created.run
     if not created.existed or found.state.final:
         return found
-    if found.version != agent.version:
+    if found.version != agent.version and found.version not in agent.continues:
         raise Refused(
             f"run {found.id} belongs to version {found.version!r} of agent {agent.name!r}, and the code at hand is"
-            f" version {agent.version!r}: serve that version, or start a run of the new one under another id"
+            f" version {agent.version!r}: serve that version, or start a run of the new one under another id;"
+            f" @agent(version={agent.version!r}, continues=[{found.version!r}]) goes on with it by this code"
         )
     await _refuse_executed(client, found)
     return await client.store.update_run(found.id, _go_on)

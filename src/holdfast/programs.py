@@ -31,7 +31,7 @@ class Program(Agent[object, object]):
     A worker that serves it starts `command` for each attempt, in a group of its own, with the number of a file
     descriptor in HOLDFAST_FD: one end of a socket, at which the program speaks the protocol of docs/protocol.md. A run
     has one value of JSON as its `input`, and another one as its result. `deadline`, `queue`, `concurrency`, `limits`,
-    `thresholds` and `needs` are those of an agent. Raises UsageError for a command that is none.
+    `thresholds`, `needs` and `continues` are those of an agent. Raises UsageError for a command that is none.
     """
 
     command: tuple[str, ...]
@@ -48,6 +48,7 @@ class Program(Agent[object, object]):
         limits: Limits | None = None,
         thresholds: Thresholds | None = None,
         needs: Collection[str] = (),
+        continues: Collection[str] = (),
     ) -> None:
         if isinstance(command, str) or not command or not all(map(_is_word, command)):
             raise UsageError(
@@ -64,6 +65,7 @@ class Program(Agent[object, object]):
             queue=queue,
             concurrency=concurrency,
             needs=needs,
+            continues=continues,
             isolation="process",
             limits=limits,
             thresholds=thresholds,

@@ -53,7 +53,15 @@ class Serving:
     @property
     def served(self) -> tuple[Served, ...]:
         """All of them, as the store knows them."""
-        return tuple(Served(agent=name, version=version) for name, version in self.agents)
+        return tuple(
+            Served(agent=name, version=version, continues=tuple(agent.continues))
+            for (name, version), agent in self.agents.items()
+        )
+
+    @property
+    def within_reach(self) -> set[tuple[str, str]]:
+        """Agents and versions whose runs may come to be executed here: with those that they continue."""
+        return {(each.agent, version) for each in self.served for version in (each.version, *each.continues)}
 
     @property
     def apart(self) -> tuple[Served, ...]:

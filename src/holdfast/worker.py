@@ -371,7 +371,7 @@ class Worker:
             return await self._only_is_over(self._only)
         if self._tenures:
             return False
-        return self._until_idle and await nothing_due(self._store, self._serving.agents, self._labels)
+        return self._until_idle and await nothing_due(self._store, self._serving.within_reach, self._labels)
 
     async def _only_is_over(self, run_id: str) -> bool:
         """A child that outlives the run is left to other workers."""

@@ -210,6 +210,16 @@ def test_a_claim_gives_the_run_a_new_token_and_a_worker():
     assert told(decision) == {"reason": None, "attempt": 3, "worker": 12}
 
 
+def test_a_claim_by_a_newer_version_says_which_one_it_continues():
+    run = a_run()
+    decision = transitions.claim(run, 12, NOW_US, takeover=None, version="9")
+    assert (decision.run.version, told(decision)["version"]) == ("9", "9")
+    assert told(decision)["continues"] == run.version != "9"
+    kept = transitions.claim(run, 12, NOW_US, takeover=None)
+    assert kept.run.version == run.version
+    assert "continues" not in told(kept)
+
+
 def test_the_start_of_a_run_is_its_first_claim():
     assert transitions.claim(a_run(started_at_us=5), 12, NOW_US, takeover=None).run.started_at_us == 5
 

@@ -136,6 +136,10 @@ def test_useful_names_are_taken(name: str) -> None:
     [
         ({"version": 2}, "version is text"),
         ({"version": ""}, "version is text"),
+        ({"version": "2", "continues": "1"}, r"did you mean continues=\['1'\]"),
+        ({"version": "2", "continues": 1}, "continues is a list of versions"),
+        ({"version": "2", "continues": ["1", 1]}, "version is text"),
+        ({"version": "2", "continues": ["1", "2"]}, "continues others, not itself"),
         ({"keep": 0}, "keep is a whole number"),
         ({"keep": True}, "keep is a whole number"),
         ({"deadline": 0}, "deadline of 0"),

@@ -174,7 +174,13 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             return Explanation(why, (_retry(quoted, "look again, after the store was restored"),))
         case Reason.NEEDS_CODE:
             serve = WayOut("holdfast worker FILE.py", f"with version {view.version} of {view.agent} in it")
-            return Explanation(f"no worker has version {view.version!r} of agent {view.agent!r}", (serve,))
+            newer = WayOut(
+                "holdfast worker FILE.py",
+                f"with a newer {view.agent} that continues it: @agent(version=…, continues=[{view.version!r}])",
+            )
+            return Explanation(
+                f"no worker has version {view.version!r} of agent {view.agent!r}", (serve, newer)
+            )
         case _:
             return Explanation(f"it waits ({view.reason})" if view.reason else "it waits")
 

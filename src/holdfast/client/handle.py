@@ -148,8 +148,11 @@ class RunHandle(Generic[R]):
         them; and the labels that it asks for and no worker of its agent has together."""
         if run.state is not RunState.QUEUED:
             return None, ()
-        served = Served(agent=run.agent, version=run.version)
-        serving = [one for one in await self._store.list_workers() if one.alive and served in one.serves]
+        serving = [
+            one
+            for one in await self._store.list_workers()
+            if one.alive and any(each.fits(run.agent, run.version) for each in one.serves)
+        ]
         fitting = [one for one in serving if labels.fit(run.needs, one.labels)]
         if not fitting:
             return None, labels.lacking(run.needs, [one.labels for one in serving])

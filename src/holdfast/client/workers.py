@@ -10,7 +10,7 @@ from msgspec import Struct
 from holdfast.client.resources import ResourcesView, shared_view
 from holdfast.client.view import at
 from holdfast.errors import NotFound, UsageError
-from holdfast.model import WorkerRecord
+from holdfast.model import Served, WorkerRecord
 from holdfast.store import shown
 from holdfast.store.protocol import Store
 
@@ -18,10 +18,12 @@ Standing = Literal["serving", "draining", "lost"]
 
 
 class ServedView(Struct, frozen=True, kw_only=True):
-    """An agent that a worker executes. `isolation`: where the code of its runs is."""
+    """An agent that a worker executes. `continues`: older versions whose runs it goes on with when no worker has theirs
+    any more. `isolation`: where the code of its runs is."""
 
     agent: str
     version: str
+    continues: tuple[str, ...]
     isolation: Literal["task", "process"]
 
 
@@ -87,7 +89,10 @@ def _view(record: WorkerRecord) -> ServingView:
             ServedView(
                 agent=one.agent,
                 version=one.version,
-                isolation="process" if one in record.apart else "task",
+                continues=one.continues,
+                isolation="process"
+                if Served(agent=one.agent, version=one.version) in record.apart
+                else "task",
             )
             for one in record.serves
         ),

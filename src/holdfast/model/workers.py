@@ -10,10 +10,15 @@ from holdfast.model.runs import RunState
 
 
 class Served(Struct, frozen=True, kw_only=True):
-    """An agent that a worker can execute."""
+    """An agent that a worker can execute. It `continues` runs of these older versions that no worker has any more."""
 
     agent: str
     version: str
+    continues: tuple[str, ...] = ()
+
+    def fits(self, agent: str, version: str) -> bool:
+        """Whether a run of that agent and version can be executed by it, sooner or later."""
+        return self.agent == agent and (self.version == version or version in self.continues)
 
 
 class Level(StrEnum):

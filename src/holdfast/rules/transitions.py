@@ -101,8 +101,11 @@ def create(new: NewRun, key: int, now_us: int) -> Decision:
     return Decision(run=run, notes=(note,))
 
 
-def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> Decision:
-    """Hand the run to `worker` under a new token. `takeover` is given when the run is `running` on a dead worker.
+def claim(
+    run: Run, worker: int, now_us: int, *, takeover: Takeover | None, version: str | None = None
+) -> Decision:
+    """Hand the run to `worker` under a new token. `takeover` is given when the run is `running` on a dead worker,
+    `version` when it is continued by that one, since no worker has its own any more.
 
     The answer is not always `running`: a run that took its worker down too often becomes `waiting: poison`, one whose
     pause was asked `waiting: paused`, and one in a loop `waiting: loop`.
@@ -110,7 +113,7 @@ def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> D
     if takeover is None:
         _check(run, "claimed")
         _check_due(run, now_us, "claimed")
-        return _hand_out(_forgiven(run), worker, now_us, {})
+        return _hand_out(_forgiven(run), worker, now_us, version, {})
     _check(run, "taken_over")
     run = _count(run, takeover)
     if run.crashes_alone >= MAX_CRASHES_ALONE or run.crashes >= MAX_CRASHES:
@@ -118,12 +121,15 @@ def claim(run: Run, worker: int, now_us: int, *, takeover: Takeover | None) -> D
     if run.asked == "pause" or run.reason is Reason.LOOP:
         return _stop(replace(run, token=run.token + 1))
     after = Reason.KILLED if takeover.wished else Reason.CRASHED if takeover.counted else Reason.DRAINED
-    return _hand_out(run, worker, now_us, {"taken_over": after})
+    return _hand_out(run, worker, now_us, version, {"taken_over": after})
 
 
-def _hand_out(run: Run, worker: int, now_us: int, why: dict[str, object]) -> Decision:
+def _hand_out(run: Run, worker: int, now_us: int, version: str | None, why: dict[str, object]) -> Decision:
+    if version is not None:
+        why |= {"version": version, "continues": run.version}
     claimed = replace(
         run,
+        version=version or run.version,
         state=RUNNING,
         reason=None,
         token=run.token + 1,

@@ -6,9 +6,9 @@ There is no other rescue (law 4 of the design): a crashed run, a drained one and
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec import structs
@@ -27,7 +27,7 @@ MOST_LINED_UP: Final = 500
 @dataclass(frozen=True, slots=True)
 class Asking:
     """A worker that asks for runs: what it serves, how many it takes, which locks were found free before, and what
-    labels it has."""
+    labels it has. `heirs`: of runs of what no live worker serves, the version by which it continues them."""
 
     worker: int
     serves: tuple[Served, ...]
@@ -35,6 +35,7 @@ class Asking:
     locks: workers.Locks
     has: frozenset[str]
     only: str | None = None
+    heirs: Mapping[Served, str] = field(default_factory=dict)
 
 
 def asking(
@@ -47,12 +48,17 @@ def asking(
 ) -> Asking:
     """What the worker asks for. The locks are tried outside the write lock: a dead process stays dead."""
     locks, has = workers.try_locks(connection, clock), workers.labels_of(connection, worker)
-    return Asking(worker, tuple(dict.fromkeys(serves)), limit, locks, has, only)
+    plain = dict.fromkeys(Served(agent=each.agent, version=each.version) for each in serves)
+    heirs = {
+        Served(agent=each.agent, version=older): each.version for each in serves for older in each.continues
+    }
+    return Asking(worker, tuple(plain), limit, locks, has, only, heirs)
 
 
 def look(connection: Connection, clock: Clock, asks: Asking) -> bool:
     """Whether `claim` would find anything. Reads only, and takes no lock: what an idle worker does all day."""
-    return bool(_pick(connection, clock.wall_us(), asks, _fallen(connection, clock, asks)))
+    dead = _fallen(connection, clock, asks)
+    return bool(_pick(connection, clock.wall_us(), _with_inherited(connection, asks, dead), dead))
 
 
 def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
@@ -61,6 +67,7 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
         return []
     now_us = clock.wall_us()
     dead = _fallen(connection, clock, asks)
+    asks = _with_inherited(connection, asks, dead)
     claims: list[Claim] = []
     keys: list[int] = []
     lined_up, more = 0, True
@@ -77,7 +84,7 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
                 row, ties = decisions.row_with_ties(connection, key)
                 if ties.lane and _steps_aside(connection, key, now_us):
                     lined_up += 1
-                elif claimed := _take(connection, row, ties, asks.worker, dead, now_us):
+                elif claimed := _take(connection, row, ties, asks, dead, now_us):
                     claims.append(claimed)
             more = before < lined_up < MOST_LINED_UP and len(claims) < asks.limit
     if dead and (keys or claims):
@@ -152,6 +159,30 @@ def _pick(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> lis
     return schedule.pick(
         candidates, slots=asks.limit, running=live, limits=limits, worker_runs=held, alone=alone
     )
+
+
+def _with_inherited(connection: Connection, asks: Asking, dead: _Dead) -> Asking:
+    """What the worker serves, and what it continues of that which no live worker serves. A run stays with its version
+    while a worker has it, also one that drains: its successor is about to start."""
+    if not asks.heirs:
+        return asks
+    served = served_by_living(connection, set(dead))
+    heirs = {
+        each: version
+        for each, version in asks.heirs.items()
+        if each not in served and each not in asks.serves
+    }
+    return replace(asks, serves=(*asks.serves, *heirs), heirs=heirs)
+
+
+def served_by_living(connection: Connection, dead: set[int]) -> set[Served]:
+    """What live workers have the code of."""
+    return {
+        Served(agent=each.agent, version=each.version)
+        for key, serves in connection.rows("sweep.served")
+        if key not in dead
+        for each in rows.serves_of(serves)
+    }
 
 
 def _only(connection: Connection, now_us: int, asks: Asking, dead: _Dead) -> list[int]:
@@ -229,15 +260,16 @@ def _steps_aside(connection: Connection, key: int, now_us: int) -> bool:
 
 
 def _take(
-    connection: Connection, row: Row, ties: decisions.Ties, worker: int, dead: _Dead, now_us: int
+    connection: Connection, row: Row, ties: decisions.Ties, asks: Asking, dead: _Dead, now_us: int
 ) -> Claim | None:
     """Claim one run; None when the rules made something else of it."""
-    run = rows.run_of(row)
+    run, worker = rows.run_of(row), asks.worker
     if run.worker is not None and budgets.charge_cut_off(connection, run.key, now_us, worker=run.worker):
         row, ties = decisions.row_with_ties(connection, run.key)  # an event may have told of it
         run = rows.run_of(row)
     takeover = None if run.worker is None else _takeover(connection, dead, run, run.worker)
-    decision = transitions.claim(run, worker, now_us, takeover=takeover)
+    heir = asks.heirs.get(Served(agent=run.agent, version=run.version))
+    decision = transitions.claim(run, worker, now_us, takeover=takeover, version=heir)
     if decision.run.state is not RunState.RUNNING:
         decisions.apply(connection, run, decision, now_us)
         return None
@@ -249,6 +281,8 @@ def _take(
         claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)
         _hold(connection, claimed, error, now_us)
         return None
+    if heir is not None:
+        connection.run("claim.continue_as", (heir, run.key))
     if notes:
         decision = structs.replace(decision, notes=decision.notes + notes)
     claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)

@@ -45,13 +45,20 @@ ENTRY_EVENTS: Final[Mapping[EntryStatus, str]] = {
 }
 """An entry is its event: what the feed calls it."""
 
+
+class _Serves(msgspec.Struct, frozen=True, array_like=True):
+    agent: str
+    version: str
+    continues: tuple[str, ...] = ()  # workers of before have none
+
+
 _encode = msgspec.json.Encoder().encode
 _failure = msgspec.json.Decoder(Failure).decode
 _mismatch = msgspec.json.Decoder(Mismatch).decode
 _resolution = msgspec.json.Decoder(Resolution).decode
 _sample = msgspec.json.Decoder(Sample).decode
 _options = msgspec.json.Decoder(tuple[str, ...]).decode
-_serves = msgspec.json.Decoder(list[tuple[str, str]]).decode
+_serves = msgspec.json.Decoder(list[_Serves]).decode
 
 
 def to_json(value: Failure | Mismatch | Resolution | Sample | None) -> bytes | None:
@@ -150,12 +157,14 @@ def sample_of(body: bytes | None) -> Sample | None:
 
 def serves_of(body: bytes) -> tuple[Served, ...]:
     """What a worker serves, from its JSON."""
-    return tuple(Served(agent=agent, version=version) for agent, version in _serves(body))
+    return tuple(
+        Served(agent=each.agent, version=each.version, continues=each.continues) for each in _serves(body)
+    )
 
 
 def serves_json(serves: tuple[Served, ...]) -> bytes:
     """What a worker serves, as it is stored."""
-    return _encode([(each.agent, each.version) for each in serves])
+    return _encode([_Serves(each.agent, each.version, each.continues) for each in serves])
 
 
 def checkpoint_of(row: Row, good: bool, state: bytes | None = None) -> Checkpoint:

@@ -350,7 +350,7 @@ class TransactionalStore(Alone):
     async def register_worker(self, new: NewWorker, lease_us: int) -> int:
         def register(connection: Connection) -> int:
             key = workers.register(connection, connection.clock, new, lease_us)
-            served = {(each.agent, each.version) for each in new.serves}
+            served = {(each.agent, one) for each in new.serves for one in (each.version, *each.continues)}
             sweep.find_code(connection, served, connection.clock.wall_us(), FOUND_AT_START)
             return key
 

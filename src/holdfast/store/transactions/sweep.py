@@ -64,12 +64,13 @@ def _miss_code(connection: Connection, served: set[tuple[str, str]], now_us: int
 
 
 def _served(connection: Connection, dead: set[int]) -> set[tuple[str, str]]:
-    """What live workers serve. A draining one counts: its successor is about to start."""
+    """What live workers serve, or continue. A draining one counts: its successor is about to start."""
     return {
-        (each.agent, each.version)
+        (each.agent, version)
         for key, serves in connection.rows("sweep.served")
         if key not in dead
         for each in rows.serves_of(serves)
+        for version in (each.version, *each.continues)
     }
 
 

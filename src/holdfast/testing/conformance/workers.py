@@ -42,6 +42,8 @@ from holdfast.testing.conformance.place import (
     take,
 )
 
+NEWER = (Served(agent="refactor", version="2", continues=("1", "0")),)
+
 
 async def sweep_all(store: Store) -> int:
     """Sweep until nothing is left to do, and return how many rows changed."""
@@ -307,6 +309,72 @@ class WorkerPromises(Promises):
         serves = (Served(agent="refactor", version="2"),)
         worker = await register(store, "has version 2", serves=serves)
         assert [claim.run.id for claim in await store.claim(worker, serves, 5)] == ["new"]
+
+    # --- versions side by side ----------------------------------------------------------------------------------
+
+    async def test_a_newer_version_continues_the_runs_of_an_older_one_that_no_worker_has_any_more(
+        self, store: Store, place: Place
+    ) -> None:
+        older = await register(store, "older")
+        await (await start(store, older, "recorded")).commit(step())
+        await store.create_run(new_run("queued"))
+        newer = await register(store, "newer", serves=NEWER)
+        place.clock.advance(SECOND_US)
+        await sweep_all(store)
+        assert await store.claim(newer, NEWER, 5) == [], "a run stays with its version while a worker has it"
+        await store.mark_draining(older)
+        assert await store.claim(newer, NEWER, 5) == [], "nor is it taken from one that drains"
+        await store.retire_worker(older, counted=False)
+        claims = {claim.run.id: claim for claim in await store.claim(newer, NEWER, 5)}
+        assert {id: claim.run.version for id, claim in claims.items()} == {"recorded": "2", "queued": "2"}
+        assert len(claims["recorded"].journal.entries) == 1, "what is recorded is kept"
+        assert (await store.get_run("queued")).version == "2"
+        events = await store.read_events("queued", 0, 10)
+        running = next(event for event in events if event.type == "run.running")
+        assert b'"version":"2","continues":"1"' in running.payload
+
+    async def test_a_run_that_a_killed_worker_of_an_older_version_held_is_continued_too(
+        self, store: Store, place: Place
+    ) -> None:
+        await start(store, await register(store, "older"))
+        newer = await register(store, "newer", serves=NEWER)
+        place.clock.advance(LEASE_US + SECOND_US)
+        store.renew_lease(newer, 2 * LEASE_US, None)
+        (claim,) = await store.claim(newer, NEWER, 5)
+        assert (claim.run.version, claim.run.crashes) == ("2", 1)
+
+    async def test_a_run_that_waits_for_code_is_continued_by_a_newer_version(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.create_run(new_run("old"))
+        await register(store, "of another", serves=(Served(agent="other", version="1"),))
+        place.clock.advance(SECOND_US)
+        await sweep_all(store)
+        assert (await store.get_run("old")).reason is Reason.NEEDS_CODE
+        newer = await register(store, "newer", serves=NEWER)
+        assert [claim.run.version for claim in await store.claim(newer, NEWER, 5)] == ["2"]
+
+    async def test_a_sweep_does_not_miss_the_code_of_a_run_that_a_newer_version_continues(
+        self, store: Store, place: Place
+    ) -> None:
+        await register(store, "newer", serves=NEWER)
+        await store.create_run(new_run("old"))
+        place.clock.advance(SECOND_US)
+        await sweep_all(store)
+        assert (await store.get_run("old")).state is RunState.QUEUED
+
+    async def test_a_version_that_continues_no_other_leaves_its_runs_alone(
+        self, store: Store, place: Place
+    ) -> None:
+        serves = (Served(agent="refactor", version="2"),)
+        newer = await register(store, "newer", serves=serves)
+        await store.create_run(new_run("old"))
+        assert await store.claim(newer, serves, 5) == []
+
+    async def test_what_a_worker_continues_is_listed(self, store: Store) -> None:
+        await register(store, "newer", serves=NEWER)
+        (listed,) = await store.list_workers()
+        assert listed.serves == NEWER
 
     # --- queues -------------------------------------------------------------------------------------------------
 

@@ -79,3 +79,6 @@ WITH RECURSIVE tree (key) AS (
 )
 SELECT run_rows.* FROM tree JOIN holdfast.run_rows ON run_rows.key = tree.key
 WHERE (state = 'running' OR available_at_us <= $2) AND (deadline_at_us IS NULL OR deadline_at_us > $2);
+
+-- name: continue_as
+UPDATE holdfast.runs SET version = $1 WHERE key = $2;

@@ -79,3 +79,6 @@ WITH RECURSIVE tree (key) AS (
 )
 SELECT run_rows.* FROM tree CROSS JOIN run_rows ON run_rows.key = tree.key
 WHERE (state = 'running' OR available_at_us <= ?2) AND (deadline_at_us IS NULL OR deadline_at_us > ?2);
+
+-- name: continue_as
+UPDATE runs SET version = ? WHERE key = ?;
