@@ -14,12 +14,13 @@ from typing import Final, Self, TypeVar, TypeVarTuple
 from msgspec.structs import replace
 
 from holdfast import codec
-from holdfast.agents import Agent, AnyAgent, check_not_importing, reachable
+from holdfast.agents import Agent, AnyAgent
 from holdfast.client import Client
 from holdfast.controller import RETENTION, Controller
 from holdfast.duration import Duration
 from holdfast.errors import Refused, RunNotFound, UsageError, WorkerStuck
 from holdfast.model import HELD_REASONS, Decision, Reason, Run, RunState
+from holdfast.references import check_not_importing, reachable
 from holdfast.rules import transitions, waits
 from holdfast.serving import check_served
 from holdfast.settings import find_store

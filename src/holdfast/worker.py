@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from holdfast import capture
-from holdfast.agents import AnyAgent, Isolation, check_isolation, check_not_importing
+from holdfast.agents import AnyAgent, Isolation, check_isolation
 from holdfast.attempt import Attempt
 from holdfast.clock import Clock, Pace, SystemClock
 from holdfast.duration import Duration, seconds
@@ -41,6 +41,7 @@ from holdfast.model import (
     RunState,
 )
 from holdfast.monitor import Monitor, default_thresholds
+from holdfast.references import check_not_importing
 from holdfast.rules import labels as label_rules
 from holdfast.rules import lease as lease_rules
 from holdfast.rules import pressure

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from holdfast import Worker
-from holdfast.agents import load_agent
 from holdfast.errors import Refused
 from holdfast.model import Reason, RunState
 from holdfast.process.launch import Launcher, Stillborn
 from holdfast.process.spawn import Process, Spawner
 from holdfast.process.wire import Wire
+from holdfast.references import load_agent
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.throttle.watch import Watch
 from tests.faults import Engine

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from holdfast import Client, Context, Limits, Thresholds, Worker, agent, open_store
-from holdfast.agents import load_agent
 from holdfast.client.view import event_payload
 from holdfast.errors import Refused, UsageError
 from holdfast.model import Mechanism, Reason, Strength
 from holdfast.process.launch import Launcher
+from holdfast.references import load_agent
 from holdfast.throttle import probe
 from tests.faults import Engine
 from tests.isolation import agents

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from holdfast.agents import Agent, Every, agent, load_agent, load_agents
+from holdfast.agents import Agent, Every, agent
 from holdfast.context import Context
 from holdfast.errors import AgentNotFound, UsageError
+from holdfast.references import load_agent, load_agents
 from holdfast.rules.retry import RetryPolicy
 
 NO_CONTEXT: Any = None
@@ -442,7 +443,8 @@ def test_a_script_that_loads_itself_is_not_run_again(folder: Path) -> None:
     write(
         folder / "script.py",
         """
-        from holdfast.agents import agent, load_agents
+        from holdfast.agents import agent
+        from holdfast.references import load_agents
 
         @agent
         async def work(ctx): ...

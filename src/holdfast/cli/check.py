@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 
 import click
 
-from holdfast.agents import AnyAgent, load_agents
+from holdfast.agents import AnyAgent
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import common, find, ids_for_completion, on_store
 from holdfast.cli.saying import say
@@ -16,6 +16,7 @@ from holdfast.cli.views import print_document
 from holdfast.client import Client
 from holdfast.errors import AgentNotFound
 from holdfast.model import Run, RunFilter, RunState
+from holdfast.references import load_agents
 from holdfast.testing.rehearsal import Replay, rehearse
 
 _UNFINISHED = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})

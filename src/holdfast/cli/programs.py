@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import click
 
 from holdfast import codec
-from holdfast.agents import AnyAgent, load_agent
+from holdfast.agents import AnyAgent
 from holdfast.cli.arguments import json_text
 from holdfast.cli.live import PlainShow, worth_a_line
 from holdfast.cli.options import DURATION
@@ -21,6 +21,7 @@ from holdfast.commands.agent import command
 from holdfast.commands.lines import Gauge
 from holdfast.errors import UsageError
 from holdfast.model import Event
+from holdfast.references import load_agent
 from holdfast.rules.limits import Limits, limits_of
 
 P = ParamSpec("P")

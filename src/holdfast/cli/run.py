@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import click
 
-from holdfast.agents import AnyAgent, reachable
+from holdfast.agents import AnyAgent
 from holdfast.cli.exits import Exit, exit_of_state
 from holdfast.cli.explain import WayOut, explain
 from holdfast.cli.follow import BATCH, glances, picture_of
@@ -30,6 +30,7 @@ from holdfast.commands.program import shown
 from holdfast.embedded import Stopping, execute, prepare
 from holdfast.errors import WorkerStuck
 from holdfast.model import RunState
+from holdfast.references import reachable
 from holdfast.serving import check_served
 from holdfast.worker import Worker
 

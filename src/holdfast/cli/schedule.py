@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import click
 
 from holdfast import codec
-from holdfast.agents import load_agent
 from holdfast.cli import words
 from holdfast.cli.app import CommandGroup, did_you_mean
 from holdfast.cli.arguments import json_text
@@ -20,6 +19,7 @@ from holdfast.cli.views import print_document
 from holdfast.client import Client, Schedule, ScheduleView
 from holdfast.client.schedules import FIRES_SHOWN
 from holdfast.errors import HoldfastError, ScheduleNotFound, UsageError
+from holdfast.references import load_agent
 from holdfast.store import shown
 from holdfast.zones import zone as zone_of
 

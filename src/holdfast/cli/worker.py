@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from holdfast.agents import AnyAgent, Isolation, load_agents
+from holdfast.agents import AnyAgent, Isolation
 from holdfast.attempt import current_run
 from holdfast.cli.exits import Exit
 from holdfast.cli.options import DURATION, common, on_store, retention_option
@@ -23,6 +23,7 @@ from holdfast.client import Client
 from holdfast.commands.agent import command
 from holdfast.embedded import Stopping, execute
 from holdfast.errors import WorkerStuck
+from holdfast.references import load_agents
 from holdfast.rules import labels as label_rules
 from holdfast.store import shown
 from holdfast.worker import Worker

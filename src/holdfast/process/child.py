@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from holdfast import capture
-from holdfast.agents import Agent, AnyAgent, agent_at
+from holdfast.agents import Agent, AnyAgent
 from holdfast.attempt import Attempt
 from holdfast.channel import ChannelPort
 from holdfast.clock import Clock, SystemClock
@@ -52,6 +52,7 @@ from holdfast.process.frames import (
     SlowDown,
 )
 from holdfast.process.wire import Wire
+from holdfast.references import agent_at
 from holdfast.rules.rate import RateLimit
 
 T = TypeVar("T")

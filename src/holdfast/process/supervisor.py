@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from holdfast import exit_status
-from holdfast.agents import AnyAgent, place_of
+from holdfast.agents import AnyAgent
 from holdfast.channel import Channel
 from holdfast.clock import Clock, SystemClock
 from holdfast.ending import Ending, Lost
@@ -58,6 +58,7 @@ from holdfast.process.launch import Stillborn
 from holdfast.process.sightings import Sightings
 from holdfast.process.spawn import ProcessLike, SpawnerLike, import_path
 from holdfast.process.wire import MAX_UNSENT
+from holdfast.references import place_of
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import RANKS, Thresholds
 from holdfast.threads import ThreadCall, run_in_thread

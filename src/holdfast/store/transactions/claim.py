@@ -35,7 +35,7 @@ class Asking:
     locks: workers.Locks
     has: frozenset[str]
     only: str | None = None
-    heirs: Mapping[Served, str] = field(default_factory=dict)
+    heirs: Mapping[Served, str] = field(default_factory=dict[Served, str])
 
 
 def asking(
