@@ -1,4 +1,4 @@
-"""Executes a page from its first block to its last, in a folder of its own: `python execute.py PAGE FOLDER`.
+"""Executes a page from its first block to its last, in a folder of its own: `python execute.py PAGE FOLDER [DATABASE]`.
 
 Python blocks share one namespace; those that use `ctx`, `client` or `handle` are executed where there is one. Shell
 blocks run `holdfast`; what they show is compared loosely: numbers, spaces and progress bars may differ, lines may be
@@ -22,7 +22,7 @@ import types
 from pathlib import Path
 
 import holdfast
-from tests.docs.pages import Block, blocks, is_shell
+from tests.docs.pages import ADDRESS, Block, blocks, is_shell
 
 TOP = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 PATIENCE_S = 20.0
@@ -32,8 +32,9 @@ LOOKS = {"ls", "show", "steps", "checkpoints", "state", "watch", "logs"}
 class Page:
     """One page being executed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str | None) -> None:
         self.folder = folder
+        self.database = database
         self.names: dict[str, object] = {"__name__": "__main__", "holdfast": holdfast, "asyncio": asyncio}
         self.left: list[subprocess.Popen[str]] = []
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
@@ -108,9 +109,15 @@ class Page:
 
     def shell(self, block: Block) -> None:
         for command, shown in _commands(block):
-            words = shlex.split(command)
+            words = [self.meant(word) for word in shlex.split(command)]
             if words[0] == "holdfast":
                 self.command(block, words[1:], shown)
+            elif words[0] == "export":
+                name, _, value = words[1].partition("=")
+                self.environ[name] = value
+
+    def meant(self, word: str) -> str:
+        return word if self.database is None else word.replace(ADDRESS, self.database)
 
     def command(self, block: Block, words: list[str], shown: list[str]) -> None:
         stop = re.match(r"(kill|ctrl-c) after (.+)", block.directive)
@@ -174,6 +181,8 @@ class Page:
         return None
 
     def loose(self, line: str) -> str:
+        if self.database is not None:
+            line = line.replace(self.database, ADDRESS).replace(self.database.partition("?")[0], ADDRESS)
         line = line.replace(socket.gethostname(), "laptop").replace(str(self.folder), "/home/me/agents")
         line = re.sub(r"[━╸╺]+", " ", line)
         line = re.sub(r"\d+(\.\d+)?(ms|s|m|h|d)?", "0", line)
@@ -203,10 +212,10 @@ def _commands(block: Block) -> list[tuple[str, list[str]]]:
     return found
 
 
-def main(page: str, folder: str) -> None:
+def main(page: str, folder: str, database: str | None = None) -> None:
     os.chdir(folder)
     sys.path.insert(0, folder)
-    executed = Page(Path(folder))
+    executed = Page(Path(folder), database)
     try:
         for block in blocks(Path(page)):
             try:
@@ -219,4 +228,4 @@ def main(page: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -1,7 +1,8 @@
 """The blocks of a page: what it shows as code, and what stands in the comment above it for the one who runs it.
 
 A fence may be preceded by `<!-- test: … -->`: `skip` (not run), `exit N`, `kill after TEXT`, `ctrl-c after TEXT`
-or `handle = agent(args)`. A block after a line that names a file ("`research.py`:", "`index.sh`:") is that file.
+or `handle = agent(args)`. A block after a line that names a file ("`research.py`:", "`index.sh`:") is that file. Where
+a page says ADDRESS, a database of the tests is meant.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+ADDRESS = "postgresql://me@db.example/agents"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DIRECTIVE = re.compile(r"<!-- test: (.*?) -->\s*$")

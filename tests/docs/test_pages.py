@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, has_code, name_of
+from tests.docs.pages import ADDRESS, PAGES, ROOT, has_code, name_of
 
 EXECUTED = [page for page in PAGES if has_code(page)]
 
 
 @pytest.mark.parametrize("page", EXECUTED, ids=name_of)
-def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
+def test_what_a_page_shows_is_what_happens(
+    page: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    database: list[str] = []
+    if ADDRESS in page.read_text("utf-8"):
+        database.append(request.getfixturevalue("databases").fresh())
     done = subprocess.run(
-        [sys.executable, "-m", "tests.docs.execute", str(page), str(tmp_path)],
+        [sys.executable, "-m", "tests.docs.execute", str(page), str(tmp_path), *database],
         cwd=ROOT, capture_output=True, text=True, timeout=55,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
