@@ -1,8 +1,8 @@
 """The lines of concurrency keys: who runs, who stands in line, who is called and not claimed yet.
 
-A lane `stands` apart (its run ended, waits for something else, or is due and was not looked at yet), in line, called,
-or running. The invariant, after every transaction: somebody stands in line only while the runs that run and those that
-are called fill the limit.
+A lane `stands` apart (its run ended, waits for something else, or is due again and was not looked at yet), in line,
+called, or running. A new run that is due is called, or stands in line. The invariant, after every transaction: somebody
+stands in line only while the runs that run and those that are called fill the limit.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from holdfast.store.transactions.connection import Connection
 
 APART, IN_LINE, CALLED, RUNNING = "apart", "in_line", "called", "running"
 
-MOST_COUNTED: Final = 1_000
-"""Runs ahead in a line are counted up to here: further back a place says nothing more."""
+MOST_COUNTED: Final = 100
+"""Runs ahead in a line are counted up to here, or to the limit: further back a place says nothing more."""
 
 
 class Place(NamedTuple):
-    """Where a run stands that may not run now: `ahead` of it are so many, counted up to MOST_COUNTED."""
+    """Where a run stands that may not run now: `ahead` of it are so many, counted up to MOST_COUNTED or its limit."""
 
     key: str
     ahead: int
@@ -30,6 +30,17 @@ class Place(NamedTuple):
 def add(connection: Connection, run: int, lane: Lane) -> None:
     """Give a new run its lane."""
     connection.run("lanes.add", (run, lane.key, lane.at_most))
+
+
+def join(connection: Connection, run: Run, now_us: int) -> Place | None:
+    """Where a new run, which is due, stands in line; None when there is room, and it is called."""
+    place = blocked(connection, run.key)
+    if place is None:
+        assert run.available_at_us is not None, "it is due"
+        at = claim_key(run.available_at_us, run.priority)
+        connection.run("lanes.stand", (IN_LINE, at, run.available_at_us, run.key))
+        connection.run("lanes.call", (now_us, run.key))
+    return place
 
 
 def blocked(connection: Connection, run: int) -> Place | None:
@@ -42,7 +53,7 @@ def blocked(connection: Connection, run: int) -> Place | None:
     if state == RunState.RUNNING:  # taken over from a dead worker: it never left its place
         return None
     at = place if stands == CALLED else claim_key(available_at_us, priority)
-    ahead: int = connection.value("lanes.ahead", (key, at, run, MOST_COUNTED))
+    ahead: int = connection.value("lanes.ahead", (key, at, run, max(MOST_COUNTED, at_most)))
     live, narrowest = _running(connection, key)
     if rules.may_run(Lane(key=key, at_most=at_most), live=live, narrowest=narrowest, ahead=ahead):
         return None

@@ -106,7 +106,29 @@ class LanePromises(Promises):
         run = await store.get_run("r2")
         assert (run.state, run.reason, run.available_at_us) == (RunState.QUEUED, Reason.LIMIT, None)
         told = json.loads((await store.read_events("r2", 0, 10))[-1].payload)
-        assert (told["reason"], told["concurrency"], told["ahead"]) == ("limit", "k", 1)
+        assert (told["reason"], told["concurrency"], told["ahead"]) == ("limit", "k", 2)
+
+    async def test_a_key_with_more_runs_than_a_claim_looks_at_hides_nobody(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.create_runs([keyed(f"a{n}", "a", at_most=2) for n in range(700)])
+        worker = await register(store)
+        both = await take_any(store, worker, 100)
+        assert {attempt.run.id for attempt in both} == {"a0", "a1"}
+        await store.create_run(keyed("b0", "b"))
+        assert [attempt.run.id for attempt in await take_any(store, worker, 100)] == ["b0"]
+
+    async def test_a_new_run_waits_in_line_from_the_first_on_and_one_with_room_does_not(
+        self, store: Store, place: Place
+    ) -> None:
+        for n in range(4):
+            await store.create_run(keyed(f"r{n}", at_most=2))
+        assert await in_line(store) == ["r2", "r3"]
+        later = replace(keyed("later"), delay_us=60 * SECOND_US)
+        await store.create_run(later)
+        assert await in_line(store) == ["r2", "r3"], "what is not due stands in no line"
+        await store.update_run("r0", cancel)
+        assert await in_line(store) == ["r3"]
 
     @pytest.mark.parametrize("outcome", LEAVES.values(), ids=LEAVES)
     async def test_whoever_leaves_calls_the_next_in_the_same_transaction(
