@@ -111,7 +111,7 @@ class LanePromises(Promises):
     async def test_a_key_with_more_runs_than_a_claim_looks_at_hides_nobody(
         self, store: Store, place: Place
     ) -> None:
-        await store.create_runs([keyed(f"a{n}", "a", at_most=2) for n in range(700)])
+        await store.create_runs([keyed(f"a{n}", "a", at_most=2) for n in range(1_100)])
         worker = await register(store)
         both = await take_any(store, worker, 100)
         assert {attempt.run.id for attempt in both} == {"a0", "a1"}
