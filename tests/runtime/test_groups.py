@@ -533,6 +533,7 @@ async def test_branches_of_several_steps_and_a_map_survive_a_kill_at_any_commit(
     assert sum(executed.values()) - len(executed) <= 6
 
 
+@pytest.mark.timeout(180)
 async def test_outcomes_and_journals_are_equal_under_a_thousand_shuffled_schedules(engine: Engine) -> None:
     names = [f"r{number}" for number in range(1_000)]
     for name in names:

@@ -71,10 +71,11 @@ def test_the_kernels_list_and_psutils_agree(
 def test_cpu_is_counted_from_sample_to_sample() -> None:
     monitor = Monitor(Thresholds())
     assert monitor.sample().cpu_percent == 0
-    until = time.process_time() + 0.1
+    began_s, until = time.monotonic(), time.process_time() + 0.2
     while time.process_time() < until:
         pass
-    assert monitor.sample().cpu_percent > 20
+    share = 20 / (time.monotonic() - began_s)  # in percent: others may have had the core meanwhile
+    assert monitor.sample().cpu_percent > share / 2
 
 
 def test_a_process_that_ends_while_it_is_measured_counts_as_nothing(tree: subprocess.Popen[str]) -> None:
