@@ -98,6 +98,9 @@ class Connection:
         found: list[Row] = self._raw.executemany(_text(name, name), rows).fetchall()
         return found
 
+    def ahead(self, name: str, values: Iterable[Values]) -> None:
+        """Nothing: a read is no journey."""
+
     def changed(self) -> int:
         """How many rows the newest statement changed."""
         count: int = self._raw.changes()

@@ -15,10 +15,25 @@ from msgspec import structs
 
 from holdfast.clock import Clock
 from holdfast.errors import StoreCorrupt
-from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
+from holdfast.model import (
+    Claim,
+    Decision,
+    Failure,
+    FailureKind,
+    Hold,
+    Journal,
+    Note,
+    Reason,
+    Run,
+    RunState,
+    Served,
+)
 from holdfast.rules import labels, schedule, transitions
 from holdfast.store.transactions import budgets, decisions, journal, lanes, payloads, rows, workers
 from holdfast.store.transactions.connection import Connection, Row
+
+_WORKER: Final = 15
+"""Where a row of `run_rows` has who holds the run."""
 
 MOST_LINED_UP: Final = 500
 """Runs that one claim puts in line at most, so that it never holds the write lock for long; the next one goes on."""
@@ -72,14 +87,10 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
                 if asks.only is None
                 else _only(connection, now_us, asks, dead)
             )
-            before = lined_up
-            for key in keys:
-                row, ties = decisions.row_with_ties(connection, key)
-                if ties.lane and _steps_aside(connection, key, now_us):
-                    lined_up += 1
-                elif claimed := _take(connection, row, ties, asks.worker, dead, now_us):
-                    claims.append(claimed)
-            more = before < lined_up < MOST_LINED_UP and len(claims) < asks.limit
+            taken, aside = _take_all(connection, keys, asks.worker, dead, now_us)
+            claims += taken
+            lined_up += aside
+            more = aside > 0 and lined_up < MOST_LINED_UP and len(claims) < asks.limit
     if dead and (keys or claims):
         _retire(connection, dead)
     return claims
@@ -228,6 +239,64 @@ def _steps_aside(connection: Connection, key: int, now_us: int) -> bool:
     return True
 
 
+def _take_all(
+    connection: Connection, keys: list[int], worker: int, dead: _Dead, now_us: int
+) -> tuple[list[Claim], int]:
+    """Claim these runs; the claims, in this order, and how many stepped aside into a line.
+
+    What is special (of a dead worker, with a concurrency key) goes one by one, and first: it may move others. The rest
+    is read together, and written together.
+    """
+    special: dict[int, Claim | None] = {}
+    aside = 0
+    for key, (row, ties) in zip(keys, _look_ahead(connection, keys), strict=True):
+        if not (ties.lane or row[_WORKER] is not None):
+            continue
+        if ties.lane and _steps_aside(connection, key, now_us):
+            aside += 1
+            special[key] = None
+        else:
+            row, ties = decisions.row_with_ties(connection, key)
+            special[key] = _take(connection, row, ties, worker, dead, now_us)
+    rest = [key for key in keys if key not in special]
+    found = _look_ahead(connection, rest)
+    plain: dict[int, tuple[Run, Decision, bytes, Journal]] = {}
+    for row, ties in found:
+        run = rows.run_of(row)
+        decision = transitions.claim(run, worker, now_us, takeover=None)
+        if decision.run.state is RunState.RUNNING and decisions.moves_alone(run, decision, ties):
+            try:
+                given, recorded, notes = _read(connection, run, row)
+            except StoreCorrupt:
+                continue
+            decision = structs.replace(decision, notes=decision.notes + notes)
+            plain[run.key] = run, decision, given, recorded
+    handed = decisions.hand_out(
+        connection, [(run, decision) for run, decision, _, _ in plain.values()], worker, now_us
+    )
+    for run, (_, _, given, recorded) in zip(handed, plain.values(), strict=True):
+        special[run.key] = Claim(run=run, input=given, journal=recorded)
+    for row, ties in found:
+        if row[0] not in plain:
+            special[row[0]] = _take(connection, row, ties, worker, dead, now_us)
+    return [claimed for key in keys if (claimed := special[key]) is not None], aside
+
+
+def _look_ahead(connection: Connection, keys: list[int]) -> list[tuple[Row, decisions.Ties]]:
+    """The runs as they are now, and what is going to be asked of their journals."""
+    decisions.look_ahead(connection, keys)
+    found = [decisions.row_with_ties(connection, key) for key in keys]
+    journal.look_ahead(connection, [rows.run_of(row) for row, _ in found])
+    return found
+
+
+def _read(connection: Connection, run: Run, row: Row) -> tuple[bytes, Journal, tuple[Note, ...]]:
+    """What the run was given, its journal, and what that found to be told. Raises StoreCorrupt."""
+    inline, blob = row[rows.INPUT : rows.INPUT + 2]
+    given = payloads.load(connection, inline, blob, f"the input of run {run.id}")
+    return given, *journal.build(connection, run)
+
+
 def _take(
     connection: Connection, row: Row, ties: decisions.Ties, worker: int, dead: _Dead, now_us: int
 ) -> Claim | None:
@@ -241,16 +310,13 @@ def _take(
     if decision.run.state is not RunState.RUNNING:
         decisions.apply(connection, run, decision, now_us)
         return None
-    inline, blob = row[rows.INPUT : rows.INPUT + 2]
     try:
-        given = payloads.load(connection, inline, blob, f"the input of run {run.id}")
-        recorded, notes = journal.build(connection, run)
+        given, recorded, notes = _read(connection, run, row)
     except StoreCorrupt as error:
         claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)
         _hold(connection, claimed, error, now_us)
         return None
-    if notes:
-        decision = structs.replace(decision, notes=decision.notes + notes)
+    decision = structs.replace(decision, notes=decision.notes + notes)
     claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)
     return Claim(run=claimed, input=given, journal=recorded)
 

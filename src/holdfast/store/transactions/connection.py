@@ -57,6 +57,11 @@ class Connection(Protocol):
         """Run one statement for each of `rows`; what all of them return."""
         ...
 
+    def ahead(self, name: str, values: Iterable[Values]) -> None:
+        """This reading statement is going to be asked for with each of `values`, before this transaction writes: a
+        database elsewhere reads all of it in one journey, and forgets it at the first write."""
+        ...
+
     def matching(self, name: str, conditions: Sequence[str], values: Values) -> list[Row]:
         """Every row of a statement that says `{where}`, under all of `conditions`, which are named as statements are.
         The values are those of the conditions, in their order, and then those of the statement."""
