@@ -57,7 +57,7 @@ demo: setup ## a real codebase refactored, killed and resumed before your eyes; 
 	{ echo "demo: there is no workload '$$workload': WORKLOAD=refactor, report or misbehave" >&2; exit 2; }; done
 	@for workload in $(WORKLOAD); do $(PY) -m examples.$$workload.demo || exit; done
 
-bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports")
+bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports", STORE=postgres)
 	@PYTHONPATH=. $(PY) bench/run.py
 
 sim: setup ## the simulation, any number of seeds (SEEDS=2000)

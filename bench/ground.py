@@ -33,6 +33,8 @@ class Ground:
     repeats: int
     quick: bool
     with_peers: bool
+    server: str | None = None
+    """The URL of a PostgreSQL server, when that is what is measured."""
 
     def say(self, text: str) -> None:
         """Progress, for whoever waits."""
@@ -53,6 +55,15 @@ class Ground:
         """Run `python -m bench.contenders.<…>` in a fresh process on an empty folder; its figures."""
         with self.folder() as folder:
             return ask(sys.executable, module, *arguments, "--folder", str(folder))
+
+    def contend_on_server(self, module: str, *arguments: str) -> dict[str, Any]:
+        """The same with `--store URL`: an empty database of the server of this run."""
+        from bench import databases  # only where it is measured: the driver is an extra
+
+        if self.server is None:
+            raise Broken("no server was started")
+        with self.folder() as folder, databases.fresh(self.server) as url:
+            return ask(sys.executable, module, *arguments, "--store", url, "--folder", str(folder))
 
     def contend_peer(self, module: str, *arguments: str) -> dict[str, Any]:
         """The same for a peer, by the peers' Python."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -31,6 +32,7 @@ BENCHMARKS = (
     "isolation",
     "imports",
 )
+ON_POSTGRES = ("sequential", "concurrent", "claims")
 REPEATS = 5
 REPEATS_QUICK = 3
 
@@ -39,26 +41,38 @@ def main() -> int:
     """Run what was asked for, print it, write it; 0 unless something is broken: a missed goal is no error."""
     options = _options()
     repeats = options.repeats or (REPEATS_QUICK if options.quick else REPEATS)
-    ground = Ground(repeats=repeats, quick=options.quick, with_peers=not options.no_peers)
     HOME.mkdir(exist_ok=True)
     this = machine.describe(HOME)
     print("\n".join(this.lines()), flush=True)
     began_s = time.monotonic()
+    with contextlib.ExitStack() as meanwhile:
+        package, server = "bench.benchmarks", None
+        if options.store == "postgres":
+            from bench import databases
+
+            package, server = "bench.benchmarks.postgres", meanwhile.enter_context(databases.server())
+        ground = Ground(repeats=repeats, quick=options.quick, with_peers=not options.no_peers, server=server)
+        all_found, broken = _measure(ground, package, options.only)
+    if options.json is not None:
+        _write(options.json, this, ground, all_found)
+    print(f"\n{_summary(all_found)}; took {time.monotonic() - began_s:.0f} s", flush=True)
+    return 1 if broken else 0
+
+
+def _measure(ground: Ground, package: str, names: list[str]) -> tuple[list[Findings], bool]:
+    """What each benchmark found, and whether one is broken."""
     all_found: list[Findings] = []
     broken = False
-    for name in options.only:
+    for name in names:
         try:
-            found: Findings = importlib.import_module(f"bench.benchmarks.{name}").measure(ground)
+            found: Findings = importlib.import_module(f"{package}.{name}").measure(ground)
         except Broken as reason:
             print(f"\n{name}: BROKEN: {reason}", flush=True)
             broken = True
             continue
         all_found.append(found)
         print("\n" + "\n".join(found.lines()), flush=True)
-    if options.json is not None:
-        _write(options.json, this, ground, all_found)
-    print(f"\n{_summary(all_found)}; took {time.monotonic() - began_s:.0f} s", flush=True)
-    return 1 if broken else 0
+    return all_found, broken
 
 
 def _options() -> argparse.Namespace:
@@ -66,7 +80,10 @@ def _options() -> argparse.Namespace:
         prog="bench/run.py", description="holdfast against the bare driver and its peers."
     )
     parser.add_argument(
-        "--only", action="append", choices=BENCHMARKS, help="just this one; may be given again (or ONLY=…)"
+        "--only",
+        action="append",
+        choices=sorted({*BENCHMARKS, *ON_POSTGRES}),
+        help="just this one; may be given again (or ONLY=…)",
     )
     parser.add_argument(
         "--repeats", type=int, help=f"interleaved repeats (default {REPEATS}, quick {REPEATS_QUICK})"
@@ -76,13 +93,19 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, with machine and commit")
     parser.add_argument("--no-peers", action="store_true", help="holdfast alone (needs no package index)")
+    parser.add_argument(
+        "--store",
+        choices=("sqlite", "postgres"),
+        default=os.environ.get("STORE", "sqlite"),
+        help="what is measured (or STORE=…); postgres: on a server that is started for it",
+    )
     options = parser.parse_args()
-    if not options.only:
-        options.only = os.environ.get("ONLY", "").split() or list(BENCHMARKS)
-        if unknown := set(options.only) - set(BENCHMARKS):
-            parser.error(
-                f"ONLY names no benchmark: {' '.join(sorted(unknown))}; there are {' '.join(BENCHMARKS)}"
-            )
+    there = ON_POSTGRES if options.store == "postgres" else BENCHMARKS
+    options.only = options.only or os.environ.get("ONLY", "").split() or list(there)
+    if unknown := set(options.only) - set(there):
+        parser.error(
+            f"no benchmark of {options.store}: {' '.join(sorted(unknown))}; there are {' '.join(there)}"
+        )
     return options
 
 

@@ -44,10 +44,12 @@ async def stepper(ctx: Context, number: int, steps: int, alone: bool) -> int:
     return done.steps
 
 
-async def main(agents: int, steps: int, folder: Path, *, together: bool = False) -> None:
+async def main(
+    agents: int, steps: int, folder: Path, *, together: bool = False, store_url: str | None = None
+) -> None:
     """Start them, run them to their ends, answer the figures. `together`: all results are awaited at once."""
     tally.expected = agents * steps
-    async with open_store(f"sqlite:///{folder / 'holdfast.db'}") as store:
+    async with open_store(store_url or f"sqlite:///{folder / 'holdfast.db'}") as store:
         client = Client(store)
         began_s = time.perf_counter()
         alone = agents == 1
@@ -81,11 +83,20 @@ if __name__ == "__main__":
     parser.add_argument("--agents", type=int, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--store", help="the URL of a store elsewhere")
     parser.add_argument("--together", action="store_true", help="await all results at once")
     parser.add_argument("--profile", type=Path, help="write cProfile's statistics here")
     options = parser.parse_args()
     if options.profile is None:
-        asyncio.run(main(options.agents, options.steps, options.folder, together=options.together))
+        asyncio.run(
+            main(
+                options.agents,
+                options.steps,
+                options.folder,
+                together=options.together,
+                store_url=options.store,
+            )
+        )
     else:
         profiled(options.agents, options.steps, options.folder, options.profile)
     leave()

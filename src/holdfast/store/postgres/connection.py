@@ -27,7 +27,7 @@ from holdfast.store.postgres import literals, together
 from holdfast.store.postgres.errors import Fenced
 from holdfast.store.postgres.target import Target
 from holdfast.store.sql import statements
-from holdfast.store.transactions.connection import Broken, Row, Values
+from holdfast.store.transactions.connection import Broken, Read, Row, Values
 
 STATEMENTS: Final = statements("holdfast.store.postgres")
 _WRITES: Final = frozenset(
@@ -48,7 +48,8 @@ _LIBPQ: Final[Mapping[str, Any]] = {
 _LIMITS: Final = "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 """Far beyond our longest transaction. A process that is stopped in the middle of one must not keep others waiting."""
 _MOMENT: Final = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = '10s';"
+    " SELECT holdfast.now_us()"
 )
 
 
@@ -134,18 +135,18 @@ class Connection:
     def returned(self, name: str, rows: Iterable[Values]) -> list[Row]:
         """Run one statement for each of `rows`, all in one journey; what all of them return."""
         self._ahead.clear()
-        return [row for found in self._each(name, list(rows)) for row in found]
+        return [row for found in self._together([(name, each) for each in rows]) for row in found]
 
-    def ahead(self, name: str, values: Iterable[Values]) -> None:
+    def ahead(self, *reads: Read) -> None:
         """Read in one journey what is going to be asked for; it is kept until something is written."""
-        wanted = [each for each in values if (name, *each) not in self._ahead]
-        for each, found in zip(wanted, self._each(name, wanted), strict=True):
-            self._ahead[name, *each] = found
+        wanted = [(name, values) for name, values in reads if (name, *values) not in self._ahead]
+        for (name, values), found in zip(wanted, self._together(wanted), strict=True):
+            self._ahead[name, *values] = found
 
-    def _each(self, name: str, rows: list[Values]) -> list[list[Row]]:
+    def _together(self, statements: Sequence[Read]) -> list[list[Row]]:
         self._open()
         assert self._raw is not None, "it is open"
-        return together.each(self._raw, self._texts[name], rows)
+        return together.each(self._raw, [(self._texts[name], values) for name, values in statements])
 
     def matching(self, name: str, conditions: Sequence[str], values: Values) -> list[Row]:
         """Every row of a statement that says `{where}`, under all of the named conditions."""
@@ -202,15 +203,20 @@ class Connection:
             f"UPDATE holdfast.writers SET n = n + 1, at_us = holdfast.now_us()"  # noqa: S608 - ours, and numbers
             f" WHERE id = '{self.writer}' AND n = {self.written} RETURNING at_us"
         )
+        now_us = self._begun(f"BEGIN; {_LIMITS}{wait}; {count}")
+        if now_us is None:
+            self.rollback()
+            raise Fenced
+        self._ticking.now_us = now_us
+
+    def _begun(self, text: str) -> int | None:
+        """Run texts that begin a transaction; what the last of them says."""
         cursor = self._open()
-        cursor.execute(f"BEGIN; {_LIMITS}{wait}; {count}".encode())
+        cursor.execute(text.encode())
         while cursor.nextset():
             pass
         found = cursor.fetchone()
-        if found is None:
-            self.rollback()
-            raise Fenced
-        self._ticking.now_us = found[0]
+        return None if found is None else found[0]
 
     def commit(self) -> None:
         """Make it durable. When this raises, nobody knows: `came_through` finds out."""
@@ -235,8 +241,7 @@ class Connection:
     @contextmanager
     def moment(self) -> Generator[None, None, None]:
         """Reads inside see one moment of the store."""
-        self._ticking.now_us = None
-        self.script(_MOMENT)
+        self._ticking.now_us = self._begun(self.target.text(_MOMENT))
         try:
             yield
         finally:

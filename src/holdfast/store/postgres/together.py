@@ -1,11 +1,13 @@
-"""One statement for many values, in one journey: parsed once, bound as often as there are values, answered in order.
+"""Many statements in one journey, answered in their order; each is parsed once for values of it that stand together.
 
-It goes by libpq's pipeline and a statement without a name, which the next one replaces: nothing stays in the session.
+It goes by libpq's pipeline and statements without a name, which the next one replaces: nothing stays in the session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from itertools import compress, groupby
+from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -17,24 +19,23 @@ from holdfast.store.transactions.connection import Row, Values
 _Waits = Generator[waiting.Wait, waiting.Ready | int, list[pq.abc.PGresult]]
 
 
-def each(raw: psycopg.Connection[Row], text: bytes, rows: Sequence[Values]) -> list[list[Row]]:
-    """Run `text` for each of `rows`, inside a transaction; the rows that each returned. Raises what the first failure
-    says."""
-    if not rows:
+def each(raw: psycopg.Connection[Row], statements: Sequence[tuple[bytes, Values]]) -> list[list[Row]]:
+    """Run each text with its values; the rows that each returned. Raises what the first failure says."""
+    if not statements:
         return []
     pgconn, adapts = raw.pgconn, Transformer(raw)
-    given: list[tuple[Any, Any, Any]] = []
-    for row in rows:
-        values = adapts.dump_sequence(row, [PyFormat.AUTO] * len(row))
-        given.append((values, adapts.types or (), adapts.formats))
-    types = [
-        next((kind for kind in column if kind), 0)
-        for column in zip(*(each[1] for each in given), strict=True)
-    ]
+    prepared: list[bool] = []
     pgconn.enter_pipeline_mode()
-    pgconn.send_prepare(b"", text, types)
-    for values, _, formats in given:
-        pgconn.send_query_prepared(b"", values, formats)
+    for text, group in groupby(statements, key=itemgetter(0)):
+        given: list[tuple[Any, Any, Any]] = []
+        for _, row in group:
+            values = adapts.dump_sequence(row, [PyFormat.AUTO] * len(row))
+            given.append((values, adapts.types or (), adapts.formats))
+        kinds = zip(*(types for _, types, _ in given), strict=True)
+        pgconn.send_prepare(b"", text, [next((kind for kind in column if kind), 0) for column in kinds])
+        for values, _, formats in given:
+            pgconn.send_query_prepared(b"", values, formats)
+        prepared += [True, *[False] * len(given)]
     pgconn.pipeline_sync()
     results = raw.wait(_answers(pgconn))
     pgconn.exit_pipeline_mode()
@@ -42,7 +43,7 @@ def each(raw: psycopg.Connection[Row], text: bytes, rows: Sequence[Values]) -> l
         if result.status == pq.ExecStatus.FATAL_ERROR:
             raise errors.error_from_result(result, encoding="utf-8")
     found: list[list[Row]] = []
-    for result in results[1:]:  # the first is of the text
+    for result in compress(results, [not text for text in prepared]):
         adapts.set_pgresult(result)
         found.append(adapts.load_rows(0, result.ntuples, tuple))
     return found

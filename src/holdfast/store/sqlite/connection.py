@@ -20,7 +20,7 @@ import apsw
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StoreRefused
 from holdfast.store.sql import statements
-from holdfast.store.transactions.connection import Broken, Row, Values
+from holdfast.store.transactions.connection import Broken, Read, Row, Values
 
 _STATEMENTS: Final = statements("holdfast.store.sqlite")
 _text: Final = dict(_STATEMENTS).get
@@ -98,7 +98,7 @@ class Connection:
         found: list[Row] = self._raw.executemany(_text(name, name), rows).fetchall()
         return found
 
-    def ahead(self, name: str, values: Iterable[Values]) -> None:
+    def ahead(self, *reads: Read) -> None:
         """Nothing: a read is no journey."""
 
     def changed(self) -> int:

@@ -30,7 +30,7 @@ from holdfast.model import (
 )
 from holdfast.rules import labels, schedule, transitions
 from holdfast.store.transactions import budgets, decisions, journal, lanes, payloads, rows, workers
-from holdfast.store.transactions.connection import Connection, Row
+from holdfast.store.transactions.connection import Connection, Read, Row
 
 _WORKER: Final = 15
 """Where a row of `run_rows` has who holds the run."""
@@ -61,8 +61,26 @@ def asking(
     only: str | None = None,
 ) -> Asking:
     """What the worker asks for. The locks are tried outside the write lock: a dead process stays dead."""
+    served = tuple(dict.fromkeys(serves))
+    connection.ahead(
+        ("workers.locks", (clock.boot_id(),)),
+        ("workers.labels", (worker,)),
+        *_asked_for(worker, served, clock.wall_us()),
+    )
     locks, has = workers.try_locks(connection, clock), workers.labels_of(connection, worker)
-    return Asking(worker, tuple(dict.fromkeys(serves)), limit, locks, has, only)
+    return Asking(worker, served, limit, locks, has, only)
+
+
+def _asked_for(worker: int, serves: Sequence[Served], now_us: int) -> list[Read]:
+    """What every claim asks first, whatever it finds."""
+    return [
+        ("workers.may_claim", (worker,)),
+        ("workers.leases", ()),
+        ("claim.load_of", (worker,)),
+        ("claim.limits", ()),
+        *(("claim.due_groups", (served.agent, served.version)) for served in serves),
+        *(("claim.due_suspects", (served.agent, served.version, now_us)) for served in serves),
+    ]
 
 
 def look(connection: Connection, clock: Clock, asks: Asking) -> bool:
@@ -72,9 +90,11 @@ def look(connection: Connection, clock: Clock, asks: Asking) -> bool:
 
 def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
     """Claim runs inside the caller's transaction."""
+    now_us = clock.wall_us()
+    if asks.limit > 0:
+        connection.ahead(*_asked_for(asks.worker, asks.serves, now_us))
     if asks.limit <= 0 or not workers.may_claim(connection, asks.worker):
         return []
-    now_us = clock.wall_us()
     dead = _fallen(connection, clock, asks)
     claims: list[Claim] = []
     keys: list[int] = []
@@ -114,9 +134,15 @@ def due(
 ) -> Iterator[Row]:
     """At most `limit` due runs of each queue and priority: key, available_at_us, priority, queue. Suspects excluded;
     and runs that ask for other labels than those that a worker `has`, None: none."""
-    for needs, queue, priority in connection.rows("claim.due_groups", (agent, version)):
-        if has is None or _fits(needs, has):
-            yield from connection.rows("claim.due", (agent, version, needs, queue, priority, now_us, limit))
+    groups = connection.rows("claim.due_groups", (agent, version))
+    asked = [
+        (agent, version, needs, queue, priority, now_us, limit)
+        for needs, queue, priority in groups
+        if has is None or _fits(needs, has)
+    ]
+    connection.ahead(*(("claim.due", each) for each in asked))
+    for each in asked:
+        yield from connection.rows("claim.due", each)
 
 
 def due_suspects(
@@ -284,7 +310,7 @@ def _take_all(
 
 def _look_ahead(connection: Connection, keys: list[int]) -> list[tuple[Row, decisions.Ties]]:
     """The runs as they are now, and what is going to be asked of their journals."""
-    decisions.look_ahead(connection, keys)
+    decisions.look_ahead(connection, keys, journal.ANY_LIMIT)
     found = [decisions.row_with_ties(connection, key) for key in keys]
     journal.look_ahead(connection, [rows.run_of(row) for row, _ in found])
     return found

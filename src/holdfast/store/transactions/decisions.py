@@ -12,7 +12,7 @@ from holdfast.model import Decision, Note, Run
 from holdfast.rules import transitions
 from holdfast.rules.waits import child_of
 from holdfast.store.transactions import ends, lanes, payloads, questions, rows
-from holdfast.store.transactions.connection import Connection, Row, Values
+from holdfast.store.transactions.connection import Connection, Read, Row, Values
 from holdfast.store.transactions.family import AT_ONCE, Family
 
 KEPT: Final = -1
@@ -72,9 +72,9 @@ def row_with_ties(connection: Connection, key: int) -> tuple[Row, Ties]:
     return row, Ties(*row[rows.TIES :])
 
 
-def look_ahead(connection: Connection, keys: Sequence[int]) -> None:
+def look_ahead(connection: Connection, keys: Sequence[int], *more: Read) -> None:
     """`row_with_ties` is going to be asked of all of these."""
-    connection.ahead("decisions.row_with_ties", [(key,) for key in keys])
+    connection.ahead(*(("decisions.row_with_ties", (key,)) for key in keys), *more)
 
 
 def apply(

@@ -19,26 +19,33 @@ _PAYLOAD: Final = 14
 _NEWEST: Final = 1 << 62
 
 
+ANY_LIMIT: Final = ("budgets.any_limit", ())
+"""What `build` asks first, for every run."""
+
+
 def look_ahead(connection: Connection, runs: Sequence[Run]) -> None:
     """`build` is going to be asked for all of these, which are nobody's and as they were read."""
-    connection.ahead("budgets.any_limit", [()] if runs else [])
     begun = [run for run in runs if _has_begun(run)]
     if not begun:
         return
     saved = [(run.key, _NEWEST) for run in begun if run.checkpoint_n]
-    connection.ahead("journal.checkpoint_below", saved)
-    turns: list[tuple[int, int]] = []
+    connection.ahead(
+        *(("journal.checkpoint_below", each) for each in saved),
+        *(("journal.resolutions", (run.key,)) for run in begun),
+        *(("steps.cursors", (run.key,)) for run in begun),
+    )
     tails = [(run.key, 0, 0) for run in begun if run.position and not run.checkpoint_n]
-    for key, below in saved:
-        row = connection.row("journal.checkpoint_below", (key, below))
+    turns: list[tuple[int, int]] = []
+    for each in saved:
+        row = connection.row("journal.checkpoint_below", each)
         if row is not None:  # good, nearly always
-            tails.append((key, row[9], row[1]))
-            turns.append((key, row[0]))
-    connection.ahead("journal.turns", turns)
-    connection.ahead("journal.setup", [(key, event_no) for key, event_no, _ in tails if event_no])
-    connection.ahead("journal.tail", tails)
-    connection.ahead("journal.resolutions", [(run.key,) for run in begun])
-    steps.look_ahead(connection, [run.key for run in begun])
+            tails.append((each[0], row[9], row[1]))
+            turns.append((each[0], row[0]))
+    connection.ahead(
+        *(("journal.turns", each) for each in turns),
+        *(("journal.setup", (key, event_no)) for key, event_no, _ in tails if event_no),
+        *(("journal.tail", each) for each in tails),
+    )
 
 
 def _has_begun(run: Run) -> bool:

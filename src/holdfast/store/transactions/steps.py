@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -52,11 +51,6 @@ def cursors(connection: Connection, run: int) -> tuple[StepCursor, ...]:
         )
         for identity, args_hash, cursor, position, at_us in connection.rows("steps.cursors", (run,))
     )
-
-
-def look_ahead(connection: Connection, runs: Sequence[int]) -> None:
-    """`cursors` is going to be asked for all of these."""
-    connection.ahead("steps.cursors", [(run,) for run in runs])
 
 
 def cursors_of(connection: Connection, run_id: str) -> list[StepCursor]:

@@ -1,0 +1,1 @@
+"""The promises on PostgreSQL: `make bench STORE=postgres`."""
