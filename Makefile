@@ -59,7 +59,7 @@ demo: setup ## a real codebase refactored, killed and resumed before your eyes; 
 	echo "demo: STORE=$(STORE) is for WORKLOAD=refactor; the others use a file" >&2; exit 2; fi
 	@for workload in $(WORKLOAD); do $(PY) -m examples.$$workload.demo || exit; done
 
-bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports")
+bench: setup ## the performance promises, measured beside bare drivers and peers (ONLY="resume imports", STORE=postgres)
 	@PYTHONPATH=. $(PY) bench/run.py
 
 sim: setup ## the simulation, any number of seeds (SEEDS=2000)

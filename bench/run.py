@@ -37,6 +37,7 @@ ON_POSTGRES = {
     "sequential": "sequential",
     "concurrent": "concurrent",
     "queue": "postgres.queue",
+    "claims": "postgres.claims",
     "starts": "starts",
     "workers": "postgres.workers",
     "recovery": "postgres.recovery",

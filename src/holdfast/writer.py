@@ -90,8 +90,12 @@ class Writer:
         `on_unstorable` is called before it ends with NotSerializable or Conflict: the attempt goes on without it.
         """
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        if self._idle and self._goes_on() and self._commit_on_the_spot(change, answer, on_unstorable):
-            return answer
+        if self._idle and self._goes_on():
+            stretched = asyncio.get_running_loop().time() - self._turned_s >= STRETCH_S
+            if not stretched and self._commit_on_the_spot(change, answer, on_unstorable):
+                return answer
+            if self._commit_soon(change, answer, on_unstorable):
+                return answer
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(
                 f"{MAX_WAITING} changes wait for the store at {shown(self._store.url)}; it does not keep up"
@@ -103,11 +107,10 @@ class Writer:
         return answer
 
     def _goes_on(self) -> bool:
-        """Whether nothing could join the Change of this task, of the only run: it goes from step to step, and the event
-        loop had its turn a moment ago."""
+        """Whether nothing could join the Change of this task, of the only run: it goes from step to step."""
         number = id(asyncio.current_task())
         goes_on, self._last_task = number == self._last_task and len(self._followed) == 1, number
-        return goes_on and asyncio.get_running_loop().time() - self._turned_s < STRETCH_S
+        return goes_on
 
     def _commit_on_the_spot(
         self, change: Change, answer: asyncio.Future[Committed], on_unstorable: Callable[[], None] | None
@@ -123,6 +126,25 @@ class Writer:
         self._follow_on([change], answers)
         _deliver(answer, answers[0], on_unstorable)
         return True
+
+    def _commit_soon(
+        self, change: Change, answer: asyncio.Future[Committed], on_unstorable: Callable[[], None] | None
+    ) -> bool:
+        """Let the store answer by itself, which spares the same turns. What comes meanwhile waits for it, as always."""
+
+        def answered(told: Committed | Exception | None) -> None:
+            if isinstance(told, Committed):
+                self._follow_on([change], [told])
+                _deliver(answer, told, on_unstorable)
+            else:  # `run` does it, and finds out what was recorded when nobody knows
+                self._doubt = self._doubt or told is not None
+                self._waiting.appendleft((change, answer, on_unstorable))
+            self._idle = not self._waiting
+            if self._waiting:
+                self._wake.set()
+
+        self._idle = not self._store.commit_soon(change, answered)
+        return not self._idle
 
     def follow(self, run: Run) -> None:
         """An attempt at the run begins. While it lasts, its events are those of its Changes, or `TOLD_FROM_OUTSIDE`."""

@@ -146,6 +146,35 @@ def _cut(line: socket.socket) -> None:
     line.close()
 
 
+class Counter(_Listening):
+    """Carries everything, and counts journeys: how often a client says something when the server has had its say."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.journeys = 0
+        self.saying: dict[bytes, int] = {}
+        """Of these words, how many journeys said them."""
+
+    def _serve(self, client: socket.socket) -> None:
+        server = self.connect()
+        asks = True
+        while client.fileno() >= 0 and server.fileno() >= 0:
+            ready, _, _ = select.select([client, server], [], [])
+            if client in ready:
+                words = client.recv(BUFFER)
+                self.journeys += asks
+                for each in self.saying:
+                    self.saying[each] += each in words
+                asks = False
+                server.sendall(words)
+            elif server in ready:
+                words = server.recv(BUFFER)
+                asks = True
+                client.sendall(words)
+            if not words:
+                return
+
+
 class Pooler(_Listening):
     """A pooler of transactions: few server connections, another one for each transaction, nothing reset between."""
 

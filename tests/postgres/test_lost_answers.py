@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,7 +14,8 @@ from tests.postgres.proxy import Line
 from tests.postgres.server import Databases
 from tests.store.shapes import change, claimed, entry, new_run
 
-STEP = b"EXECUTE hf_"
+STEP = b"holdfast.record("
+ALONE = b"holdfast.record_step("
 COMMIT = b"COMMIT\0"
 
 
@@ -48,6 +50,50 @@ async def test_steps_whose_answer_is_lost_are_recorded_once_and_answered(
         assert isinstance(answer, Committed)
         assert (recorded.position, recorded.at_us) == (1, answer.at_us)
         assert (run.position, run.event_no) == (1, answer.event_no)
+
+
+@pytest.mark.parametrize("soon", [False, True])
+@pytest.mark.parametrize("lost", ["answer", "question", "late"])
+async def test_a_step_by_itself_whose_answer_is_lost_is_recorded_once_and_answered(
+    store: PostgresStore, line: Line, lost: str, soon: bool
+) -> None:
+    (claim,) = await claimed(store, "r")
+    await store.commit([change(claim)])
+    line.lose(ALONE, lost)
+    if soon:
+        told = await begun(store, change(claim, 1))
+        answer = told if told is not None else (await store.commit([change(claim, 1)]))[0]
+    else:
+        (answer,) = await store.commit([change(claim, 1)])
+    line.deliver()
+    assert line.cuts == 1
+    assert isinstance(answer, Committed)
+    _, recorded = await store.read_entries("r")
+    run = await store.get_run("r")
+    assert (recorded.position, recorded.at_us) == (2, answer.at_us)
+    assert (run.position, run.event_no) == (2, answer.event_no)
+    (third,) = await store.commit([change(claim, 2)])
+    assert isinstance(third, Committed)
+
+
+async def begun(store: PostgresStore, change: Change) -> Committed | Exception | None:
+    """What a step is answered that the store has begun."""
+    told: asyncio.Future[Committed | Exception | None] = asyncio.get_running_loop().create_future()
+    assert store.commit_soon(change, told.set_result)
+    return await asyncio.wait_for(told, 20)
+
+
+async def test_a_step_that_is_begun_when_its_caller_leaves_is_finished(
+    store: PostgresStore, line: Line
+) -> None:
+    (claim,) = await claimed(store, "r")
+    await store.commit([change(claim)])
+    leaving = asyncio.create_task(store.commit([change(claim, 1)]))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await store.close()
+    await store.open()
+    assert [each.position for each in await store.read_entries("r")] == [1, 2]
 
 
 @pytest.mark.parametrize("lost", ["answer", "question", "late"])
@@ -115,7 +161,7 @@ async def test_when_nobody_can_say_that_is_said_and_nothing_is_done_again(
     monkeypatch.setattr(engine, "LOOK_UP_S", 0.3)
     (claim,) = await claimed(store, "r")
     await store.commit([change(claim)])
-    line.lose(STEP, "answer")
+    line.lose(ALONE, "answer")
     line.down = True  # and nobody gets through any more
     with pytest.raises(StoreUnavailable, match="nobody knows whether the last write was recorded"):
         await store.commit([change(claim, 1)])
@@ -126,8 +172,6 @@ async def test_when_nobody_can_say_that_is_said_and_nothing_is_done_again(
 
 
 async def test_a_renewal_whose_answer_is_lost_is_answered(store: PostgresStore, line: Line) -> None:
-    import asyncio
-
     from tests.store.shapes import new_worker
 
     worker = await store.register_worker(new_worker(), 1_000_000)

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from holdfast.model import Change
@@ -38,6 +38,10 @@ class _Deadly:
         answers = self._store.commit_now(changes)
         self._commits += answers is not None and _counts(changes)
         return answers
+
+    def commit_soon(self, change: Change, answered: Callable[..., None]) -> bool:
+        """Everything else comes through `commit`."""
+        return False
 
     async def commit(self, changes: Sequence[Change]) -> Any:
         """Commit, or die."""

@@ -427,7 +427,9 @@ async def test_failed_tries_are_charged_what_they_said_or_may_have_used(
 @agent(budget=Budget(usd=1), prices=CENT)
 async def impatient(ctx: Context) -> str:
     async def overdue() -> None:
-        patience.reschedule(asyncio.get_running_loop().time())  # only now: before it began nothing would be charged
+        patience.reschedule(
+            asyncio.get_running_loop().time()
+        )  # only now: before it began nothing would be charged
         await asyncio.sleep(60)
 
     try:

@@ -144,6 +144,10 @@ class SimStore:
     def commit_now(self, changes: Sequence[Change]) -> None:
         """There is latency: nothing happens at once."""
 
+    def commit_soon(self, change: Change, answered: Callable[..., None]) -> bool:
+        """Everything comes through `commit`."""
+        return False
+
     def __getattr__(self, name: str) -> Any:
         inner = getattr(self._inner, name)
 

@@ -211,6 +211,15 @@ class Attempts(Protocol):
         where it would not: another process is writing, the disk is slow, the store is elsewhere."""
         ...
 
+    def commit_soon(self, change: Change, answered: Callable[[Committed | Exception | None], None]) -> bool:
+        """Begin to `commit` one Change without waiting for it, where that is quicker than `commit`; False, with nothing
+        done and no answer to come, where it is not.
+
+        `answered` is called once, on the event loop, when it is durable; with None when nothing was done and `commit`
+        has to do it or say why not; with an error when nobody knows. What is begun is finished.
+        """
+        ...
+
     async def asks(self, worker: int) -> list[Ask]:
         """The runs whose newest claim is this worker's, as the store sees them now: also those that were cancelled,
         expired or settled since, for as long as nobody has claimed them again."""

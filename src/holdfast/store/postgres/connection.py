@@ -1,9 +1,9 @@
 """Connections to the database, each with the transactions of one thread at a time.
 
 Laws of this file:
-1. Nothing of ours depends on a session: no SET, no session lock, no temporary table. A pooler may give every
-   transaction another server connection. The plan of a statement that runs all the time is kept where it ran, under a
-   name that is made of its text: whoever finds the name finds this statement, and whoever does not makes it.
+1. Nothing of ours stays in a session: no SET, no session lock, no temporary table, no prepared statement with a name.
+   A pooler may give every transaction another server connection. What runs all the time is a function of the schema,
+   whose plans the server keeps by itself.
 2. Every transaction that writes counts in the row of its writer, which is ours alone. What became of one whose answer
    was lost is found there, and to look also counts: whatever arrives late changes nothing.
 3. What reads before it writes takes its locks first (`transaction`), the clock is read under them.
@@ -11,7 +11,6 @@ Laws of this file:
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -20,16 +19,22 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 import psycopg
-from psycopg import RawCursor, errors
+from psycopg import RawCursor, pq
 from psycopg.types.numeric import Int8Dumper
 
 from holdfast.clock import Clock
+from holdfast.store.postgres import literals, together
 from holdfast.store.postgres.errors import Fenced
 from holdfast.store.postgres.target import Target
 from holdfast.store.sql import statements
-from holdfast.store.transactions.connection import Broken, Row, Values
+from holdfast.store.transactions.connection import Broken, Read, Row, Values
 
 STATEMENTS: Final = statements("holdfast.store.postgres")
+_WRITES: Final = frozenset(
+    name for name, text in STATEMENTS.items() if re.search(r"\b(INSERT|UPDATE|DELETE)\b", text)
+)
+AT_ONCE: Final[Mapping[str, str]] = {"decisions.hand_run": "hot.hand_run"}
+"""Statements that have a text for many rows at once, which takes a list for each value of theirs."""
 CONNECT_S: Final = 5
 _LIBPQ: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_S,
@@ -43,26 +48,14 @@ _LIBPQ: Final[Mapping[str, Any]] = {
 _LIMITS: Final = "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 """Far beyond our longest transaction. A process that is stopped in the middle of one must not keep others waiting."""
 _MOMENT: Final = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL idle_in_transaction_session_timeout = '10s';"
+    " SELECT holdfast.now_us()"
 )
-
-
-_PLANS_TRIED: Final = 3
-"""How often a plan is looked for that a pooler may have left elsewhere; then it is done without."""
-
-
-def _literal(value: int | str | None) -> str:
-    if value is None:
-        return "NULL"
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 @lru_cache(8)
 def _texts(target: Target) -> Mapping[str, bytes]:
-    texts, record = dict(STATEMENTS), STATEMENTS["hot.record"]
-    texts["hot.record"] = record.replace("{progressed}", "")
-    texts["hot.record_progress"] = record.replace("{progressed}", STATEMENTS["hot.progressed"])
-    return {name: target.text(text).encode() for name, text in texts.items()}
+    return {name: target.text(text).encode() for name, text in STATEMENTS.items()}
 
 
 class DatabaseClock:
@@ -107,7 +100,7 @@ class Connection:
         self._cursor: RawCursor[Row] | None = None
         self._composed: dict[tuple[str, ...], bytes] = {}
         self._texts = _texts(target)
-        self._plans: set[str] = set()
+        self._ahead: dict[tuple[Any, ...], list[Row]] = {}
         self.writer: str | None = None  # the id of our row
         self.written = 0  # what stands in it, as far as we know
 
@@ -115,16 +108,17 @@ class Connection:
 
     def rows(self, name: str, values: Values = ()) -> list[Row]:
         """Every row of one statement."""
-        return self._execute(name, values).fetchall()
+        return self._read(name, values)
 
     def row(self, name: str, values: Values = ()) -> Row | None:
         """The first row of one statement, or None."""
-        return self._execute(name, values).fetchone()
+        found = self._read(name, values)
+        return found[0] if found else None
 
     def value(self, name: str, values: Values = ()) -> Any:  # noqa: ANN401 - a cell is of any of the database's types
         """The first value of the first row, or None."""
-        found = self._execute(name, values).fetchone()
-        return None if found is None else found[0]
+        found = self._read(name, values)
+        return found[0][0] if found else None
 
     def run(self, name: str, values: Values = ()) -> None:
         """Run one statement to its end."""
@@ -132,18 +126,27 @@ class Connection:
 
     def many(self, name: str, rows: Iterable[Values]) -> None:
         """Run one statement for each of `rows`, all in one journey."""
-        self._open().executemany(self._texts[name], cast("Iterable[Sequence[Any]]", rows))
+        every = list(rows)
+        if name in AT_ONCE and len(every) > 1:
+            self.run(AT_ONCE[name], [literals.of_any(column) for column in zip(*every, strict=True)])
+        else:
+            self.returned(name, every)
 
     def returned(self, name: str, rows: Iterable[Values]) -> list[Row]:
         """Run one statement for each of `rows`, all in one journey; what all of them return."""
-        cursor = self._open()
-        cursor.executemany(self._texts[name], cast("Iterable[Sequence[Any]]", rows), returning=True)
-        found: list[Row] = []
-        while cursor.pgresult is not None:
-            found += cursor.fetchall()
-            if not cursor.nextset():
-                break
-        return found
+        self._ahead.clear()
+        return [row for found in self._together([(name, each) for each in rows]) for row in found]
+
+    def ahead(self, *reads: Read) -> None:
+        """Read in one journey what is going to be asked for; it is kept until something is written."""
+        wanted = [(name, values) for name, values in reads if (name, *values) not in self._ahead]
+        for (name, values), found in zip(wanted, self._together(wanted), strict=True):
+            self._ahead[name, *values] = found
+
+    def _together(self, statements: Sequence[Read]) -> list[list[Row]]:
+        self._open()
+        assert self._raw is not None, "it is open"
+        return together.each(self._raw, [(self._texts[name], values) for name, values in statements])
 
     def matching(self, name: str, conditions: Sequence[str], values: Values) -> list[Row]:
         """Every row of a statement that says `{where}`, under all of the named conditions."""
@@ -155,27 +158,6 @@ class Connection:
             text = re.sub(r"\?", lambda _: f"${next(number)}", text)
             self._composed[key] = self.target.text(text).encode()
         return self._open().execute(self._composed[key], values).fetchall()
-
-    def planned(self, name: str, values: Sequence[int | str | None]) -> list[Row]:
-        """Every row of one statement that runs all the time, outside a transaction: planning it takes longer than to do
-        it. One journey."""
-        text = self._texts[name]
-        plan = f"hf_{hashlib.sha256(text).hexdigest()[:16]}"
-        execute = f"EXECUTE {plan} ({', '.join([_literal(value) for value in values])})".encode()
-        cursor = self._open()
-        for _ in range(_PLANS_TRIED):
-            try:
-                if plan in self._plans:
-                    return cursor.execute(execute).fetchall()
-                cursor.execute(b"PREPARE %b AS %b; %b" % (plan.encode(), text, execute))
-                cursor.nextset()
-                self._plans.add(plan)
-                return cursor.fetchall()
-            except errors.InvalidSqlStatementName:  # a pooler: this is another session, without the plan
-                self._plans.discard(plan)
-            except errors.DuplicatePreparedStatement:  # or one that has it
-                self._plans.add(plan)
-        return self.rows(name, values)
 
     def changed(self) -> int:
         """How many rows the newest `run` changed."""
@@ -189,8 +171,15 @@ class Connection:
         """Every row of a text that has no name."""
         return self._open().execute(text.encode(), values).fetchall()
 
+    def _read(self, name: str, values: Values) -> list[Row]:
+        if self._ahead and (found := self._ahead.get((name, *values))) is not None:
+            return found
+        return self._execute(name, values).fetchall()
+
     def _execute(self, name: str, values: Values) -> RawCursor[Row]:
         cursor = self._open()
+        if self._ahead and name in _WRITES:
+            self._ahead.clear()
         cursor.execute(self._texts[name], values)
         return cursor
 
@@ -214,36 +203,45 @@ class Connection:
             f"UPDATE holdfast.writers SET n = n + 1, at_us = holdfast.now_us()"  # noqa: S608 - ours, and numbers
             f" WHERE id = '{self.writer}' AND n = {self.written} RETURNING at_us"
         )
+        now_us = self._begun(f"BEGIN; {_LIMITS}{wait}; {count}")
+        if now_us is None:
+            self.rollback()
+            raise Fenced
+        self._ticking.now_us = now_us
+
+    def _begun(self, text: str) -> int | None:
+        """Run texts that begin a transaction; what the last of them says."""
         cursor = self._open()
-        cursor.execute(f"BEGIN; {_LIMITS}{wait}; {count}".encode())
+        cursor.execute(text.encode())
         while cursor.nextset():
             pass
         found = cursor.fetchone()
-        if found is None:
-            self.rollback()
-            raise Fenced
-        self._ticking.now_us = found[0]
+        return None if found is None else found[0]
 
     def commit(self) -> None:
         """Make it durable. When this raises, nobody knows: `came_through` finds out."""
-        self._ticking.now_us = None
+        self._forget()
         self.script("COMMIT")
         self.written += 1
 
     def rollback(self) -> None:
         """Undo the transaction, if there is one and a connection."""
-        self._ticking.now_us = None
+        self._forget()
         if self._raw is not None and not self._raw.closed:
             try:
                 self.script("ROLLBACK")
             except psycopg.Error:
                 self.close()
 
+    def _forget(self) -> None:
+        """What was read in a transaction says nothing in the next."""
+        self._ticking.now_us = None
+        self._ahead.clear()
+
     @contextmanager
     def moment(self) -> Generator[None, None, None]:
         """Reads inside see one moment of the store."""
-        self._ticking.now_us = None
-        self.script(_MOMENT)
+        self._ticking.now_us = self._begun(self.target.text(_MOMENT))
         try:
             yield
         finally:
@@ -265,12 +263,15 @@ class Connection:
 
     # --- the writer -----------------------------------------------------------------------------------------
 
-    def register(self) -> None:
-        """Have a row to count in."""
+    def register(self) -> pq.abc.PGconn:
+        """Have a row to count in, and be open; what speaks with the server, for who does that without waiting."""
         if self.writer is None:
             writer = uuid.uuid4().hex
             self.run("hot.register", (writer, 0))
             self.writer, self.written = writer, 0
+        self._open()
+        assert self._raw is not None, "it is open"
+        return self._raw.pgconn
 
     def disown(self) -> None:
         """Have another row from now on: this one may be held by a session that nobody hears of any more."""
@@ -293,7 +294,6 @@ class Connection:
             self._raw = connect(self.target)
             self._raw.adapters.register_dumper(int, Int8Dumper)  # one type for a number, whatever its size
             self._cursor = cast("RawCursor[Row]", self._raw.cursor())
-            self._plans.clear()
         return self._cursor
 
     @property
@@ -304,6 +304,6 @@ class Connection:
     def close(self) -> None:
         """Close it. Idempotent; the next use opens it again."""
         raw, self._raw, self._cursor = self._raw, None, None
-        self._ticking.now_us = None
+        self._forget()
         if raw is not None:
             raw.close()

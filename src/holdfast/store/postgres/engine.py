@@ -28,6 +28,7 @@ from holdfast.store.postgres import hot, schema
 from holdfast.store.postgres.connection import Connection
 from holdfast.store.postgres.errors import Fenced, translate
 from holdfast.store.postgres.news import News
+from holdfast.store.postgres.quick import Quick
 from holdfast.store.postgres.target import Target
 from holdfast.store.transactions import commit
 from holdfast.store.transactions.commit import Gathered
@@ -39,7 +40,7 @@ Answer = Committed | RefusedChange
 _CHANCE: Final = random.Random()
 """Pauses of many processes must not fall together; nothing else depends on it."""
 
-WORKERS: Final = 2  # connections for what attempts record
+WORKERS: Final = 1  # connections for what attempts record, beside the one of `Quick`
 CONTROLLERS: Final = 2  # for everything else that writes: RUNS lets one at a time through, anywhere
 READERS: Final = 2
 TRIES: Final = 6
@@ -97,6 +98,7 @@ class Engine:
                 return
             await asyncio.get_running_loop().run_in_executor(None, self._prepare)
             self._work = Pool(self._target, self._clock, WORKERS, "work")
+            self._quick = Quick(self._target, self._clock, self._work.threads, self._found_again)
             self._control = Pool(self._target, self._clock, CONTROLLERS, "control")
             self._reading = Pool(self._target, self._clock, READERS, "read")
             self._lease = Connection(self._target, self._clock)
@@ -118,6 +120,7 @@ class Engine:
         if not self._open:
             return
         self._open = False
+        await self._quick.stop()
         self._news.stop()
         self._wake()
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._disconnect))
@@ -127,6 +130,7 @@ class Engine:
         self._news.close()
         for pool in (self._work, self._control, self._reading):
             pool.close()
+        self._quick.close()
         with self._lease_lock:
             self._lease.close()
 
@@ -271,6 +275,9 @@ class Engine:
         self.check_open()
         if not changes:
             return []
+        if len(changes) == 1 and (done := await self._quick.record(changes[0])) is not None:
+            self._tell()
+            return [done]
         commit.weigh(changes)
         answers = await self._on(self._work, lambda connection: self._commit(connection, changes))
         self._tell()
@@ -280,6 +287,17 @@ class Engine:
         """The database is elsewhere."""
         self.check_open()
         return None
+
+    def commit_soon(self, change: Change, answered: Callable[[Committed | Exception | None], None]) -> bool:
+        """Send a step by itself, on this thread, and be called by the event loop."""
+        self.check_open()
+
+        def told(answer: Committed | Exception | None) -> None:
+            if answer is not None and self._open:
+                self._tell()
+            answered(answer)
+
+        return self._quick.begin(change, told)
 
     def _commit(self, connection: Connection, changes: Sequence[Change]) -> list[Answer]:
         gathered = commit.gather(changes)
@@ -309,6 +327,18 @@ class Engine:
         if answers is None:
             raise Fenced
         return answers
+
+    def _found_again(self, connection: Connection, change: Change, lost: psycopg.Error) -> Committed | None:
+        """What became of a step whose answer was lost; None when nothing did."""
+        try:
+            if not self._came_through(connection, lost):
+                connection.disown()
+                return None
+            gathered = commit.gather([change])
+            assert gathered is not None, "a step is plain"
+            return hot.recorded(connection, gathered, [change]).get(0)
+        except psycopg.Error as error:
+            raise translate(error, self._target.where) from error
 
     def _commit_whole(self, connection: Connection, changes: Sequence[Change]) -> list[Answer]:
         try:

@@ -1,4 +1,7 @@
-"""Steps in one statement: the fence, the rows and the progress of any number of runs, one journey to the database."""
+"""Steps in one statement: the fence, the rows and the progress of any number of runs, one journey to the database.
+
+One step by itself, which is what a run alone does all day, is a statement of its own: it has nothing to join.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from msgspec.structs import replace
 
 from holdfast.model import Change, Committed
 from holdfast.store.postgres.connection import Connection
+from holdfast.store.postgres.literals import integers, octets, texts
+from holdfast.store.transactions import commit, payloads, rows
 from holdfast.store.transactions.commit import Gathered
 
 _EVENT_COLUMNS = 17  # of `EventRow`: without the blob, which a row of this road never has
@@ -23,13 +28,10 @@ def record(
     `given_us` is the time, when it is not that of the database.
     """
     connection.register()
-    lists = [*_moves(gathered, changes), *_events(gathered)]
-    name = "hot.record"
-    if gathered.progress:
-        name, lists = "hot.record_progress", [*lists, *_progress(gathered)]
+    lists = [*_moves(gathered, changes), *_events(gathered), *_progress(gathered)]
     if any("\0" in text for text in lists):  # the general way says which Change has it
         return {}
-    found = connection.planned(name, (connection.writer, connection.written, given_us, *lists))
+    found = connection.rows("hot.record", (connection.writer, connection.written, given_us, *lists))
     if not found:
         return None
     connection.written += 1
@@ -65,9 +67,54 @@ def _recorded(connection: Connection, change: Change, done: Committed, token: in
     return None if row is None else replace(done, position=row[0], event_no=row[1])
 
 
-# --- lists as the database reads them -------------------------------------------------------------------------
-#
-# The driver's own way looks at the type of every element: it took twice as long as the rest of a step (measured).
+# --- a step by itself ----------------------------------------------------------------------------------------------
+
+_INTEGER, _TEXT, _BYTES = 20, 25, 17  # PostgreSQL's numbers of these types
+_STEP: Final = (
+    _TEXT, *(_INTEGER,) * 6, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _INTEGER, _TEXT,
+    _TEXT, _TEXT, _INTEGER, _INTEGER, _BYTES, _BYTES,
+)  # fmt: skip
+STEP_TYPES: Final = list(_STEP)
+STEP_FORMATS: Final = [0 if kind == _INTEGER else 1 for kind in _STEP]
+"""Texts go as bytes, too: what the database cannot keep is refused by it, not cut off on the way."""
+
+
+def is_step(change: Change) -> bool:
+    """Whether the Change is one entry and nothing else."""
+    return (
+        len(change.entries) == 1
+        and not change.notes
+        and change.progress is None
+        and commit.is_plain(change)
+        and len(change.entries[0].payload) <= payloads.INLINE_BYTES
+    )
+
+
+def step_values(connection: Connection, change: Change, given_us: int | None) -> list[bytes | None]:
+    """The values of `hot.record_step` for such a Change."""
+    (entry,) = change.entries
+    segment, scope, name, key, occurrence = entry.identity
+    status = entry.status
+    assert connection.writer is not None, "it has a row to count in"
+    return [
+        connection.writer.encode(), b"%d" % connection.written, None if given_us is None else b"%d" % given_us,
+        b"%d" % change.run, b"%d" % change.token, b"%d" % change.position, b"%d" % (status in commit.OUTCOMES),
+        None if change.step is None else change.step.encode(),
+        None if change.reason is None else change.reason.encode(),
+        rows.ENTRY_EVENTS[status].encode(), entry.kind.encode(), status.encode(), b"%d" % segment, scope.encode(),
+        name.encode(), None if key is None else key.encode(), b"%d" % occurrence, b"%d" % entry.started_at_us,
+        entry.args_hash or None, entry.payload,
+    ]  # fmt: skip
+
+
+def step_answer(row: bytes | None) -> tuple[int | None, int | None]:
+    """The time and the event of `hot.record_step`."""
+    assert row is not None, "a function with answers gives a row of them"
+    now_us, event = row.strip(b"()").split(b",")
+    return int(now_us) if now_us else None, int(event) if event else None
+
+
+# --- lists ------------------------------------------------------------------------------------------------------
 
 _KINDS: Final = "itittitttiiibib"  # of the columns of `_events`, after its run: i(nteger), t(ext), b(ytes)
 
@@ -75,14 +122,14 @@ _KINDS: Final = "itittitttiiibib"  # of the columns of `_events`, after its run:
 def _moves(gathered: Gathered, changes: Sequence[Change]) -> list[str]:
     moves = [move for _, move in gathered.moves]
     return [
-        _integers([move.run for move in moves]),
-        _integers([move.entries for move in moves]),
-        _integers([move.events for move in moves]),
-        _integers([move.steps for move in moves]),
-        _integers([move.token for move in moves]),
-        _texts([move.step for move in moves]),
-        _integers([move.expected for move in moves]),
-        _texts([changes[indexes[-1]].reason for indexes, _ in gathered.moves]),
+        integers([move.run for move in moves]),
+        integers([move.entries for move in moves]),
+        integers([move.events for move in moves]),
+        integers([move.steps for move in moves]),
+        integers([move.token for move in moves]),
+        texts([move.step for move in moves]),
+        integers([move.expected for move in moves]),
+        texts([changes[indexes[-1]].reason for indexes, _ in gathered.moves]),
     ]
 
 
@@ -95,29 +142,13 @@ def _events(gathered: Gathered) -> list[str]:
 def _progress(gathered: Gathered) -> list[str]:
     told = gathered.progress
     return [
-        _integers([run for run, _ in told]),
-        _integers([float(report.current) for _, report in told]),
-        _integers([None if report.total is None else float(report.total) for _, report in told]),
-        _texts([report.description for _, report in told]),
-        _texts([report.phase for _, report in told]),
-        _integers([report.started_at_us for _, report in told]),
+        integers([run for run, _ in told]),
+        integers([float(report.current) for _, report in told]),
+        integers([None if report.total is None else float(report.total) for _, report in told]),
+        texts([report.description for _, report in told]),
+        texts([report.phase for _, report in told]),
+        integers([report.started_at_us for _, report in told]),
     ]
 
 
-def _integers(values: Iterable[float | None]) -> str:
-    return "{" + ",".join(["NULL" if value is None else repr(value) for value in values]) + "}"
-
-
-def _texts(values: Iterable[str | None]) -> str:
-    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
-
-
-def _bytes(values: Iterable[bytes | None]) -> str:
-    return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-_LISTS: Final[Mapping[str, Callable[[Iterable[Any]], str]]] = {"i": _integers, "t": _texts, "b": _bytes}
+_LISTS: Final[Mapping[str, Callable[[Iterable[Any]], str]]] = {"i": integers, "t": texts, "b": octets}

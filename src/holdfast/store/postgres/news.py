@@ -17,6 +17,8 @@ from holdfast.store.transactions.connection import Row
 
 AT_MOST_EVERY_S: Final = 0.05
 """Every notice wakes every process: 20 a second of each are plenty. The first after a pause goes out at once."""
+_HINT: Final = "BEGIN; SET LOCAL synchronous_commit = off"
+"""A hint may be lost: no disk is waited for, which others wait for."""
 AGAIN_AFTER_S: Final = 5.0
 """How long after a lost connection it is listened again."""
 
@@ -90,7 +92,7 @@ class News:
 
     def _notify(self) -> None:
         try:
-            self._speaker.ask("SELECT pg_notify($1::text, $2::text)", (self._channel, self._me))
+            self._speaker.script(f"{_HINT}; SELECT pg_notify('{self._channel}', '{self._me}'); COMMIT")
         except psycopg.Error:
             self._speaker.close()  # a hint that is lost
 

@@ -20,7 +20,7 @@ import apsw
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StoreRefused
 from holdfast.store.sql import statements
-from holdfast.store.transactions.connection import Broken, Row, Values
+from holdfast.store.transactions.connection import Broken, Read, Row, Values
 
 _STATEMENTS: Final = statements("holdfast.store.sqlite")
 _text: Final = dict(_STATEMENTS).get
@@ -97,6 +97,9 @@ class Connection:
         """Run one statement for each of `rows`; what all of them return."""
         found: list[Row] = self._raw.executemany(_text(name, name), rows).fetchall()
         return found
+
+    def ahead(self, *reads: Read) -> None:
+        """Nothing: a read is no journey."""
 
     def changed(self) -> int:
         """How many rows the newest statement changed."""

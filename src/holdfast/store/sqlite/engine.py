@@ -217,6 +217,10 @@ class Engine:
         commit.weigh(changes)
         return self._commit(changes)
 
+    def commit_soon(self, change: Change, answered: Callable[[Committed | Exception | None], None]) -> bool:
+        """Here and now is sooner."""
+        return False
+
     def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
         """Apply the Changes on this thread; None, with nothing done, when that could take long."""
         self.check_open()

@@ -15,10 +15,25 @@ from msgspec import structs
 
 from holdfast.clock import Clock
 from holdfast.errors import StoreCorrupt
-from holdfast.model import Claim, Failure, FailureKind, Hold, Reason, Run, RunState, Served
+from holdfast.model import (
+    Claim,
+    Decision,
+    Failure,
+    FailureKind,
+    Hold,
+    Journal,
+    Note,
+    Reason,
+    Run,
+    RunState,
+    Served,
+)
 from holdfast.rules import labels, schedule, transitions
 from holdfast.store.transactions import budgets, decisions, journal, lanes, payloads, rows, workers
-from holdfast.store.transactions.connection import Connection, Row
+from holdfast.store.transactions.connection import Connection, Read, Row
+
+_AGENT, _VERSION, _WORKER = 2, 3, 15
+"""Where a row of `run_rows` has what the run is of, and who holds it."""
 
 MOST_LINED_UP: Final = 500
 """Runs that one claim puts in line at most, so that it never holds the write lock for long; the next one goes on."""
@@ -47,12 +62,30 @@ def asking(
     only: str | None = None,
 ) -> Asking:
     """What the worker asks for. The locks are tried outside the write lock: a dead process stays dead."""
-    locks, has = workers.try_locks(connection, clock), workers.labels_of(connection, worker)
     plain = dict.fromkeys(Served(agent=each.agent, version=each.version) for each in serves)
     heirs = {
         Served(agent=each.agent, version=older): each.version for each in serves for older in each.continues
     }
-    return Asking(worker, tuple(plain), limit, locks, has, only, heirs)
+    served = tuple(plain)
+    connection.ahead(
+        ("workers.locks", (clock.boot_id(),)),
+        ("workers.labels", (worker,)),
+        *_asked_for(worker, served, clock.wall_us()),
+    )
+    locks, has = workers.try_locks(connection, clock), workers.labels_of(connection, worker)
+    return Asking(worker, served, limit, locks, has, only, heirs)
+
+
+def _asked_for(worker: int, serves: Sequence[Served], now_us: int) -> list[Read]:
+    """What every claim asks first, whatever it finds."""
+    return [
+        ("workers.may_claim", (worker,)),
+        ("workers.leases", ()),
+        ("claim.load_of", (worker,)),
+        ("claim.limits", ()),
+        *(("claim.due_groups", (served.agent, served.version)) for served in serves),
+        *(("claim.due_suspects", (served.agent, served.version, now_us)) for served in serves),
+    ]
 
 
 def look(connection: Connection, clock: Clock, asks: Asking) -> bool:
@@ -63,9 +96,11 @@ def look(connection: Connection, clock: Clock, asks: Asking) -> bool:
 
 def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
     """Claim runs inside the caller's transaction."""
+    now_us = clock.wall_us()
+    if asks.limit > 0:
+        connection.ahead(*_asked_for(asks.worker, asks.serves, now_us))
     if asks.limit <= 0 or not workers.may_claim(connection, asks.worker):
         return []
-    now_us = clock.wall_us()
     dead = _fallen(connection, clock, asks)
     asks = _with_inherited(connection, asks, dead)
     claims: list[Claim] = []
@@ -79,14 +114,10 @@ def claim(connection: Connection, clock: Clock, asks: Asking) -> list[Claim]:
                 if asks.only is None
                 else _only(connection, now_us, asks, dead)
             )
-            before = lined_up
-            for key in keys:
-                row, ties = decisions.row_with_ties(connection, key)
-                if ties.lane and _steps_aside(connection, key, now_us):
-                    lined_up += 1
-                elif claimed := _take(connection, row, ties, asks, dead, now_us):
-                    claims.append(claimed)
-            more = before < lined_up < MOST_LINED_UP and len(claims) < asks.limit
+            taken, aside = _take_all(connection, keys, asks, dead, now_us)
+            claims += taken
+            lined_up += aside
+            more = aside > 0 and lined_up < MOST_LINED_UP and len(claims) < asks.limit
     if dead and (keys or claims):
         _retire(connection, dead)
     return claims
@@ -110,9 +141,15 @@ def due(
 ) -> Iterator[Row]:
     """At most `limit` due runs of each queue and priority: key, available_at_us, priority, queue. Suspects excluded;
     and runs that ask for other labels than those that a worker `has`, None: none."""
-    for needs, queue, priority in connection.rows("claim.due_groups", (agent, version)):
-        if has is None or _fits(needs, has):
-            yield from connection.rows("claim.due", (agent, version, needs, queue, priority, now_us, limit))
+    groups = connection.rows("claim.due_groups", (agent, version))
+    asked = [
+        (agent, version, needs, queue, priority, now_us, limit)
+        for needs, queue, priority in groups
+        if has is None or _fits(needs, has)
+    ]
+    connection.ahead(*(("claim.due", each) for each in asked))
+    for each in asked:
+        yield from connection.rows("claim.due", each)
 
 
 def due_suspects(
@@ -259,6 +296,65 @@ def _steps_aside(connection: Connection, key: int, now_us: int) -> bool:
     return True
 
 
+def _take_all(
+    connection: Connection, keys: list[int], asks: Asking, dead: _Dead, now_us: int
+) -> tuple[list[Claim], int]:
+    """Claim these runs; the claims, in this order, and how many stepped aside into a line.
+
+    What is special (of a dead worker, of an older version, with a concurrency key) goes one by one, and first: it may
+    move others. The rest is read together, and written together.
+    """
+    special: dict[int, Claim | None] = {}
+    aside = 0
+    for key, (row, ties) in zip(keys, _look_ahead(connection, keys), strict=True):
+        inherited = Served(agent=row[_AGENT], version=row[_VERSION]) in asks.heirs
+        if not (ties.lane or inherited or row[_WORKER] is not None):
+            continue
+        if ties.lane and _steps_aside(connection, key, now_us):
+            aside += 1
+            special[key] = None
+        else:
+            row, ties = decisions.row_with_ties(connection, key)
+            special[key] = _take(connection, row, ties, asks, dead, now_us)
+    rest = [key for key in keys if key not in special]
+    found = _look_ahead(connection, rest)
+    plain: dict[int, tuple[Run, Decision, bytes, Journal]] = {}
+    for row, ties in found:
+        run = rows.run_of(row)
+        decision = transitions.claim(run, asks.worker, now_us, takeover=None)
+        if decision.run.state is RunState.RUNNING and decisions.moves_alone(run, decision, ties):
+            try:
+                given, recorded, notes = _read(connection, run, row)
+            except StoreCorrupt:
+                continue
+            decision = structs.replace(decision, notes=decision.notes + notes)
+            plain[run.key] = run, decision, given, recorded
+    handed = decisions.hand_out(
+        connection, [(run, decision) for run, decision, _, _ in plain.values()], asks.worker, now_us
+    )
+    for run, (_, _, given, recorded) in zip(handed, plain.values(), strict=True):
+        special[run.key] = Claim(run=run, input=given, journal=recorded)
+    for row, ties in found:
+        if row[0] not in plain:
+            special[row[0]] = _take(connection, row, ties, asks, dead, now_us)
+    return [claimed for key in keys if (claimed := special[key]) is not None], aside
+
+
+def _look_ahead(connection: Connection, keys: list[int]) -> list[tuple[Row, decisions.Ties]]:
+    """The runs as they are now, and what is going to be asked of their journals."""
+    decisions.look_ahead(connection, keys, journal.ANY_LIMIT)
+    found = [decisions.row_with_ties(connection, key) for key in keys]
+    journal.look_ahead(connection, [rows.run_of(row) for row, _ in found])
+    return found
+
+
+def _read(connection: Connection, run: Run, row: Row) -> tuple[bytes, Journal, tuple[Note, ...]]:
+    """What the run was given, its journal, and what that found to be told. Raises StoreCorrupt."""
+    inline, blob = row[rows.INPUT : rows.INPUT + 2]
+    given = payloads.load(connection, inline, blob, f"the input of run {run.id}")
+    return given, *journal.build(connection, run)
+
+
 def _take(
     connection: Connection, row: Row, ties: decisions.Ties, asks: Asking, dead: _Dead, now_us: int
 ) -> Claim | None:
@@ -273,18 +369,15 @@ def _take(
     if decision.run.state is not RunState.RUNNING:
         decisions.apply(connection, run, decision, now_us)
         return None
-    inline, blob = row[rows.INPUT : rows.INPUT + 2]
     try:
-        given = payloads.load(connection, inline, blob, f"the input of run {run.id}")
-        recorded, notes = journal.build(connection, run)
+        given, recorded, notes = _read(connection, run, row)
     except StoreCorrupt as error:
         claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)
         _hold(connection, claimed, error, now_us)
         return None
     if heir is not None:
         connection.run("claim.continue_as", (heir, run.key))
-    if notes:
-        decision = structs.replace(decision, notes=decision.notes + notes)
+    decision = structs.replace(decision, notes=decision.notes + notes)
     claimed = decisions.apply(connection, run, decision, now_us, ties=ties, holder=worker)
     return Claim(run=claimed, input=given, journal=recorded)
 

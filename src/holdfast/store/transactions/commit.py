@@ -42,7 +42,9 @@ from holdfast.store.transactions.engine import RATES, RUNS
 Answer = Committed | RefusedChange
 EventRow = tuple[Any, ...]
 
-_OK, _FAILED, _ABANDONED = EntryStatus.OK, EntryStatus.FAILED, EntryStatus.ABANDONED
+_OK = EntryStatus.OK
+OUTCOMES: Final = (_OK, EntryStatus.FAILED, EntryStatus.ABANDONED)
+"""What a run counts as a step, of whatever call: failed tries and marks are none."""
 _ONCE = EntryKind.ONCE
 _INLINE: Final = payloads.INLINE_BYTES
 
@@ -147,9 +149,8 @@ class _Rows:
                     return None
                 for entry in change.entries:
                     entries += 1
-                    status = entry.status
-                    if status is _OK or status is _FAILED or status is _ABANDONED:
-                        steps += 1  # an outcome, of whatever call: failed tries and marks are none
+                    if entry.status in OUTCOMES:
+                        steps += 1
             if change.notes:
                 events += len(change.notes)
             if change.progress is not None:
@@ -158,7 +159,7 @@ class _Rows:
 
     def _all_plain(self, indexes: list[int]) -> bool:
         for index in indexes:  # noqa: SIM110 - `all` would make a generator for every run
-            if not _is_plain(self._changes[index]):
+            if not is_plain(self._changes[index]):
                 return False
         return True
 
@@ -274,7 +275,7 @@ class _Batch(_Rows):
         """Apply the Changes of one run, in order; plain ones that follow each other at once."""
         plain: list[int] = []
         for index in indexes:
-            if _is_plain(self._changes[index]):
+            if is_plain(self._changes[index]):
                 plain.append(index)
                 continue
             if plain:
@@ -441,7 +442,7 @@ class _Batch(_Rows):
         return RefusedChange(state=state, token=token, message=message)
 
 
-def _is_plain(change: Change) -> bool:
+def is_plain(change: Change) -> bool:
     """Whether nothing but the fence can refuse it."""
     if change.outcome is not None or change.checkpoint is not None or change.beside:
         return False

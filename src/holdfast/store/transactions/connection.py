@@ -14,6 +14,8 @@ from holdfast.clock import Clock
 
 Row = tuple[Any, ...]
 Values = Sequence[int | float | bytes | str | None]
+Read = tuple[str, Values]
+"""A statement that reads, and its values."""
 
 
 class Broken(Exception):
@@ -55,6 +57,11 @@ class Connection(Protocol):
 
     def returned(self, name: str, rows: Iterable[Values]) -> list[Row]:
         """Run one statement for each of `rows`; what all of them return."""
+        ...
+
+    def ahead(self, *reads: Read) -> None:
+        """These are going to be asked for, before this transaction writes: a database elsewhere reads all of it in one
+        journey, and forgets it at the first write."""
         ...
 
     def matching(self, name: str, conditions: Sequence[str], values: Values) -> list[Row]:

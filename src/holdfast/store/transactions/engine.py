@@ -76,6 +76,10 @@ class Engine(Protocol):
         """Apply the Changes on this thread; None, with nothing done, when that could take long."""
         ...
 
+    def commit_soon(self, change: Change, answered: Callable[[Committed | Exception | None], None]) -> bool:
+        """Begin to apply one Change, and call when it is done; False, with nothing done, where `commit` is as quick."""
+        ...
+
     async def wait_for_news(self, timeout_s: float) -> None:
         """Return when something may have changed, or after the time-out."""
         ...

@@ -6,6 +6,7 @@ so the tail is one range of the index on (run, n).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -18,12 +19,45 @@ _PAYLOAD: Final = 14
 _NEWEST: Final = 1 << 62
 
 
+ANY_LIMIT: Final = ("budgets.any_limit", ())
+"""What `build` asks first, for every run."""
+
+
+def look_ahead(connection: Connection, runs: Sequence[Run]) -> None:
+    """`build` is going to be asked for all of these, which are nobody's and as they were read."""
+    begun = [run for run in runs if _has_begun(run)]
+    if not begun:
+        return
+    saved = [(run.key, _NEWEST) for run in begun if run.checkpoint_n]
+    connection.ahead(
+        *(("journal.checkpoint_below", each) for each in saved),
+        *(("journal.resolutions", (run.key,)) for run in begun),
+        *(("steps.cursors", (run.key,)) for run in begun),
+    )
+    tails = [(run.key, 0, 0) for run in begun if run.position and not run.checkpoint_n]
+    turns: list[tuple[int, int]] = []
+    for each in saved:
+        row = connection.row("journal.checkpoint_below", each)
+        if row is not None:  # good, nearly always
+            tails.append((each[0], row[9], row[1]))
+            turns.append((each[0], row[0]))
+    connection.ahead(
+        *(("journal.turns", each) for each in turns),
+        *(("journal.setup", (key, event_no)) for key, event_no, _ in tails if event_no),
+        *(("journal.tail", each) for each in tails),
+    )
+
+
+def _has_begun(run: Run) -> bool:
+    return bool(run.position or run.checkpoint_n or run.attempts)
+
+
 def build(connection: Connection, run: Run) -> tuple[Journal, tuple[Note, ...]]:
     """The journal of a run that is being claimed, and an event for each checkpoint now found bad.
 
     Raises StoreCorrupt when an entry of it fails its checksum.
     """
-    if not (run.position or run.checkpoint_n or run.attempts):  # a run that has only begun costs no reads
+    if not _has_begun(run):  # a run that has only begun costs no reads
         return Journal(checkpoint=None, entries=(), limited=budgets.limited(connection, run.key)), ()
     checkpoint, event_no, corrupt, unmarked = _newest_good(connection, run)
     notes: list[Note] = []
@@ -47,7 +81,9 @@ def look(connection: Connection, run: Run, *, whole: bool) -> Journal:
 
 
 def _is_lost(connection: Connection, run: Run, checkpoint: Checkpoint | None) -> bool:
-    return checkpoint is None and run.checkpoint_n > (connection.value("journal.most_kept", (run.key,)) or 0)
+    if checkpoint is not None or not run.checkpoint_n:
+        return False
+    return run.checkpoint_n > (connection.value("journal.most_kept", (run.key,)) or 0)
 
 
 def _journal(

@@ -5,7 +5,7 @@ What they do stands in the modules beside this one, as functions of a connection
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -206,6 +206,9 @@ class TransactionalStore(Alone):
 
     def commit_now(self, changes: Sequence[Change]) -> list[Committed | RefusedChange] | None:
         return self._engine.commit_now(changes)
+
+    def commit_soon(self, change: Change, answered: Callable[[Committed | Exception | None], None]) -> bool:
+        return self._engine.commit_soon(change, answered)
 
     async def asks(self, worker: int) -> list[Ask]:
         return await self._engine.read(lambda connection: reading.asks(connection, worker))

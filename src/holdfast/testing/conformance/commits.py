@@ -391,3 +391,22 @@ class CommitPromises(Promises):
         refused = store.commit_now([change]) or await store.commit([change])
         assert isinstance(refused[0], RefusedChange)
         assert len(await store.read_entries("r")) == 1
+
+    async def test_a_commit_soon_is_answered_or_was_never_begun(self, store: Store) -> None:
+        attempt = await start(store, await register(store))
+        for position in range(3):  # a store may want to have been asked before
+            change = attempt.change(step())
+            answer = await commit_soon(store, change) or await commit_one(store, change)
+            assert isinstance(answer, Committed)
+            assert [entry.position for entry in await store.read_entries("r")] == [*range(1, position + 2)]
+            attempt.position = answer.position
+            assert answer.event_no == (await store.get_run("r")).event_no
+        before = await fingerprint(store, "r")
+        assert await commit_soon(store, structs.replace(attempt.change(step()), position=0)) is None
+        assert await fingerprint(store, "r") == before
+
+
+async def commit_soon(store: Store, change: Change) -> Committed | Exception | None:
+    """What a Change is answered that the store has begun; None when it has not, or did nothing."""
+    told: asyncio.Future[Committed | Exception | None] = asyncio.get_running_loop().create_future()
+    return await told if store.commit_soon(change, told.set_result) else None
