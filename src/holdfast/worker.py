@@ -216,7 +216,7 @@ class Worker:
 
     async def _generation(self) -> None:
         """One registration: serve, and leave nothing of ours behind."""
-        lock = WorkerLock(self._store.lock_folder) if self._store.lock_folder is not None else None
+        lock = self._take_lock()
         retired = False
         try:
             key = await self._register(str(lock.path) if lock else None)
@@ -230,6 +230,15 @@ class Worker:
                 lock.close()
             elif lock is not None:
                 lock.forget()  # freed, but left there: whoever finds it free knows that we are gone
+
+    def _take_lock(self) -> WorkerLock | None:
+        """What tells others on this machine of a death at once; the lease tells everybody, and is enough."""
+        folder = self._store.lock_folder
+        try:
+            return None if folder is None else WorkerLock(folder)
+        except OSError as error:
+            log.warning("worker %s has no lock that tells of its death: %s", self._name, error)
+            return None
 
     async def _retire(self, key: int) -> bool:
         """End the generation, so that nobody waits for its lease; a store that is down finds out by itself."""
@@ -282,7 +291,7 @@ class Worker:
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
             return self._new_heart(key, self._lease_lost)
-        folder = self._store.lock_folder
+        folder = self._store.workspace_folder
         thresholds = self._thresholds or default_thresholds()
         monitor = Monitor(thresholds, folder.parent if folder is not None else None)
         return Heart(
@@ -294,6 +303,8 @@ class Worker:
             clock=self._clock,
             monitor=monitor,
             on_lost=self._lease_lost,
+            locks=self._store.lock_folder,
+            on_freed=self._wake.set,
         )
 
     def _lease_lost(self) -> None:

@@ -24,6 +24,7 @@ from psycopg import RawCursor, errors
 from psycopg.types.numeric import Int8Dumper
 
 from holdfast.clock import Clock
+from holdfast.store.postgres import here
 from holdfast.store.postgres.errors import Fenced
 from holdfast.store.postgres.target import Target
 from holdfast.store.sql import statements
@@ -97,6 +98,8 @@ def connect(target: Target) -> psycopg.Connection[Row]:
 
 class Connection:
     """One connection to the database, made when it is needed, and made again when it was lost."""
+
+    lock_at = staticmethod(here.lock_at)
 
     def __init__(self, target: Target, clock: Clock | None) -> None:
         self.target = target
