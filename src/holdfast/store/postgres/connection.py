@@ -202,8 +202,8 @@ class Connection:
     @contextmanager
     def transaction(self, locks: Sequence[int]) -> Generator[None, None, None]:
         """All of it, or nothing, under these locks. Raises Fenced when the writer was given up."""
-        self._begin(locks)
         try:
+            self._begin(locks)  # may fail inside the transaction: a lock that does not come in time
             yield
         except BaseException:
             self.rollback()
@@ -223,7 +223,6 @@ class Connection:
             pass
         found = cursor.fetchone()
         if found is None:
-            self.rollback()
             raise Fenced
         self._ticking.now_us = found[0]
 
@@ -246,8 +245,8 @@ class Connection:
     def moment(self) -> Generator[None, None, None]:
         """Reads inside see one moment of the store."""
         self._ticking.now_us = None
-        self.script(_MOMENT)
         try:
+            self.script(_MOMENT)
             yield
         finally:
             self.rollback()
