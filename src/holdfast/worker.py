@@ -47,6 +47,7 @@ from holdfast.rules import pressure
 from holdfast.rules.limits import Limits
 from holdfast.serving import Serving
 from holdfast.store.protocol import Store
+from holdfast.store_clock import StoreClock
 from holdfast.tenure import Tenure, told
 from holdfast.writer import StoreChannel, Writer
 
@@ -110,8 +111,8 @@ class Worker:
         self._drain_timeout_s = seconds(drain_timeout)
         self._lease_s = max(MIN_LEASE_S, seconds(lease))
         self._thresholds = thresholds
-        self._clock = clock = clock or SystemClock()
-        self._serving = Serving(agents, store, isolation, limits, clock, chance)
+        self._clock = StoreClock(clock or SystemClock())
+        self._serving = Serving(agents, store, isolation, limits, self._clock, chance)
         self._pace = pace
         self._chance = chance
         self._new_heart = heart
@@ -322,6 +323,7 @@ class Worker:
             try:
                 if await self._over():
                     return
+                await self._clock.keep_up(self._store.now)
                 await self._listen(key, writer)
                 await self._say_draining(key)
                 claimed = await self._claim(key, heart, writer, group)
