@@ -76,16 +76,16 @@ def pid_of(scene: Scene) -> int:
 
 
 def test_a_stopped_worker_is_not_taken_for_a_dead_one_before_its_lease_ends(hosts: Hosts) -> None:
-    hosts.start_tally(400, 0.01)
-    first = serve(hosts.url, lease=4)
+    hosts.start_tally(300, 0.01)
+    first = serve(hosts.url, lease=3)
     wait_until(lambda: len(lines(hosts.folder, "acked")) > 5)
-    second = serve(hosts.url, lease=4)
+    second = serve(hosts.url, lease=3)
     assert second.stdout is not None
     second.stdout.readline()
     try:
         first.send_signal(signal.SIGSTOP)
         seen = len(lines(hosts.folder, "acked"))
-        time.sleep(1.5)
+        time.sleep(1.0)
         assert len(lines(hosts.folder, "acked")) == seen  # it holds its lock, and its lease
         wait_until(lambda: len(lines(hosts.folder, "acked")) > seen)
     finally:
@@ -100,19 +100,19 @@ def test_a_worker_of_another_folder_is_trusted_until_its_lease_ends(hosts: Hosts
     apart.mkdir(0o700)
     os.environ["XDG_RUNTIME_DIR"] = str(apart)
     try:
-        hosts.start_tally(400, 0.01)
-        first = serve(hosts.url, lease=4)
+        hosts.start_tally(300, 0.01)
+        first = serve(hosts.url, lease=3)
     finally:
         del os.environ["XDG_RUNTIME_DIR"]
     wait_until(lambda: len(lines(hosts.folder, "acked")) > 5)
     assert list(apart.glob("holdfast/*/worker-*.lock"))
-    second = serve(hosts.url, lease=4)
+    second = serve(hosts.url, lease=3)
     assert second.stdout is not None
     second.stdout.readline()
     try:
         stop(first)
         seen = len(lines(hosts.folder, "acked"))
-        time.sleep(1.5)
+        time.sleep(1.0)
         assert len(lines(hosts.folder, "acked")) == seen
         wait_until(lambda: len(lines(hosts.folder, "acked")) > seen)
     finally:
