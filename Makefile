@@ -65,8 +65,10 @@ bench: setup ## the performance promises, measured beside bare drivers and peers
 sim: setup ## the simulation, any number of seeds (SEEDS=2000)
 	@PYTHONPATH=. $(PY) tests/sim/run.py
 
-torture: setup ## real processes killed at random (KILLS=500)
-	@PYTHONPATH=. $(PY) tests/processes/torture.py
+torture: setup ## real processes killed at random (KILLS=500); STORE=postgres: hosts, workers and the server (MINUTES=5)
+	@case "$(STORE)" in "" | sqlite) PYTHONPATH=. $(PY) tests/processes/torture.py ;; \
+	postgres) PYTHONPATH=. $(PY) tests/hosts/torture.py ;; \
+	*) echo "torture: there is no store '$(STORE)': STORE=sqlite or postgres" >&2; exit 2 ;; esac
 
 large: setup ## an artifact of a gigabyte in bounded memory (MIB=1024)
 	@$(PY) -m pytest -q -s -m torture tests/processes/test_artifacts.py

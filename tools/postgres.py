@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 MAJOR = os.environ.get("HOLDFAST_TEST_PG_MAJOR", "18")
@@ -55,8 +56,10 @@ def free_port() -> int:
 class Server:
     """One server, with a folder of its own, that can be stopped and started."""
 
-    def __init__(self, *, settings: tuple[str, ...] = QUICK) -> None:
-        self._settings = (*settings, *SMALL)
+    def __init__(self, *, settings: tuple[str, ...] = QUICK, network: tuple[str, str] | None = None) -> None:
+        """`network`: an address of ours to listen at, too, and the addresses that may come, as `10.1.2.0/24`."""
+        self._settings = (*SMALL, *settings)
+        self._network = network
         self.home = Path(tempfile.mkdtemp(prefix="hfpg-", dir="/tmp"))  # short: names of sockets are
         self._who = self._drop_to()
         self._bin = self._readable(binaries())
@@ -75,6 +78,9 @@ class Server:
             "--locale=C.UTF-8",
             "--no-sync",
         )
+        if network is not None:
+            with (self.data / "pg_hba.conf").open("a") as allowed:
+                allowed.write(f"host all all {network[1]} trust\n")
 
     @property
     def data(self) -> Path:
@@ -89,7 +95,11 @@ class Server:
     @property
     def url(self) -> str:
         """The database that is always there."""
-        return f"postgresql://holdfast@127.0.0.1:{self.port}/postgres"
+        return self.url_at("127.0.0.1")
+
+    def url_at(self, address: str) -> str:
+        """The same from elsewhere."""
+        return f"postgresql://holdfast@{address}:{self.port}/postgres"
 
     @property
     def version(self) -> str:
@@ -101,7 +111,8 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        listens = ("-h", "127.0.0.1", "-p", str(self.port), "-k", str(self.home))
+        addresses = "127.0.0.1" if self._network is None else f"127.0.0.1,{self._network[0]}"
+        listens = ("-h", addresses, "-p", str(self.port), "-k", str(self.home))
         settings = [word for setting in self._settings for word in ("-c", setting)]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -129,6 +140,13 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+    def freeze(self, frozen: bool) -> None:
+        """Stop all of its processes where they are, as a machine does that swaps or is suspended; or let them go on."""
+        postmaster = psutil.Process(self.pid)
+        for one in [postmaster, *postmaster.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def remove(self) -> None:
         """Stop it, and remove its folder."""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from weakref import WeakSet
 
+from holdfast import stirring
 from holdfast.clock import Clock, SystemClock
 from holdfast.model import Level, Sample
 from holdfast.rules import lease as rules
@@ -40,6 +41,9 @@ STALL_EXIT_CODE: Final = 70
 
 FIGURES_FIRST_S: Final = 2.0
 """Figures go with the renewals, and the first renewal is early for them: the CPU is known from the second sample on."""
+
+FREED_S: Final = 0.02
+"""The kernel tells that a file is closed just before it frees its lock."""
 
 _BEAT_S: Final = 1.0
 _US: Final = 1_000_000
@@ -85,7 +89,8 @@ class Heart:
     """Renews one worker's lease, samples what it uses, and watches the event loop that started it.
 
     Made right after the worker registered, because it counts the first lease from then. `on_lost` is called once,
-    from the heart's thread or from `beat`. `trusted` may be read from anywhere.
+    from the heart's thread or from `beat`. `on_freed` is called on the loop after a worker let go of its lock in the
+    folder `locks`: it died, most likely. `trusted` may be read from anywhere.
     """
 
     def __init__(
@@ -99,6 +104,8 @@ class Heart:
         clock: Clock | None = None,
         monitor: Samples | None = None,
         on_lost: Callable[[], None],
+        locks: Path | None = None,
+        on_freed: Callable[[], None] = lambda: None,
         end_process: Callable[[int], object] = os._exit,
         chance: Callable[[], float] = random.random,  # noqa: TID251 - jitter: the default of what is an argument
     ) -> None:
@@ -123,6 +130,7 @@ class Heart:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._watch = LoopWatch(self._clock, end_process)
+        self._locks = None if locks is None else LocksWatch(locks, on_freed)
 
     @property
     def trusted(self) -> bool:
@@ -137,12 +145,16 @@ class Heart:
     def start(self) -> None:
         """Begin to beat. Called in the event loop that is to be watched, or with no loop at all."""
         self._watch.begin()
+        if self._locks is not None:
+            self._locks.begin()
         self._thread = threading.Thread(target=self._run, name="holdfast-heart", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop renewing; `on_lost` is not called after this. Idempotent; waits for a renewal under way."""
         self._stopped.set()
+        if self._locks is not None:
+            self._locks.end()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=self._lease_us / _US)
 
@@ -288,6 +300,36 @@ class LoopWatch:
         return traceback.format_stack(frame) if frame is not None else []
 
 
+class LocksWatch:
+    """Tells on the loop, a moment after it, that somebody let go of a lock in a folder. A hint: whoever hears nothing
+    finds out at the next look."""
+
+    def __init__(self, folder: Path, tell: Callable[[], None]) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stirring: stirring.Stirring | None = None
+
+    def begin(self) -> None:
+        """Listen, if a loop runs here that can."""
+        with contextlib.suppress(RuntimeError, NotImplementedError):
+            self._loop = asyncio.get_running_loop()
+            self._stirring = stirring.listen(self._folder, stirring.LET_GO)
+            if self._stirring is not None:
+                self._loop.add_reader(self._stirring.fd, self._heard, self._loop, self._stirring)
+
+    def end(self) -> None:
+        """Listen no more. On the loop; idempotent."""
+        heard, self._stirring = self._stirring, None
+        if self._loop is not None and heard is not None:
+            self._loop.remove_reader(heard.fd)
+            heard.close()
+
+    def _heard(self, loop: asyncio.AbstractEventLoop, heard: stirring.Stirring) -> None:
+        heard.heard()
+        loop.call_later(FREED_S, self._tell)
+
+
 class WorkerLock:
     """A file that this process alone holds locked, until `close` or death: the kernel frees it within milliseconds.
 
@@ -295,7 +337,7 @@ class WorkerLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         self.path: Final = folder / f"worker-{secrets.token_hex(8)}.lock"
         self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from holdfast.agents import AnyAgent, Isolation
 from holdfast.attempt import Attempt
 from holdfast.channel import Channel, ChannelPort
-from holdfast.clock import Clock
 from holdfast.errors import UsageError
 from holdfast.model import Claim, Park, Reason, Served
 from holdfast.programs import Executing, Program
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.store.protocol import Store
+from holdfast.store_clock import StoreClock
 from holdfast.tenure import Tenure
 from holdfast.workspace import place_of
 
@@ -38,7 +38,7 @@ class Serving:
         store: Store,
         isolation: Isolation | None,
         limits: Limits | None,
-        clock: Clock,
+        clock: StoreClock,
         chance: Callable[[], float],
     ) -> None:
         self.agents = by_served(agents)

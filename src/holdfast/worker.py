@@ -48,6 +48,7 @@ from holdfast.rules import pressure
 from holdfast.rules.limits import Limits
 from holdfast.serving import Serving
 from holdfast.store.protocol import Store
+from holdfast.store_clock import StoreClock
 from holdfast.tenure import Tenure, told
 from holdfast.writer import StoreChannel, Writer
 
@@ -111,8 +112,8 @@ class Worker:
         self._drain_timeout_s = seconds(drain_timeout)
         self._lease_s = max(MIN_LEASE_S, seconds(lease))
         self._thresholds = thresholds
-        self._clock = clock = clock or SystemClock()
-        self._serving = Serving(agents, store, isolation, limits, clock, chance)
+        self._clock = StoreClock(clock or SystemClock())
+        self._serving = Serving(agents, store, isolation, limits, self._clock, chance)
         self._pace = pace
         self._chance = chance
         self._new_heart = heart
@@ -217,7 +218,7 @@ class Worker:
 
     async def _generation(self) -> None:
         """One registration: serve, and leave nothing of ours behind."""
-        lock = WorkerLock(self._store.lock_folder) if self._store.lock_folder is not None else None
+        lock = self._take_lock()
         retired = False
         try:
             key = await self._register(str(lock.path) if lock else None)
@@ -231,6 +232,15 @@ class Worker:
                 lock.close()
             elif lock is not None:
                 lock.forget()  # freed, but left there: whoever finds it free knows that we are gone
+
+    def _take_lock(self) -> WorkerLock | None:
+        """What tells others on this machine of a death at once; the lease tells everybody, and is enough."""
+        folder = self._store.lock_folder
+        try:
+            return None if folder is None else WorkerLock(folder)
+        except OSError as error:
+            log.warning("worker %s has no lock that tells of its death: %s", self._name, error)
+            return None
 
     async def _retire(self, key: int) -> bool:
         """End the generation, so that nobody waits for its lease; a store that is down finds out by itself."""
@@ -283,7 +293,7 @@ class Worker:
     def _make_heart(self, key: int) -> HeartLike:
         if self._new_heart is not None:
             return self._new_heart(key, self._lease_lost)
-        folder = self._store.lock_folder
+        folder = self._store.workspace_folder
         thresholds = self._thresholds or default_thresholds()
         monitor = Monitor(thresholds, folder.parent if folder is not None else None)
         return Heart(
@@ -295,6 +305,8 @@ class Worker:
             clock=self._clock,
             monitor=monitor,
             on_lost=self._lease_lost,
+            locks=self._store.lock_folder,
+            on_freed=self._wake.set,
         )
 
     def _lease_lost(self) -> None:
@@ -312,6 +324,7 @@ class Worker:
             try:
                 if await self._over():
                     return
+                await self._clock.keep_up(self._store.now)
                 await self._listen(key, writer)
                 await self._say_draining(key)
                 claimed = await self._claim(key, heart, writer, group)

@@ -58,6 +58,7 @@ CHILD = ChildView(
 )  # fmt: skip
 FAMILY = replace(VIEW, children=(CHILD,))
 CLOSED = replace(NOTHING, closed={"r 1": "slow"})
+UNSERVED = replace(NOTHING, unserved=True)
 PRESSED = replace(NOTHING, pressed="no memory")
 ALL_CLOSED = replace(NOTHING, closed={"r 1": "*"})
 AWAITING_CLOSED = replace(NOTHING, wait_name=of_child("c"), closed={"c": "slow"})
@@ -96,7 +97,15 @@ EXECUTED = replace(VIEW, worker=WorkerView(name="w", host="h", pid=7))
         ),
         (RunState.QUEUED, Reason.CRASHED, VIEW, NOTHING, "went down"),
         (RunState.RUNNING, None, EXECUTED, NOTHING, "worker w executes it (pid 7 on h)"),
-        (RunState.RUNNING, None, VIEW, NOTHING, "its worker is gone"),
+        (RunState.RUNNING, None, VIEW, NOTHING, "its worker is gone: the next one"),
+        (
+            RunState.RUNNING,
+            None,
+            VIEW,
+            UNSERVED,
+            "is gone, and no other has version '2' of agent 'a'\nholdfast worker F",
+        ),
+        (RunState.RUNNING, None, EXECUTED, UNSERVED, "worker w executes it (pid 7 on h)"),
         (RunState.RUNNING, None, EXECUTED, replace(NOTHING, asked="pause"), "holdfast resume 'r 1'"),
         (RunState.RUNNING, Reason.THROTTLED, EXECUTED, NOTHING, "under pressure"),
         (RunState.RUNNING, Reason.STUCK, EXECUTED, NOTHING, "outlived its timeout"),

@@ -9,6 +9,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -17,20 +18,20 @@ REFUSED: Final = (80877103, 80877104)  # SSLRequest, GSSENCRequest
 BUFFER: Final = 1 << 16
 
 
-def through(url: str, port: int) -> str:
+def through(url: str, port: int, address: str = "127.0.0.1") -> str:
     """The URL by way of a port of this machine."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}"))
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@{address}:{port}"))
 
 
 class _Listening:
     """A port whose connections are served by threads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, address: str = "127.0.0.1") -> None:
         parts = urlsplit(url)
         self._server = (parts.hostname or "", parts.port or 5432)
-        self._port = socket.create_server(("127.0.0.1", 0))
-        self.url = through(url, self._port.getsockname()[1])
+        self._port = socket.create_server((address, 0))
+        self.url = through(url, self._port.getsockname()[1], address)
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -137,6 +138,38 @@ class Line(_Listening):
         for each in self._open:
             _cut(each)
         self._open.clear()
+
+
+class Slow(_Listening):
+    """Carries everything, each word a while after it was said."""
+
+    def __init__(self, url: str, address: str, delay_s: float) -> None:
+        self._delay_s = delay_s
+        super().__init__(url, address)
+
+    def _serve(self, client: socket.socket) -> None:
+        with self.connect() as server:
+            threading.Thread(target=self._carry, args=(server, client), daemon=True).start()
+            self._carry(client, server)
+
+    def _carry(self, whence: socket.socket, whither: socket.socket) -> None:
+        """What comes while others are on their way is not held up by them."""
+        under_way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+        def arrive() -> None:
+            with contextlib.suppress(OSError):
+                while (due := under_way.get())[1]:
+                    time.sleep(max(0.0, due[0] - time.monotonic()))
+                    whither.sendall(due[1])
+            _cut(whither)
+
+        threading.Thread(target=arrive, daemon=True).start()
+        words = b"-"
+        with contextlib.suppress(OSError):
+            while words:
+                words = whence.recv(BUFFER)
+                under_way.put((time.monotonic() + self._delay_s, words))
+        under_way.put((0.0, b""))
 
 
 def _cut(line: socket.socket) -> None:

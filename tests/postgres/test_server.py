@@ -156,6 +156,31 @@ async def test_a_process_that_is_stopped_in_a_transaction_lets_go_of_its_locks(
             await asleep
 
 
+async def test_a_wait_for_a_lock_that_was_too_long_costs_that_call_and_no_other(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a transaction that is given up where it begins leave its connection inside of it."""
+    from holdfast.store.postgres import connection
+
+    short = connection._LIMITS.replace("lock_timeout = '10s'", "lock_timeout = '100ms'")
+    monkeypatch.setattr(connection, "_LIMITS", short)
+    monkeypatch.setattr(connection, "_MOMENT", connection._MOMENT + "; SELECT 1/0")
+    async with PostgresStore(url) as store:
+        with psycopg.connect(plain(url)) as holding:
+            holding.execute("SELECT pg_advisory_lock(%s)", [target(url).lock("runs")])
+            for _ in range(2 * engine.CONTROLLERS):
+                with pytest.raises(StoreError, match="holds its lock for too long"):
+                    await store.create_run(new_run())
+        for n in range(2 * engine.CONTROLLERS):
+            await store.create_run(new_run(f"r{n}"))
+        for _ in range(2 * engine.READERS):
+            with pytest.raises(StoreError, match="division by zero"):
+                await store.get_run("r0")
+        monkeypatch.undo()
+        for n in range(2 * engine.READERS):
+            assert (await store.get_run(f"r{n}")).id == f"r{n}"
+
+
 async def test_notices_of_another_process_end_a_wait(url: str) -> None:
     async with PostgresStore(url) as store, PostgresStore(url) as other:
         await store.wait_for_news(0.01)  # listens from now on
@@ -242,6 +267,17 @@ async def test_a_database_that_is_not_there_is_named_with_the_way_out(url: str) 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/db cannot be reached"):
         await open_store("postgresql://me:secret@127.0.0.1:1/db").open()
+
+
+@pytest.mark.parametrize(
+    "words", ["is shutting down", "is starting up", "is in recovery mode", "is not yet accepting connections"]
+)
+def test_a_server_that_is_started_or_stopped_is_not_taken_for_one_without_our_database(words: str) -> None:
+    told = str(
+        translate(psycopg.OperationalError(f"connection failed: FATAL:  the database system {words}"), "db")
+    )
+    assert told.startswith("db is starting or stopping; what was acknowledged before is kept")
+    assert "createdb" not in told
 
 
 def test_a_password_is_never_shown() -> None:

@@ -114,6 +114,9 @@ def _open(queue: str) -> WayOut:
 def _running(view: RunView, detail: Detail, quoted: str) -> Explanation:
     if detail.asked == "pause":
         return Explanation("a pause is asked: it ends at its next checkpoint or step", (_resume(quoted),))
+    if view.worker is None and detail.unserved:
+        why = f"its worker is gone, and no other has version {view.version!r} of agent {view.agent!r}"
+        return Explanation(why, _serve(view))
     if view.worker is None:
         return Explanation("its worker is gone: the next one that looks takes it over")
     if view.throttled:
@@ -173,16 +176,22 @@ def _waiting(view: RunView, detail: Detail, now: datetime, quoted: str) -> Expla
             why = "no stored checkpoint is good, and the journal does not reach back to the start"
             return Explanation(why, (_retry(quoted, "look again, after the store was restored"),))
         case Reason.NEEDS_CODE:
-            serve = WayOut("holdfast worker FILE.py", f"with version {view.version} of {view.agent} in it")
-            newer = WayOut(
-                "holdfast worker FILE.py",
-                f"with a newer {view.agent} that continues it: @agent(version=…, continues=[{view.version!r}])",
-            )
             return Explanation(
-                f"no worker has version {view.version!r} of agent {view.agent!r}", (serve, newer)
+                f"no worker has version {view.version!r} of agent {view.agent!r}", _serve(view)
             )
         case _:
             return Explanation(f"it waits ({view.reason})" if view.reason else "it waits")
+
+
+def _serve(view: RunView) -> tuple[WayOut, WayOut]:
+    """Its code, or newer code that says so."""
+    return (
+        WayOut("holdfast worker FILE.py", f"with version {view.version} of {view.agent} in it"),
+        WayOut(
+            "holdfast worker FILE.py",
+            f"with a newer {view.agent} that continues it: @agent(version=…, continues=[{view.version!r}])",
+        ),
+    )
 
 
 def _over_budget(view: RunView, detail: Detail, now: datetime, quoted: str) -> Explanation:

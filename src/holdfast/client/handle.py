@@ -128,6 +128,7 @@ class RunHandle(Generic[R]):
             pressed=pressed,
             needs=run.needs,
             lacking=lacking,
+            unserved=run.state is RunState.RUNNING and not await self._serving(run),
             stopped_by=await feed.last_of(self._store, run, _STOPS.get(run.reason)),
         )
 
@@ -148,16 +149,19 @@ class RunHandle(Generic[R]):
         them; and the labels that it asks for and no worker of its agent has together."""
         if run.state is not RunState.QUEUED:
             return None, ()
-        serving = [
-            one
-            for one in await self._store.list_workers()
-            if one.alive and any(each.fits(run.agent, run.version) for each in one.serves)
-        ]
+        serving = await self._serving(run)
         fitting = [one for one in serving if labels.fit(run.needs, one.labels)]
         if not fitting:
             return None, labels.lacking(run.needs, [one.labels for one in serving])
         samples = [one.sample for one in fitting if one.sample and one.sample.level is Level.CRITICAL]
         return samples[0].why if len(samples) == len(fitting) else None, ()
+
+    async def _serving(self, run: Run) -> list[WorkerRecord]:
+        return [
+            one
+            for one in await self._store.list_workers()
+            if one.alive and any(each.fits(run.agent, run.version) for each in one.serves)
+        ]
 
     async def effects(self) -> list[EffectView]:
         """The steps with `effect="once"`, oldest first, and what is known of each. Raises RunNotFound."""

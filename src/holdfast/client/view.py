@@ -253,7 +253,8 @@ class Detail(Struct, frozen=True, kw_only=True):
     the signal waited for, when the run is due, what it asks people, and the event that tells which budget or loop
     stopped it. `closed`: of the run and of the children that it waits for, those that no worker begins, and the queue
     that is limited to 0, "*" for all of them together. `pressed`: why the workers of a queued run begin nothing now.
-    `needs`: the labels that it asks of a worker; `lacking`: those of them that no live worker of its agent has."""
+    `needs`: the labels that it asks of a worker; `lacking`: those of them that no live worker of its agent has.
+    `unserved`: it is running, and no live worker serves its version."""
 
     failure: Failure | None
     mismatch: Mismatch | None
@@ -268,6 +269,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     pressed: str | None = None
     needs: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    unserved: bool = False
     stopped_by: dict[str, Json] | None = None
 
 

@@ -54,6 +54,7 @@ from holdfast.process.frames import (
 from holdfast.process.wire import Wire
 from holdfast.references import agent_at
 from holdfast.rules.rate import RateLimit
+from holdfast.store_clock import StoreClock
 
 T = TypeVar("T")
 
@@ -324,7 +325,8 @@ def _read(sock: socket.socket, size: int) -> bytes:
 async def _main(sock: socket.socket, begin: Begin, found: AnyAgent | Outcome) -> None:
     wire = await Wire.over(sock, max_frame=frames.MAX_FROM_WORKER)
     workspace = None if begin.workspace is None else Path(begin.workspace)
-    await serve(wire, begin.claim, found, Surroundings(on_gone=_go_too, workspace=workspace))
+    clock = StoreClock(SystemClock(), begin.ahead_us)
+    await serve(wire, begin.claim, found, Surroundings(on_gone=_go_too, workspace=workspace, clock=clock))
 
 
 def _find(begin: Begin) -> AnyAgent | Outcome:

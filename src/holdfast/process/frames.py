@@ -86,12 +86,14 @@ class Origin(Struct, frozen=True):
 
 class Begin(Frame, frozen=True):
     """The first frame: what to execute, and what is recorded of it. `origin` is None for what is no Python agent.
-    `workspace` is the path of the run's folder, which need not be there; None: it has none."""
+    `workspace` is the path of the run's folder, which need not be there; None: it has none. `ahead_us`: how far the
+    clock of the store is ahead of this machine's."""
 
     protocol: int
     claim: Claim
     origin: Origin | None = None
     workspace: str | None = None
+    ahead_us: int = 0
 
 
 class Answer(Frame, frozen=True):

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from holdfast import exit_status
 from holdfast.agents import AnyAgent
 from holdfast.channel import Channel
-from holdfast.clock import Clock, SystemClock
+from holdfast.clock import SystemClock
 from holdfast.ending import Ending, Lost
 from holdfast.errors import HoldfastError, LeaseLost, PayloadTooLarge, ProtocolError, StoreError, UsageError
 from holdfast.failures import refused
@@ -61,6 +61,7 @@ from holdfast.process.wire import MAX_UNSENT
 from holdfast.references import place_of
 from holdfast.rules.limits import NO_LIMITS, Limits
 from holdfast.rules.pressure import RANKS, Thresholds
+from holdfast.store_clock import StoreClock
 from holdfast.threads import ThreadCall, run_in_thread
 from holdfast.throttle.space import Count, folder_count
 from holdfast.throttle.watch import Seen
@@ -104,10 +105,11 @@ class ProcessAttempt:
         stillborn: Stillborn | None = None,
         workspace: Path | None = None,
         stall_s: float | None = None,
-        clock: Clock | None = None,
+        clock: StoreClock | None = None,
     ) -> None:
         self.claim = claim
-        self.sightings = Sightings(claim.run, clock or SystemClock())
+        self._clock = clock or StoreClock(SystemClock())
+        self.sightings = Sightings(claim.run, self._clock)
         self.settled = False
         self.ending: Ending | None = None
         self._origin = origin
@@ -378,7 +380,8 @@ class ProcessAttempt:
     def _send_all_known(self) -> None:
         """What was said before there was a process; it begins with the claim."""
         workspace = None if self._workspace is None else str(self._workspace)
-        self._send(Begin(frames.PROTOCOL, self.claim, self._origin, workspace))
+        ahead_us = self._clock.ahead_us
+        self._send(Begin(frames.PROTOCOL, self.claim, self._origin, workspace, ahead_us))
         if self._slow_down_s:
             self._send(SlowDown(self._slow_down_s))
         if self._asked is not None:

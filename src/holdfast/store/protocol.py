@@ -71,7 +71,8 @@ class Lifecycle(Protocol):
 
     @property
     def lock_folder(self) -> Path | None:
-        """The folder where workers of this machine hold their locks; None when the store spans machines."""
+        """The folder where workers of this machine hold their locks, which need not be there yet; None when none can be
+        trusted. A lock that another machine registered, or another user, is not asked here."""
         ...
 
     @property

@@ -23,7 +23,7 @@ from psycopg import RawCursor, pq
 from psycopg.types.numeric import Int8Dumper
 
 from holdfast.clock import Clock
-from holdfast.store.postgres import literals, together
+from holdfast.store.postgres import here, literals, together
 from holdfast.store.postgres.errors import Fenced
 from holdfast.store.postgres.target import Target
 from holdfast.store.sql import statements
@@ -90,6 +90,8 @@ def connect(target: Target) -> psycopg.Connection[Row]:
 
 class Connection:
     """One connection to the database, made when it is needed, and made again when it was lost."""
+
+    lock_at = staticmethod(here.lock_at)
 
     def __init__(self, target: Target, clock: Clock | None) -> None:
         self.target = target
@@ -188,8 +190,8 @@ class Connection:
     @contextmanager
     def transaction(self, locks: Sequence[int]) -> Generator[None, None, None]:
         """All of it, or nothing, under these locks. Raises Fenced when the writer was given up."""
-        self._begin(locks)
         try:
+            self._begin(locks)  # may fail inside the transaction: a lock that does not come in time
             yield
         except BaseException:
             self.rollback()
@@ -205,7 +207,6 @@ class Connection:
         )
         now_us = self._begun(f"BEGIN; {_LIMITS}{wait}; {count}")
         if now_us is None:
-            self.rollback()
             raise Fenced
         self._ticking.now_us = now_us
 
@@ -241,8 +242,8 @@ class Connection:
     @contextmanager
     def moment(self) -> Generator[None, None, None]:
         """Reads inside see one moment of the store."""
-        self._ticking.now_us = self._begun(self.target.text(_MOMENT))
         try:
+            self._ticking.now_us = self._begun(self.target.text(_MOMENT))
             yield
         finally:
             self.rollback()

@@ -63,6 +63,10 @@ _AT_THE_DOOR: Final = (
     ("password", "does not let us in; look at user and password"),
     ("pg_hba.conf", "does not let us in; look at user, password and the server's pg_hba.conf"),
     ("role ", "does not know this user; create it: createuser NAME"),
+    (
+        "database system",
+        "is starting or stopping; what was acknowledged before is kept; wait, or look at its log",
+    ),
     ("database ", "does not exist; create it: createdb NAME"),
     (
         "connection slots",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from holdfast.clock import Clock
 from holdfast.store.postgres.engine import Engine
+from holdfast.store.postgres.here import lock_folder
 from holdfast.store.postgres.target import target
 from holdfast.store.transactions.store import TransactionalStore
 
@@ -25,10 +27,14 @@ class PostgresStore(TransactionalStore):
 
     @property
     def lock_folder(self) -> Path | None:
-        """None: the store spans machines, and a lock of one says nothing on another."""
-        return None
+        """The folder of this host and user; None where none is safe. The locks of other hosts are nowhere here."""
+        return lock_folder()
 
     @property
     def workspace_folder(self) -> Path | None:
         """None: a run may go on anywhere."""
         return None
+
+    def _remove_lock(self, lock: Path) -> None:
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)

@@ -69,6 +69,10 @@ class Connection:
         if reads_only:
             self.run("PRAGMA query_only = ON")
 
+    def lock_at(self, registered: str) -> Path | None:
+        """Where the lock is that a worker registered: all of them have this file, and so its folder."""
+        return Path(registered)
+
     def rows(self, name: str, values: Values = ()) -> list[Row]:
         """Every row of one statement."""
         found: list[Row] = self._execute(_text(name, name), values).fetchall()

@@ -21,10 +21,11 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
+from holdfast import stirring
 from holdfast.clock import Clock
 from holdfast.errors import StoreGone, StoreUnavailable
 from holdfast.model import Change, Committed, RefusedChange
-from holdfast.store.sqlite import filesystem, schema, stirring
+from holdfast.store.sqlite import filesystem, schema
 from holdfast.store.sqlite.connection import Connection
 from holdfast.store.sqlite.errors import translate, translated
 from holdfast.store.transactions import commit
@@ -325,7 +326,7 @@ class Engine:
         was written since somebody waited last."""
         if not self._listened:
             self._listened = True
-            self._stirring = stirring.listen(self._path)
+            self._stirring = stirring.listen(Path(f"{self._path}-wal"), stirring.WRITTEN)
         if self._stirring is None or self._dozing:
             return False
         loop.add_reader(self._stirring.fd, self._stirred, self._stirring)

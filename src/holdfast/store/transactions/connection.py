@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 from holdfast.clock import Clock
@@ -33,6 +34,10 @@ class Connection(Protocol):
     @property
     def clock(self) -> Clock:
         """The clock of the store."""
+        ...
+
+    def lock_at(self, registered: str) -> Path | None:
+        """Where the lock is that a worker registered under this path; None when it cannot be asked from here."""
         ...
 
     def rows(self, name: str, values: Values = ()) -> list[Row]:

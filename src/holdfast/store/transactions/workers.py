@@ -73,13 +73,14 @@ def may_claim(connection: Connection, worker: int) -> bool:
 def try_locks(connection: Connection, clock: Clock) -> Locks:
     """Ask the lock of each generation of this boot. A lock says nothing about another boot, or from another machine."""
     asked = connection.rows("workers.locks", (clock.boot_id(),))
-    return {worker: lock_is_free(Path(path)) for worker, path in asked}
+    found = [(worker, connection.lock_at(path)) for worker, path in asked]
+    return {worker: lock_is_free(lock) for worker, lock in found if lock is not None}
 
 
 def lock_is_free(path: Path) -> bool | None:
     """Whether nobody holds the flock on `path`; None when the file is not there. Never blocks, and holds nothing."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -106,13 +107,14 @@ def fallen(connection: Connection, clock: Clock, locks: Locks, asking: int | Non
 
 
 def forget(connection: Connection, dead: list[Fallen]) -> list[Path]:
-    """Delete those dead generations that hold no runs; return their lock files."""
+    """Delete those dead generations that hold no runs; return their lock files, as far as they are here."""
     locks: list[Path] = []
     for each in dead:
         connection.run("workers.forget_claims", (each.key,))
         row = connection.row("workers.forget", (each.key,))
         if row is not None:
-            locks.append(Path(row[0] or ""))
+            lock = connection.lock_at(row[0]) if row[0] else None
+            locks += [] if lock is None else [lock]
     return locks
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -182,10 +183,18 @@ def save(segment: int = 1, *, name: str | None = None, state: bytes = b"{}", kee
 
 
 async def register(
-    store: Store, name: str = "w", *, serves: Sequence[Served] = SERVES, capacity: int = 8
+    store: Store,
+    name: str = "w",
+    *,
+    serves: Sequence[Served] = SERVES,
+    capacity: int = 8,
+    lock: Path | None = None,
 ) -> int:
-    """A new generation of a worker with a lease of `LEASE_US`."""
-    new = NewWorker(name=name, host="here", pid=1, capacity=capacity, serves=tuple(serves))
+    """A new generation of a worker with a lease of `LEASE_US`, and the lock that it holds."""
+    lock_path = None if lock is None else str(lock)
+    new = NewWorker(
+        name=name, host="here", pid=1, capacity=capacity, serves=tuple(serves), lock_path=lock_path
+    )
     return await store.register_worker(new, LEASE_US)
 
 

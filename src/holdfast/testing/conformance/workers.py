@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import threading
 
+import pytest
 from msgspec.structs import replace
 
+from holdfast.heart import WorkerLock
 from holdfast.model import (
     FailureKind,
     Level,
@@ -77,6 +79,42 @@ class WorkerPromises(Promises):
         assert record.apart == serves[1:]
         assert (record.alive, record.draining, record.runs) == (True, False, 1)
         assert record.started_at_us == place.clock.wall_us()
+
+    async def test_a_worker_that_let_go_of_its_lock_is_dead_before_its_lease_ends(
+        self, store: Store, place: Place
+    ) -> None:
+        folder = store.lock_folder
+        if folder is None:
+            pytest.skip("this store has no folder for the locks of workers")
+        lock = WorkerLock(folder)
+        try:
+            first, second = await register(store, lock=lock.path), await register(store)
+            await start(store, first)
+            other = await place.open()
+            assert await other.claim(second, SERVES, 1) == []
+            lock.forget()  # as the kernel does for who dies
+            assert [each.alive for each in await other.list_workers()] == [False, True]
+            (taken,) = await other.claim(second, SERVES, 1)
+            assert (taken.run.worker, taken.run.token, taken.run.crashes) == (second, 2, 1)
+            await other.sweep(100)
+            assert [each.key for each in await other.list_workers()] == [second]
+            assert not lock.path.exists()
+        finally:
+            lock.path.unlink(missing_ok=True)
+
+    async def test_a_held_lock_keeps_no_expired_lease_alive(self, store: Store, place: Place) -> None:
+        folder = store.lock_folder
+        if folder is None:
+            pytest.skip("this store has no folder for the locks of workers")
+        lock = WorkerLock(folder)
+        try:
+            first, second = await register(store, lock=lock.path), await register(store)
+            await start(store, first)
+            place.clock.advance(LEASE_US + 1)
+            await store.claim(second, SERVES, 1)
+            assert (await store.get_run("r")).worker != first
+        finally:
+            lock.close()
 
     async def test_two_workers_of_one_name_are_two(self, store: Store) -> None:
         first, second = await register(store, "twin"), await register(store, "twin")

@@ -1,5 +1,5 @@
-"""Hears when any process writes to the file, where the system can tell (inotify on Linux). A hint: it comes just before
-the commit is to be seen, it may be late, and where there is none asking now and then does."""
+"""Hears what any process does to a file, where the system can tell (inotify on Linux). A hint: it comes just before the
+write, or the freed lock, is to be seen, it may be late, and where there is none asking now and then does."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import sys
 from pathlib import Path
 from typing import Final
 
-_IN_MODIFY: Final = 0x00000002
+WRITTEN: Final = 0x00000002  # IN_MODIFY
+LET_GO: Final = 0x00000008  # IN_CLOSE_WRITE: who had it open for writing closed it, or died
 _READ_BYTES: Final = 4096
 """Events that nobody has read yet are one event: this holds whatever there is."""
 
 
 class Stirring:
-    """Writes to the write-ahead log of one file, by whatever process. `fd` becomes readable with the first of them."""
+    """What whatever process does to one file, or to those of one folder. `fd` becomes readable with the first of it."""
 
     def __init__(self, fd: int) -> None:
         self.fd: Final = fd
 
     def heard(self) -> bool:
-        """Whether anything came; taken note of, so that the next write is heard again."""
+        """Whether anything came; taken note of, so that the next is heard again."""
         heard = False
         try:
             while os.read(self.fd, _READ_BYTES):
@@ -34,8 +35,8 @@ class Stirring:
         os.close(self.fd)
 
 
-def listen(path: Path) -> Stirring | None:
-    """Listen to the open database at `path`; None where the system does not tell."""
+def listen(path: Path, what: int) -> Stirring | None:
+    """Listen for `what` at the file or folder `path`, which is there; None where the system does not tell."""
     if sys.platform != "linux":
         return None
     import ctypes  # a few milliseconds, for those only who wait for others
@@ -44,7 +45,7 @@ def listen(path: Path) -> Stirring | None:
     fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if fd < 0:  # the user has as many as the system allows
         return None
-    if libc.inotify_add_watch(fd, os.fsencode(f"{path}-wal"), _IN_MODIFY) < 0:
+    if libc.inotify_add_watch(fd, os.fsencode(path), what) < 0:
         os.close(fd)
         return None
     return Stirring(fd)
