@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.agents import load_agents
+from holdfast.references import load_agents
 from holdfast.client import Client
 from holdfast.model import Reason, RunState
 from holdfast.store.protocol import Store
