@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.references import load_agents
 from holdfast.client import Client
 from holdfast.model import Reason, RunState
+from holdfast.references import load_agents
 from holdfast.store.protocol import Store
 from tests.hosts.scene import Fleet, Hosts
 from tests.processes.harness import wait_until

@@ -102,7 +102,11 @@ class Connection:
         self._cursor: RawCursor[Row] | None = None
         self._composed: dict[tuple[str, ...], bytes] = {}
         self._texts = _texts(target)
-        self._ahead: dict[tuple[Any, ...], list[Row]] = {}
+        self._inside = False  # a transaction of ours that writes
+        self._ahead: dict[tuple[Any, ...], list[Row]] = {}  # what was read before it was asked for
+        self._behind: list[tuple[bytes, Values]] = []  # what is done before anything else is read
+        self._changed = 0
+        self._journeys = 0  # of what was behind
         self.writer: str | None = None  # the id of our row
         self.written = 0  # what stands in it, as far as we know
 
@@ -123,8 +127,12 @@ class Connection:
         return found[0][0] if found else None
 
     def run(self, name: str, values: Values = ()) -> None:
-        """Run one statement to its end."""
-        self._execute(name, values)
+        """Run one statement to its end; inside a transaction by the next journey, which nobody can tell."""
+        if not self._inside:
+            self._changed = self._execute(name, values).rowcount
+            return
+        self._ahead.clear()
+        self._behind.append((self._texts[name], values))
 
     def many(self, name: str, rows: Iterable[Values]) -> None:
         """Run one statement for each of `rows`, all in one journey."""
@@ -146,9 +154,21 @@ class Connection:
             self._ahead[name, *values] = found
 
     def _together(self, statements: Sequence[Read]) -> list[list[Row]]:
+        """What each returns, in one journey with what is still to be done."""
         self._open()
         assert self._raw is not None, "it is open"
-        return together.each(self._raw, [(self._texts[name], values) for name, values in statements])
+        behind, self._behind = self._behind, []
+        self._journeys += bool(behind)
+        texts = [(self._texts[name], values) for name, values in statements]
+        done = together.each(self._raw, [*behind, *texts])
+        if behind:
+            self._changed = done[len(behind) - 1].changed
+        return [rows for rows, _ in done[len(behind) :]]
+
+    def _catch_up(self) -> None:
+        """Do what is still to be done."""
+        if self._behind:
+            self._together([])
 
     def matching(self, name: str, conditions: Sequence[str], values: Values) -> list[Row]:
         """Every row of a statement that says `{where}`, under all of the named conditions."""
@@ -159,23 +179,30 @@ class Connection:
             number = iter(range(1, len(values) + 1))
             text = re.sub(r"\?", lambda _: f"${next(number)}", text)
             self._composed[key] = self.target.text(text).encode()
+        self._catch_up()
         return self._open().execute(self._composed[key], values).fetchall()
 
     def changed(self) -> int:
         """How many rows the newest `run` changed."""
-        return self._open().rowcount
+        self._catch_up()
+        return self._changed
 
     def script(self, text: str) -> None:
         """Run texts without values, in one journey."""
+        self._catch_up()
         self._open().execute(text.encode())
 
     def ask(self, text: str, values: Values = ()) -> list[Row]:
         """Every row of a text that has no name."""
+        self._catch_up()
         return self._open().execute(text.encode(), values).fetchall()
 
     def _read(self, name: str, values: Values) -> list[Row]:
         if self._ahead and (found := self._ahead.get((name, *values))) is not None:
             return found
+        if self._behind:
+            (rows,) = self._together([(name, values)])
+            return rows
         return self._execute(name, values).fetchall()
 
     def _execute(self, name: str, values: Values) -> RawCursor[Row]:
@@ -192,7 +219,9 @@ class Connection:
         """All of it, or nothing, under these locks. Raises Fenced when the writer was given up."""
         try:
             self._begin(locks)  # may fail inside the transaction: a lock that does not come in time
+            self._inside = True
             yield
+            self._catch_up()
         except BaseException:
             self.rollback()
             raise
@@ -237,7 +266,9 @@ class Connection:
     def _forget(self) -> None:
         """What was read in a transaction says nothing in the next."""
         self._ticking.now_us = None
+        self._inside = False
         self._ahead.clear()
+        self._behind.clear()
 
     @contextmanager
     def moment(self) -> Generator[None, None, None]:
@@ -251,16 +282,20 @@ class Connection:
     @contextmanager
     def savepoint(self) -> Generator[None, None, None]:
         """All of it, or nothing, inside a transaction. Raises Broken for what the schema refuses."""
-        self.script("SAVEPOINT part")
+        self._catch_up()
+        self._behind.append((b"SAVEPOINT part", ()))
+        journeys = self._journeys
         try:
             yield
+            self._catch_up()
         except BaseException as error:
-            if self._raw is not None and not self._raw.closed:
+            self._behind.clear()
+            if journeys != self._journeys and self._raw is not None and not self._raw.closed:
                 self.script("ROLLBACK TO part; RELEASE part")
             if isinstance(error, psycopg.IntegrityError):
                 raise Broken(str(error)) from error
             raise
-        self.script("RELEASE part")
+        self._behind.append((b"RELEASE part", ()))
 
     # --- the writer -----------------------------------------------------------------------------------------
 

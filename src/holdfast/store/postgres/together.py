@@ -5,48 +5,71 @@ It goes by libpq's pipeline and statements without a name, which the next one re
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from itertools import compress, groupby
+from collections.abc import Generator, Iterable, Sequence
+from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import errors, pq, waiting
+from psycopg import abc, errors, pq, waiting
 from psycopg.adapt import PyFormat, Transformer
 
 from holdfast.store.transactions.connection import Row, Values
 
+_Given = tuple[Any, Any, Any]
 _Waits = Generator[waiting.Wait, waiting.Ready | int, list[pq.abc.PGresult]]
 
 
-def each(raw: psycopg.Connection[Row], statements: Sequence[tuple[bytes, Values]]) -> list[list[Row]]:
-    """Run each text with its values; the rows that each returned. Raises what the first failure says."""
+class Done(NamedTuple):
+    """What a statement returned, and how many rows it changed."""
+
+    rows: list[Row]
+    changed: int
+
+
+def each(raw: psycopg.Connection[Row], statements: Sequence[tuple[bytes, Values]]) -> list[Done]:
+    """Run each text with its values. Raises what the first failure says; then nothing behind it was done."""
     if not statements:
         return []
-    pgconn, adapts = raw.pgconn, Transformer(raw)
-    prepared: list[bool] = []
+    adapts = Transformer(raw)
+    groups = [(text, _bound(adapts, group)) for text, group in groupby(statements, key=itemgetter(0))]
+    try:
+        results = raw.wait(_answers(_sent(raw.pgconn, groups)))
+        raw.pgconn.exit_pipeline_mode()
+    except BaseException:
+        raw.close()  # nobody knows what it would say next
+        raise
+    for result in results:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise errors.error_from_result(result, encoding="utf-8")
+    found: list[Done] = []
+    at = 0
+    for _, given in groups:
+        for result in results[at + 1 : at + 1 + len(given)]:  # the first one is of the text
+            adapts.set_pgresult(result)
+            found.append(Done(adapts.load_rows(0, result.ntuples, tuple), result.command_tuples or 0))
+        at += 1 + len(given)
+    return found
+
+
+def _bound(adapts: abc.Transformer, group: Iterable[tuple[bytes, Values]]) -> list[_Given]:
+    """The values of each, as the driver sends them."""
+    given: list[_Given] = []
+    for _, row in group:
+        values = adapts.dump_sequence(row, [PyFormat.AUTO] * len(row))
+        given.append((values, adapts.types or (), adapts.formats))
+    return given
+
+
+def _sent(pgconn: pq.abc.PGconn, groups: Sequence[tuple[bytes, list[_Given]]]) -> pq.abc.PGconn:
     pgconn.enter_pipeline_mode()
-    for text, group in groupby(statements, key=itemgetter(0)):
-        given: list[tuple[Any, Any, Any]] = []
-        for _, row in group:
-            values = adapts.dump_sequence(row, [PyFormat.AUTO] * len(row))
-            given.append((values, adapts.types or (), adapts.formats))
+    for text, given in groups:
         kinds = zip(*(types for _, types, _ in given), strict=True)
         pgconn.send_prepare(b"", text, [next((kind for kind in column if kind), 0) for column in kinds])
         for values, _, formats in given:
             pgconn.send_query_prepared(b"", values, formats)
-        prepared += [True, *[False] * len(given)]
     pgconn.pipeline_sync()
-    results = raw.wait(_answers(pgconn))
-    pgconn.exit_pipeline_mode()
-    for result in results:
-        if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise errors.error_from_result(result, encoding="utf-8")
-    found: list[list[Row]] = []
-    for result in compress(results, [not text for text in prepared]):
-        adapts.set_pgresult(result)
-        found.append(adapts.load_rows(0, result.ntuples, tuple))
-    return found
+    return pgconn
 
 
 def _answers(pgconn: pq.abc.PGconn) -> _Waits:
