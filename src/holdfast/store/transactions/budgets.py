@@ -124,6 +124,11 @@ def settle(connection: Connection, run: int, position: int, thing: Settle, now_u
     _make_room(connection, held, now_us)
 
 
+def was_cut_off(connection: Connection, run: int) -> bool:
+    """Whether the code of a run that runs has died in a body, and its working time is counted."""
+    return connection.row("budgets.cut_off", (run,)) is not None
+
+
 def charge_cut_off(connection: Connection, run: int, now_us: int, *, worker: int | None = None) -> bool:
     """The code of a run that runs has died in a body: charge the working time that is known of it, until its dead
     `worker` was heard last, else until now; whether anything was charged. Its other reservations are settled as lost.

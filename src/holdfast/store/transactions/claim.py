@@ -301,14 +301,13 @@ def _take_all(
 ) -> tuple[list[Claim], int]:
     """Claim these runs; the claims, in this order, and how many stepped aside into a line.
 
-    What is special (of a dead worker, of an older version, with a concurrency key) goes one by one, and first: it may
+    What is special (of an older version, with a concurrency key, cut off in a body) goes one by one, and first: it may
     move others. The rest is read together, and written together.
     """
     special: dict[int, Claim | None] = {}
     aside = 0
-    for key, (row, ties) in zip(keys, _look_ahead(connection, keys), strict=True):
-        inherited = Served(agent=row[_AGENT], version=row[_VERSION]) in asks.heirs
-        if not (ties.lane or inherited or row[_WORKER] is not None):
+    for key, (row, ties) in zip(keys, _look_ahead(connection, keys, dead), strict=True):
+        if not _is_special(connection, row, ties, asks):
             continue
         if ties.lane and _steps_aside(connection, key, now_us):
             aside += 1
@@ -317,11 +316,12 @@ def _take_all(
             row, ties = decisions.row_with_ties(connection, key)
             special[key] = _take(connection, row, ties, asks, dead, now_us)
     rest = [key for key in keys if key not in special]
-    found = _look_ahead(connection, rest)
+    found = _look_ahead(connection, rest, dead)
     plain: dict[int, tuple[Run, Decision, bytes, Journal]] = {}
     for row, ties in found:
         run = rows.run_of(row)
-        decision = transitions.claim(run, asks.worker, now_us, takeover=None)
+        takeover = None if run.worker is None else _takeover(connection, dead, run, run.worker)
+        decision = transitions.claim(run, asks.worker, now_us, takeover=takeover)
         if decision.run.state is RunState.RUNNING and decisions.moves_alone(run, decision, ties):
             try:
                 given, recorded, notes = _read(connection, run, row)
@@ -329,10 +329,9 @@ def _take_all(
                 continue
             decision = structs.replace(decision, notes=decision.notes + notes)
             plain[run.key] = run, decision, given, recorded
-    handed = decisions.hand_out(
-        connection, [(run, decision) for run, decision, _, _ in plain.values()], asks.worker, now_us
-    )
-    for run, (_, _, given, recorded) in zip(handed, plain.values(), strict=True):
+    moves = [(run, decision) for run, decision, _, _ in plain.values()]
+    taken = decisions.apply_all(connection, moves, asks.worker, now_us)
+    for run, (_, _, given, recorded) in zip(taken, plain.values(), strict=True):
         special[run.key] = Claim(run=run, input=given, journal=recorded)
     for row, ties in found:
         if row[0] not in plain:
@@ -340,11 +339,25 @@ def _take_all(
     return [claimed for key in keys if (claimed := special[key]) is not None], aside
 
 
-def _look_ahead(connection: Connection, keys: list[int]) -> list[tuple[Row, decisions.Ties]]:
-    """The runs as they are now, and what is going to be asked of their journals."""
+def _is_special(connection: Connection, row: Row, ties: decisions.Ties, asks: Asking) -> bool:
+    """Whether more is to be written of its claim than the run, or it is to be written of others first."""
+    if ties.lane or Served(agent=row[_AGENT], version=row[_VERSION]) in asks.heirs:
+        return True
+    return row[_WORKER] is not None and budgets.was_cut_off(connection, row[0])
+
+
+def _look_ahead(connection: Connection, keys: list[int], dead: _Dead) -> list[tuple[Row, decisions.Ties]]:
+    """The runs as they are now, and what is going to be asked of their journals, and of those that are taken over."""
     decisions.look_ahead(connection, keys, journal.ANY_LIMIT)
     found = [decisions.row_with_ties(connection, key) for key in keys]
+    lost = [rows.run_of(row) for row, _ in found if row[_WORKER] is not None]
+    for worker in {run.worker for run in lost if run.worker is not None}:
+        _note_the_fall(connection, dead, worker)
     journal.look_ahead(connection, [rows.run_of(row) for row, _ in found])
+    connection.ahead(
+        *(("claim.to_be_killed", (run.key, run.token)) for run in lost),
+        *(("budgets.cut_off", (run.key,)) for run in lost),
+    )
     return found
 
 
@@ -384,13 +397,18 @@ def _take(
 
 def _takeover(connection: Connection, dead: _Dead, run: Run, worker: int) -> transitions.Takeover:
     """Whether the run was alone is fixed when the first of the worker's runs is taken over, not when this one is."""
+    found = _note_the_fall(connection, dead, worker)
+    wished = connection.row("claim.to_be_killed", (run.key, run.token)) is not None
+    return transitions.Takeover(alone=found.fell_with == 1, counted=found.counted, wished=wished)
+
+
+def _note_the_fall(connection: Connection, dead: _Dead, worker: int) -> workers.Fallen:
     found = dead[worker]
     if found.fell_with is None:
         held, _ = _load(connection, worker)
         connection.run("claim.fell_with", (held, worker))
         found = dead[worker] = replace(found, fell_with=held)
-    wished = connection.row("claim.to_be_killed", (run.key, run.token)) is not None
-    return transitions.Takeover(alone=found.fell_with == 1, counted=found.counted, wished=wished)
+    return found
 
 
 def _hold(connection: Connection, run: Run, error: StoreCorrupt, now_us: int) -> None:

@@ -11,7 +11,7 @@ Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec import structs
@@ -23,6 +23,7 @@ from holdfast.model import (
     Change,
     Committed,
     Crashed,
+    Decision,
     EntryKind,
     EntryStatus,
     NewCheckpoint,
@@ -31,6 +32,7 @@ from holdfast.model import (
     Progress,
     RefusedChange,
     Release,
+    Run,
     RunState,
     Succeeded,
 )
@@ -46,6 +48,8 @@ _OK = EntryStatus.OK
 OUTCOMES: Final = (_OK, EntryStatus.FAILED, EntryStatus.ABANDONED)
 """What a run counts as a step, of whatever call: failed tries and marks are none."""
 _ONCE = EntryKind.ONCE
+_TOGETHER: Final = 2
+"""From so many ends in a batch on they are written together."""
 _INLINE: Final = payloads.INLINE_BYTES
 
 
@@ -267,9 +271,85 @@ class _Batch(_Rows):
             if reason != self._changes[indexes[-1]].reason:
                 self._set_reason(indexes[-1])
             self.collect(indexes, position - move.entries, event_no - move.events)
-        for indexes in [*others, *(refused for refused, _ in going_on.values())]:
+        for indexes in [*self._end_together(others), *(refused for refused, _ in going_on.values())]:
             self.apply(indexes)
         return self.finish()
+
+    def _end_together(self, groups: list[list[int]]) -> list[list[int]]:
+        """End attempts that only end, as many as there are, in as few statements as one; return the other groups."""
+        ending: dict[int, tuple[list[int], Move]] = {}
+        left: list[list[int]] = []
+        for indexes in [] if self._apart or len(groups) < _TOGETHER else groups:
+            move = self._move_of(indexes) if self._only_ends(indexes) else None
+            if move is None or not self._in_place(indexes[-1], move):
+                left.append(indexes)
+            else:
+                ending[move.run] = indexes, move
+        if len(ending) < _TOGETHER:
+            return groups
+        self._move_all(ending)
+        self._settle_all({run: indexes[-1] for run, (indexes, _) in ending.items()})
+        return left
+
+    def _only_ends(self, indexes: list[int]) -> bool:
+        """Whether the last one says how the attempt ended, and nothing else that could be refused."""
+        last = self._changes[indexes[-1]]
+        outcome = last.outcome
+        if outcome is None or isinstance(outcome, Crashed | Release):
+            return False
+        if isinstance(outcome, Park) and outcome.unfunded:
+            return False
+        return self._all_plain(indexes[:-1]) and is_plain(structs.replace(last, outcome=None))
+
+    def _in_place(self, index: int, move: Move) -> bool:
+        """Whether a Change without entries stands at the position that those before it come to."""
+        last = self._changes[index]
+        if last.entries or move.expected is None:
+            return True
+        return last.position == move.expected + move.entries
+
+    def _move_all(self, ending: Mapping[int, tuple[list[int], Move]]) -> None:
+        """Move the counters of all, and collect their rows. Raises Refused when the fence refuses one."""
+        moves = [move for _, move in ending.values()]
+        notes = [(move.events, move.step, move.run, move.token) for move in moves if move.expected is None]
+        found = self._connection.returned(
+            "commit.advance", [one for one in moves if one.expected is not None]
+        )
+        found += self._connection.returned("commit.advance_notes", notes)
+        if len(found) < len(moves):
+            raise Refused("one of them is fenced out")
+        for position, event_no, reason, run in found:
+            indexes, move = ending[run]
+            last = self._changes[indexes[-1]]
+            if move.expected is None and position != last.position:
+                raise Refused(f"the run is at position {position}, the Change at {last.position}")
+            if reason != last.reason:
+                self._set_reason(indexes[-1])
+            self.collect(indexes, position - move.entries, event_no - move.events)
+
+    def _settle_all(self, ended: Mapping[int, int]) -> None:
+        """Decide what becomes of the runs whose counters were moved: by run, the Change that says how it ended."""
+        decisions.look_ahead(self._connection, list(ended))
+        moves: dict[int, tuple[Run, Decision]] = {}
+        for run, index in ended.items():
+            row, ties = decisions.row_with_ties(self._connection, run)
+            before, outcome = rows.run_of(row), self._changes[index].outcome
+            assert outcome is not None, "it says how the attempt ended"
+            decision = transitions.settle(before, outcome, self._now_us)
+            if decisions.moves_alone(before, decision, ties):
+                moves[run] = before, decision
+        for after in decisions.apply_all(self._connection, list(moves.values()), None, self._now_us):
+            self._told(ended[after.key], after.event_no)
+        for run, index in ended.items():
+            outcome, answer = self._changes[index].outcome, self._answers[index]
+            if run not in moves and outcome is not None and isinstance(answer, Committed):
+                self._flush(run)  # the outcome may supersede what was collected
+                self._answers[index] = self._settle(run, outcome, answer)
+
+    def _told(self, index: int, event_no: int) -> None:
+        answer = self._answers[index]
+        assert isinstance(answer, Committed), "its counters were moved"
+        self._answers[index] = structs.replace(answer, event_no=event_no)
 
     def apply(self, indexes: list[int]) -> None:
         """Apply the Changes of one run, in order; plain ones that follow each other at once."""

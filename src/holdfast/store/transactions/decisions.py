@@ -98,30 +98,40 @@ def apply(
     return after
 
 
-def hand_out(
-    connection: Connection, moves: Sequence[tuple[Run, Decision]], holder: int, now_us: int
+def apply_all(
+    connection: Connection, moves: Sequence[tuple[Run, Decision]], holder: int | None, now_us: int
 ) -> list[Run]:
-    """Write decisions that move nothing but a run and its feed, as `apply` does, in as few statements for all of them
-    as for one; the runs as they are then."""
-    handed: list[Run] = []
-    notes: list[Values] = []
-    for before, decision in moves:
-        after = replace(decision.run, event_no=before.event_no + len(decision.notes))
-        handed.append(after)
-        for n, note in enumerate(decision.notes, before.event_no + 1):
-            kept = payloads.keep(connection, after.key, note.payload)
-            notes.append((after.key, n, now_us, note.type, *kept))
-    connection.many("decisions.hand_run", [(*rows.run_values(run), holder, run.key) for run in handed])
+    """Write decisions that `move_alone`, as `apply` does, in as few statements for all of them as for one; the runs as
+    they are then."""
+    moved = [
+        replace(decision.run, event_no=before.event_no + len(decision.notes)) for before, decision in moves
+    ]
+    notes = [
+        values
+        for before, decision in moves
+        for values in _note_values(connection, before.key, before.event_no + 1, decision.notes, now_us)
+    ]
+    connection.many("decisions.hand_run", [(*rows.run_values(run), holder, run.key) for run in moved])
+    told = [after for (before, _), after in zip(moves, moved, strict=True) if _tells_more(before, after)]
+    connection.many("decisions.settle_payloads", [_payload_values(connection, after) for after in told])
     connection.many("commit.insert_note", notes)
-    return handed
+    return moved
 
 
 def moves_alone(before: Run, decision: Decision, ties: Ties) -> bool:
-    """Whether a decision concerns the run and its feed only: nothing ends by it, and no line moves."""
-    after = decision.run
-    same = (after.result, after.failure, after.mismatch) == (before.result, before.failure, before.mismatch)
+    """Whether a decision concerns the run and its feed only: no line moves, nobody waits for its end, and nothing that
+    is recorded changes by it."""
+    ends = before.state.final is not decision.run.state.final
     more = decision.claimable or decision.supersede or decision.resolution is not None
-    return same and not (ties.lane or more or after.state.final or before.state.final)
+    return not (more or ties.lane or (ends and (ties.questions or ties.kin or ties.schedules)))
+
+
+def _tells_more(before: Run, after: Run) -> bool:
+    return (
+        after.result is not before.result
+        or after.failure is not before.failure
+        or after.mismatch is not before.mismatch
+    )
 
 
 def family(connection: Connection, now_us: int, limit: int = AT_ONCE) -> Family:
@@ -182,12 +192,8 @@ def _write(
         connection.run("decisions.hand_run", (*rows.run_values(after), holder, after.key))
     elif after != before:
         connection.run("decisions.settle_run", (*rows.run_values(after), after.key))
-    if (
-        after.result is not before.result
-        or after.failure is not before.failure
-        or after.mismatch is not before.mismatch
-    ):
-        _write_payloads(connection, after)
+    if _tells_more(before, after):
+        connection.run("decisions.settle_payloads", _payload_values(connection, after))
     if decision.claimable:
         connection.run("decisions.let_any_worker_claim", (after.key,))
     for position in decision.supersede:
@@ -207,17 +213,30 @@ def _write(
 
 def write_notes(connection: Connection, run: int, first_n: int, notes: tuple[Note, ...], now_us: int) -> None:
     """Write events that are not entries, numbered from `first_n`."""
-    for n, note in enumerate(notes, first_n):
-        connection.run(
-            "commit.insert_note", (run, n, now_us, note.type, *payloads.keep(connection, run, note.payload))
-        )
+    for values in _note_values(connection, run, first_n, notes, now_us):
+        connection.run("commit.insert_note", values)
 
 
-def _write_payloads(connection: Connection, run: Run) -> None:
+def write_first_notes(
+    connection: Connection, runs: Sequence[tuple[int, tuple[Note, ...]]], now_us: int
+) -> None:
+    """Write the first events of new runs, in one call."""
+    values = [each for run, notes in runs for each in _note_values(connection, run, 1, notes, now_us)]
+    connection.many("commit.insert_note", values)
+
+
+def _note_values(
+    connection: Connection, run: int, first_n: int, notes: tuple[Note, ...], now_us: int
+) -> list[Values]:
+    return [
+        (run, n, now_us, note.type, *payloads.keep(connection, run, note.payload))
+        for n, note in enumerate(notes, first_n)
+    ]
+
+
+def _payload_values(connection: Connection, run: Run) -> Values:
     result: tuple[bytes | None, int | None] = (None, None)
     if run.result is not None:
         payloads.check_size(run.result, f"the result of run {run.id}")
         result = payloads.keep(connection, run.key, run.result)
-    connection.run(
-        "decisions.settle_payloads", (*result, rows.to_json(run.failure), rows.to_json(run.mismatch), run.key)
-    )
+    return (*result, rows.to_json(run.failure), rows.to_json(run.mismatch), run.key)

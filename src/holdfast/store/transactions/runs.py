@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from holdfast.errors import Conflict, Refused
@@ -9,7 +11,51 @@ from holdfast.model import Created, NewRun, Reason, Run
 from holdfast.rules import labels, transitions
 from holdfast.store.protocol import Decide
 from holdfast.store.transactions import budgets, decisions, imports, inbox, lanes, payloads
-from holdfast.store.transactions.connection import Connection
+from holdfast.store.transactions.connection import Connection, Values
+
+
+def create_all(connection: Connection, new: Sequence[NewRun], now_us: int) -> list[Created]:
+    """Create the runs in their order, or return those that are there; as `create`, and where nothing is special about
+    any of them, in as few statements for all as for one."""
+    ids = {one.id for one in new}
+    if len(ids) == len(new) > 1 and all(map(_is_plain, new)):
+        connection.ahead(*(("runs.existing", (one.id,)) for one in new))
+        if not any(check_same(connection, one) for one in new):
+            return _create_all(connection, new, now_us)
+    return [create(connection, one, now_us) for one in new]
+
+
+def _is_plain(new: NewRun) -> bool:
+    """Whether it is a row, its input and its tags: no signal, line or budget, and nothing that is kept elsewhere."""
+    more = new.signal is not None or new.lane is not None or new.budget is not None
+    return not more and len(new.input) <= payloads.INLINE_BYTES
+
+
+def _create_all(connection: Connection, new: Sequence[NewRun], now_us: int) -> list[Created]:
+    decided = [(one, transitions.create(one, 0, now_us)) for one in new]
+    runs = [replace(decision.run, event_no=len(decision.notes)) for _, decision in decided]
+    values = [_values(run, one) for run, one in zip(runs, new, strict=True)]
+    keys = [row[0] for row in connection.returned("runs.insert_run", values)]
+    runs = [replace(run, key=key) for run, key in zip(runs, keys, strict=True)]
+    kept = [(run.key, one.input, None) for run, one in zip(runs, new, strict=True)]
+    connection.many("runs.insert_payloads", kept)
+    connection.many(
+        "runs.insert_tag", [(run.key, *tag) for run, one in zip(runs, new, strict=True) for tag in one.tags]
+    )
+    decisions.write_first_notes(
+        connection,
+        [(run.key, decision.notes) for run, (_, decision) in zip(runs, decided, strict=True)],
+        now_us,
+    )
+    return [Created(run=run, existed=False) for run in runs]
+
+
+def _values(run: Run, new: NewRun) -> Values:
+    return (
+        run.id, run.agent, run.version, run.queue, run.priority, run.state, run.reason, new.claimable,
+        run.created_at_us, run.event_no, run.available_at_us, run.deadline_at_us, payloads.digest(new.input),
+        labels.told(run.needs),
+    )  # fmt: skip
 
 
 def create(connection: Connection, new: NewRun, now_us: int) -> Created:
@@ -29,12 +75,7 @@ def _create(connection: Connection, new: NewRun, now_us: int) -> Created:
         return Created(run=decisions.run_by_id(connection, new.id), existed=True)
     decision = transitions.create(new, 0, now_us)
     run = replace(decision.run, event_no=len(decision.notes))
-    key: int = connection.value(
-        "runs.insert_run",
-        (run.id, run.agent, run.version, run.queue, run.priority, run.state, run.reason, new.claimable,
-         run.created_at_us, run.event_no, run.available_at_us, run.deadline_at_us, payloads.digest(new.input),
-         labels.told(run.needs)),
-    )  # fmt: skip
+    key: int = connection.value("runs.insert_run", _values(run, new))
     run = replace(run, key=key)
     connection.run("runs.insert_payloads", (run.key, *payloads.keep(connection, run.key, new.input)))
     connection.many("runs.insert_tag", [(run.key, *tag) for tag in new.tags])

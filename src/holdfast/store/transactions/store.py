@@ -138,8 +138,7 @@ class TransactionalStore(Alone):
 
     async def create_runs(self, new: Sequence[NewRun]) -> list[Created]:
         def create(connection: Connection) -> list[Created]:
-            now_us = connection.clock.wall_us()
-            return [runs.create(connection, each, now_us) for each in new]
+            return runs.create_all(connection, new, connection.clock.wall_us())
 
         return await self._engine.write(create)
 
