@@ -164,6 +164,13 @@ class Engine:
         self.check_open()
         return await self._on(self._reading, lambda connection: self._look(connection, work))
 
+    async def read_once(self, work: Callable[[Connection], T]) -> T:
+        """Do `work`, which only reads, by one statement: one journey."""
+        self.check_open()
+        return await self._on(
+            self._reading, lambda connection: self._again(connection, lambda: work(connection))
+        )
+
     def glance(self, work: Callable[[Connection], T | None]) -> T | None:
         """Nothing of a database elsewhere is read here and now."""
         self.check_open()

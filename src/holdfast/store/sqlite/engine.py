@@ -176,6 +176,10 @@ class Engine:
             self._readers.append(connection)
             return connection
 
+    async def read_once(self, work: Callable[[Connection], T]) -> T:
+        """The same: a transaction that reads costs nothing here."""
+        return await self.read(work)
+
     def glance(self, work: Callable[[Connection], T | None]) -> T | None:
         """Do `work`, which reads a row or two, here and now: a thread would cost several times what it does. None, as
         `work` itself may say: that is not for here."""

@@ -56,6 +56,10 @@ class Engine(Protocol):
         """Do `work`, which only reads. It sees one moment of the store."""
         ...
 
+    async def read_once(self, work: Callable[[Connection], T]) -> T:
+        """Do `work`, which only reads, by one statement: that sees one moment of the store by itself."""
+        ...
+
     def glance(self, work: Callable[[Connection], T | None]) -> T | None:
         """Do `work`, which reads a row or two, here and now; None where that may take long."""
         ...

@@ -144,6 +144,8 @@ class TransactionalStore(Alone):
 
     async def get_run(self, run_id: str) -> Run:
         run = self._engine.glance(lambda connection: decisions.small_run(connection, run_id))
+        if run is None:
+            run = await self._engine.read_once(lambda connection: decisions.small_run(connection, run_id))
         if run is not None:
             return run
         return await self._engine.read(lambda connection: decisions.run_by_id(connection, run_id))
