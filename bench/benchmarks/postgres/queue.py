@@ -18,7 +18,7 @@ def measure(ground: Ground) -> Findings:
     rounds = Rounds(ground)
     for repeat in range(ground.repeats):
         ground.say(f"queue {repeat + 1}/{ground.repeats}")
-        rounds.keep("holdfast", ground.contend("bench.contenders.queue", "--runs", str(runs)))
+        rounds.keep("holdfast", ground.contend("bench.contenders.queue", "--runs", str(runs), "--by-itself"))
         for name in PEERS if ground.with_peers else ():
             module = f"bench.peers.{name.lower()}_queue"
             rounds.keep(name, ground.contend_peer(module, "--runs", str(min(runs, SLOW))))

@@ -33,8 +33,18 @@ STATEMENTS: Final = statements("holdfast.store.postgres")
 _WRITES: Final = frozenset(
     name for name, text in STATEMENTS.items() if re.search(r"\b(INSERT|UPDATE|DELETE)\b", text)
 )
-AT_ONCE: Final[Mapping[str, str]] = {"decisions.hand_run": "hot.hand_run"}
-"""Statements that have a text for many rows at once, which takes a list for each value of theirs."""
+AT_ONCE: Final[Mapping[str, str]] = {
+    "commit.advance": "hot.advance_all",
+    "commit.advance_notes": "hot.advance_all_notes",
+    "commit.insert_event": "hot.insert_events",
+    "commit.insert_note": "hot.insert_notes",
+    "decisions.hand_run": "hot.hand_run",
+    "decisions.settle_payloads": "hot.settle_all_payloads",
+}
+"""Statements that have a text for many rows at once, which takes a list for each value of theirs: to plan one, and to
+open its tables, costs more than a row does."""
+READ_AT_ONCE: Final[Mapping[str, str]] = {"decisions.row_with_ties": "hot.rows_with_ties"}
+"""Reads of a number that have a text for many, whose rows begin with it."""
 CONNECT_S: Final = 5
 _LIBPQ: Final[Mapping[str, Any]] = {
     "connect_timeout": CONNECT_S,
@@ -88,6 +98,11 @@ def connect(target: Target) -> psycopg.Connection[Row]:
     )
 
 
+def _columns(rows: Sequence[Values]) -> list[str]:
+    """Rows of one statement as a list for each of its values."""
+    return [literals.of_any(column) for column in zip(*rows, strict=True)]
+
+
 class Connection:
     """One connection to the database, made when it is needed, and made again when it was lost."""
 
@@ -138,20 +153,30 @@ class Connection:
         """Run one statement for each of `rows`, all in one journey."""
         every = list(rows)
         if name in AT_ONCE and len(every) > 1:
-            self.run(AT_ONCE[name], [literals.of_any(column) for column in zip(*every, strict=True)])
+            self.run(AT_ONCE[name], _columns(every))
         else:
             self.returned(name, every)
 
     def returned(self, name: str, rows: Iterable[Values]) -> list[Row]:
         """Run one statement for each of `rows`, all in one journey; what all of them return."""
         self._ahead.clear()
-        return [row for found in self._together([(name, each) for each in rows]) for row in found]
+        every = list(rows)
+        asked = [(AT_ONCE[name], _columns(every))] if name in AT_ONCE and len(every) > 1 else None
+        return [row for found in self._together(asked or [(name, each) for each in every]) for row in found]
 
     def ahead(self, *reads: Read) -> None:
         """Read in one journey what is going to be asked for; it is kept until something is written."""
         wanted = [(name, values) for name, values in reads if (name, *values) not in self._ahead]
-        for (name, values), found in zip(wanted, self._together(wanted), strict=True):
+        alone = [read for read in wanted if read[0] not in READ_AT_ONCE]
+        numbers = {name: [values[0] for each, values in wanted if each == name] for name in READ_AT_ONCE}
+        many = [(READ_AT_ONCE[name], [literals.of_any(each)]) for name, each in numbers.items() if each]
+        answers = iter(self._together([*alone, *many]))
+        for (name, values), found in zip(alone, answers, strict=False):
             self._ahead[name, *values] = found
+        for name, each in numbers.items():
+            self._ahead |= {(name, number): [] for number in each}
+            for row in next(answers) if each else ():
+                self._ahead[name, row[0]] = [row]
 
     def _together(self, statements: Sequence[Read]) -> list[list[Row]]:
         """What each returns, in one journey with what is still to be done."""

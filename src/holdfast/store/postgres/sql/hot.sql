@@ -53,3 +53,49 @@ FROM unnest(
     suspect, claimed_position, asked, wait_name, inbox_no, deadline_at_us, started_at_us, finished_at_us, steps,
     step, checkpoint_n, claimed_by, key
 ) WHERE runs.key = handed.key;
+
+-- name: insert_notes
+-- `commit.insert_note` for many.
+INSERT INTO holdfast.events (run, n, at_us, type, payload, blob)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[], $6::bigint[]);
+
+-- name: insert_events
+-- `commit.insert_event` for many.
+INSERT INTO holdfast.events (run, n, at_us, type, position, kind, status, segment, scope, name, key, occurrence, started_at_us,
+                    token, args_hash, signal, payload, blob)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
+                     $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bytea[], $16::bigint[],
+                     $17::bytea[], $18::bigint[]);
+
+-- name: settle_all_payloads
+-- `decisions.settle_payloads` for many.
+UPDATE holdfast.run_payloads SET result = told.result, result_blob = told.result_blob, failure = told.failure, mismatch = told.mismatch
+FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bigint[]) AS told (result, result_blob, failure, mismatch, run)
+WHERE run_payloads.run = told.run;
+
+-- name: advance_all
+-- `commit.advance` for many, each of another run.
+UPDATE holdfast.live SET position = live.position + move.entries, event_no = live.event_no + move.events,
+    steps = live.steps + move.steps, step = move.step
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS move (entries, events, steps, step, run, token, expected)
+WHERE live.run = move.run AND live.token = move.token AND live.position = move.expected
+RETURNING live.position, live.event_no, live.reason, live.run;
+
+-- name: advance_all_notes
+-- `commit.advance_notes` for many, each of another run.
+UPDATE holdfast.live SET event_no = live.event_no + move.events, step = move.step
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) AS move (events, step, run, token)
+WHERE live.run = move.run AND live.token = move.token
+RETURNING live.position, live.event_no, live.reason, live.run;
+
+-- name: rows_with_ties
+-- `decisions.row_with_ties` of many: the first column says of which.
+SELECT whole_runs.*,
+       EXISTS (SELECT 1 FROM holdfast.lanes WHERE run = wanted.key),
+       EXISTS (SELECT 1 FROM holdfast.approvals WHERE run = wanted.key),
+       EXISTS (SELECT 1 FROM holdfast.children WHERE child = wanted.key)
+           OR EXISTS (SELECT 1 FROM holdfast.children WHERE parent = wanted.key),
+       EXISTS (SELECT 1 FROM holdfast.schedule_fires WHERE run_key = wanted.key)
+           OR EXISTS (SELECT 1 FROM holdfast.schedules WHERE after IS NOT NULL)
+FROM unnest($1::bigint[]) AS wanted (key), holdfast.the_whole_run(wanted.key) AS whole_runs;
