@@ -101,6 +101,21 @@ async def test_a_null_character_refuses_its_own_change_and_no_other(url: str) ->
         assert isinstance(again, Committed)
 
 
+@pytest.mark.parametrize("kind", [EntryKind.ONCE, EntryKind.STEP])
+async def test_a_null_character_is_refused_by_itself_also_where_a_change_goes_alone(
+    url: str, kind: EntryKind
+) -> None:
+    async with PostgresStore(url) as store:
+        bad, good = await claimed(store, "bad", "good")
+        entry = Entry(Identity(0, "", "a\0b", None, 0), kind, EntryStatus.OK, b"1")
+        broken = Change(run=bad.run.key, token=bad.run.token, position=0, entries=(entry,), step="a\0b")
+        for changes in ([broken], [broken, step_of(good)]):
+            refused = (await store.commit(changes))[0]
+            assert isinstance(refused, RefusedChange)
+            assert refused.conflict
+        assert len(await store.read_entries("good")) == 1
+
+
 def step_of(claim: Claim) -> Change:
     entry = Entry(Identity(0, "", "fine", None, 0), EntryKind.STEP, EntryStatus.OK, b"1")
     return Change(run=claim.run.key, token=claim.run.token, position=0, entries=(entry,))

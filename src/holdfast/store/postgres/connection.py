@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 import psycopg
-from psycopg import RawCursor, pq
+from psycopg import RawCursor, errors, pq
 from psycopg.types.numeric import Int8Dumper
 
 from holdfast.clock import Clock
@@ -55,6 +55,8 @@ _LIBPQ: Final[Mapping[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+"""Whatever a role or database has as its own: what is read under a lock must be as of when the lock was had."""
 _LIMITS: Final = "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '10s'"
 """Far beyond our longest transaction. A process that is stopped in the middle of one must not keep others waiting."""
 _MOMENT: Final = (
@@ -182,13 +184,17 @@ class Connection:
         """What each returns, in one journey with what is still to be done."""
         self._open()
         assert self._raw is not None, "it is open"
-        behind, self._behind = self._behind, []
-        self._journeys += bool(behind)
         texts = [(self._texts[name], values) for name, values in statements]
-        done = together.each(self._raw, [*behind, *texts])
+        bound = together.bound(
+            self._raw, [*self._behind, *texts]
+        )  # may refuse a value: then nothing was sent
+        behind = len(self._behind)
+        self._behind.clear()
+        self._journeys += behind > 0
+        done = together.each(self._raw, bound)
         if behind:
-            self._changed = done[len(behind) - 1].changed
-        return [rows for rows, _ in done[len(behind) :]]
+            self._changed = done[behind - 1].changed
+        return [rows for rows, _ in done[behind:]]
 
     def _catch_up(self) -> None:
         """Do what is still to be done."""
@@ -226,6 +232,8 @@ class Connection:
         if self._ahead and (found := self._ahead.get((name, *values))) is not None:
             return found
         if self._behind:
+            if name in _WRITES:
+                self._ahead.clear()
             (rows,) = self._together([(name, values)])
             return rows
         return self._execute(name, values).fetchall()
@@ -259,7 +267,7 @@ class Connection:
             f"UPDATE holdfast.writers SET n = n + 1, at_us = holdfast.now_us()"  # noqa: S608 - ours, and numbers
             f" WHERE id = '{self.writer}' AND n = {self.written} RETURNING at_us"
         )
-        now_us = self._begun(f"BEGIN; {_LIMITS}{wait}; {count}")
+        now_us = self._begun(f"{_BEGIN}; {_LIMITS}{wait}; {count}")
         if now_us is None:
             raise Fenced
         self._ticking.now_us = now_us
@@ -276,7 +284,12 @@ class Connection:
     def commit(self) -> None:
         """Make it durable. When this raises, nobody knows: `came_through` finds out."""
         self._forget()
-        self.script("COMMIT")
+        if not self.is_open:
+            raise psycopg.OperationalError("the connection was lost before the transaction was committed")
+        cursor = self._open()
+        cursor.execute(b"COMMIT")
+        if cursor.statusmessage != "COMMIT":
+            raise errors.InFailedSqlTransaction("the transaction had failed, and was undone")
         self.written += 1
 
     def rollback(self) -> None:
@@ -308,6 +321,7 @@ class Connection:
     def savepoint(self) -> Generator[None, None, None]:
         """All of it, or nothing, inside a transaction. Raises Broken for what the schema refuses."""
         self._catch_up()
+        self._ahead.clear()
         self._behind.append((b"SAVEPOINT part", ()))
         journeys = self._journeys
         try:
@@ -315,6 +329,7 @@ class Connection:
             self._catch_up()
         except BaseException as error:
             self._behind.clear()
+            self._ahead.clear()
             if journeys != self._journeys and self._raw is not None and not self._raw.closed:
                 self.script("ROLLBACK TO part; RELEASE part")
             if isinstance(error, psycopg.IntegrityError):
@@ -345,12 +360,16 @@ class Connection:
         before, self.written = self.written, found or 0
         if found is None:  # nobody asked for a week
             self.disown()
-        return found == before + 2
+        return (
+            found is not None and (found - before) % 2 == 1
+        )  # each look counts two, also one that was lost itself
 
     # --- opening and closing --------------------------------------------------------------------------------
 
     def _open(self) -> RawCursor[Row]:
         if self._cursor is None or self._raw is None or self._raw.closed:
+            if self._inside:  # what was done in it is undone: nothing may go on as if it were not
+                raise psycopg.OperationalError("the connection was lost inside a transaction")
             self.close()
             self._raw = connect(self.target)
             self._raw.adapters.register_dumper(int, Int8Dumper)  # one type for a number, whatever its size

@@ -330,7 +330,10 @@ class Engine:
                 raise
             if not self._came_through(connection, error):
                 raise _GivenUp from error
-            return hot.recorded(connection, gathered, changes)
+            try:
+                return hot.recorded(connection, gathered, changes)
+            except psycopg.Error as lost:  # it is recorded: to do it again would do it twice
+                raise translate(lost, self._target.where) from lost
         if answers is None:
             raise Fenced
         return answers

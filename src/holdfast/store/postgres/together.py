@@ -20,6 +20,13 @@ _Given = tuple[Any, Any, Any]
 _Waits = Generator[waiting.Wait, waiting.Ready | int, list[pq.abc.PGresult]]
 
 
+class Bound(NamedTuple):
+    """Statements that only have to be sent, those of one text together."""
+
+    adapts: abc.Transformer
+    groups: list[tuple[bytes, list[_Given]]]
+
+
 class Done(NamedTuple):
     """What a statement returned, and how many rows it changed."""
 
@@ -27,12 +34,18 @@ class Done(NamedTuple):
     changed: int
 
 
-def each(raw: psycopg.Connection[Row], statements: Sequence[tuple[bytes, Values]]) -> list[Done]:
-    """Run each text with its values. Raises what the first failure says; then nothing behind it was done."""
-    if not statements:
-        return []
+def bound(raw: psycopg.Connection[Row], statements: Sequence[tuple[bytes, Values]]) -> Bound:
+    """The statements as they are sent. Raises DataError for a value that cannot be; then nothing was sent."""
     adapts = Transformer(raw)
     groups = [(text, _bound(adapts, group)) for text, group in groupby(statements, key=itemgetter(0))]
+    return Bound(adapts, groups)
+
+
+def each(raw: psycopg.Connection[Row], statements: Bound) -> list[Done]:
+    """Run each text with its values. Raises what the first failure says; then nothing behind it was done."""
+    adapts, groups = statements
+    if not groups:
+        return []
     try:
         results = raw.wait(_answers(_sent(raw.pgconn, groups)))
         raw.pgconn.exit_pipeline_mode()

@@ -40,17 +40,17 @@ def run_by_key(connection: Connection, key: int) -> Run | None:
 
 def run_by_id(connection: Connection, run_id: str) -> Run:
     """The run with all that is known of it. Raises RunNotFound."""
-    return whole_run(connection, _row_by_id(connection, run_id))
+    return whole_run(connection, _found(connection, connection.row("decisions.run_by_id", (run_id,)), run_id))
 
 
 def small_run(connection: Connection, run_id: str) -> Run | None:
-    """The same where it is one small row; None when the result is kept elsewhere. Raises RunNotFound."""
-    row = _row_by_id(connection, run_id)
+    """The same where it is one small row, for who only looks; None when the result is kept elsewhere. Raises
+    RunNotFound."""
+    row = _found(connection, connection.row("decisions.shown_by_id", (run_id,)), run_id)
     return None if row[rows.RESULT + 1] is not None else whole_run(connection, row)
 
 
-def _row_by_id(connection: Connection, run_id: str) -> Row:
-    row = connection.row("decisions.run_by_id", (run_id,))
+def _found(connection: Connection, row: Row | None, run_id: str) -> Row:
     if row is None:
         raise RunNotFound(f"no run has the id {run_id!r} in {connection.where}; `holdfast ls` lists them")
     return row
@@ -140,11 +140,15 @@ def family(connection: Connection, now_us: int, limit: int = AT_ONCE) -> Family:
 
 
 def pass_over(connection: Connection, now_us: int, limit: int) -> int:
-    """Call the next where a called run was not claimed in time; how many calls passed on."""
-    keys = lanes.lapse(connection, now_us, limit)
-    for key in keys:
+    """Call the next where a called run was not claimed in time, and let those go that are for the same workers as it:
+    they stay due, and stop nobody; how many passed on."""
+    passed = 0
+    for key, run in lanes.lapse(connection, now_us, limit):
+        gone = lanes.leave(connection, key, run, max(0, limit - passed))
+        _call_up(connection, gone, now_us)
         _call_up(connection, lanes.call(connection, key, now_us), now_us)
-    return len(keys)
+        passed += 1 + len(gone)
+    return passed
 
 
 def _settle(

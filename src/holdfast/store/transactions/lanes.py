@@ -96,14 +96,25 @@ def call(connection: Connection, key: str, now_us: int) -> list[tuple[int, int]]
     return called
 
 
-def lapse(connection: Connection, now_us: int, limit: int) -> list[str]:
-    """Take back the calls that nobody answered in time; return their keys. Their runs stay due."""
-    keys: list[str] = []
+def lapse(connection: Connection, now_us: int, limit: int) -> list[tuple[str, int]]:
+    """Take back the calls that nobody answered in time; return their keys and runs, which stay due."""
+    lapsed: list[tuple[str, int]] = []
     for run, key, called_at_us in connection.rows("lanes.longest_called", (limit,)):
         if rules.lapsed(called_at_us, now_us):
             connection.run("lanes.stand", (APART, None, None, run))
-            keys.append(key)
-    return keys
+            lapsed.append((key, run))
+    return lapsed
+
+
+def leave(connection: Connection, key: str, run: int, limit: int) -> list[tuple[int, int]]:
+    """Take at most `limit` runs out of the line that ask for the same workers as this one, which nobody took: they
+    would be called in vain, one after the other. Return their runs and when they were due, as `call` does."""
+    alike: list[tuple[int, int]] = [
+        (row[0], row[1]) for row in connection.rows("lanes.alike", (key, run, limit))
+    ]
+    for other, _ in alike:
+        connection.run("lanes.stand", (APART, None, None, other))
+    return alike
 
 
 def _running(connection: Connection, key: str) -> tuple[int, int | None]:

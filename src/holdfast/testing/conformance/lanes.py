@@ -206,6 +206,23 @@ class LanePromises(Promises):
         assert await is_due(store, "next") and await is_due(store, "left")
         assert len(await take_any(store, await register(store, "b"), 9)) == 1
 
+    async def test_runs_that_no_worker_can_take_hold_up_a_key_for_one_call_and_not_for_one_each(
+        self, store: Store, place: Place
+    ) -> None:
+        await store.limit_queue("closed", 0)
+        for n in range(12):
+            await store.create_run(replace(keyed(f"closed{n}"), queue="closed"))
+        await store.create_run(keyed("open"))
+        assert await take_any(store, await register(store), 9) == []
+        place.clock.advance(CALL_LAPSES_US)
+        await store.sweep(100)
+        (taken,) = await take_any(store, await register(store, "b"), 9)
+        assert taken.run.id == "open"
+        await store.limit_queue("closed", None)
+        assert await take_any(store, await register(store, "c"), 9) == [], "the key is taken"
+        await taken.settle(Succeeded(result=b"1"))
+        assert len(await take_any(store, await register(store, "d"), 9)) == 1
+
     @pytest.mark.parametrize("deed", [cancel, pause])
     async def test_who_leaves_the_line_or_is_called_and_leaves_holds_nobody_up(
         self, store: Store, place: Place, deed: object

@@ -49,3 +49,7 @@ FROM holdfast.the_whole_run($1) AS whole_runs;
 
 -- name: run_by_id
 SELECT * FROM holdfast.the_run_called($1);
+
+-- name: shown_by_id
+-- The same for who only looks: nothing is held.
+SELECT * FROM holdfast.whole_runs WHERE id = $1;

@@ -15,7 +15,7 @@ INSERT INTO holdfast.writers (id, n, at_us) VALUES ($1, $2, holdfast.now_us()) O
 
 -- name: look_up
 -- How far the writer came. Waits for a transaction that is under way, and counts, so that one on its way changes nothing.
-UPDATE holdfast.writers SET n = n + 1, at_us = holdfast.now_us() WHERE id = $1 RETURNING n;
+UPDATE holdfast.writers SET n = n + 2, at_us = holdfast.now_us() WHERE id = $1 RETURNING n;
 
 -- name: now
 SELECT holdfast.now_us();

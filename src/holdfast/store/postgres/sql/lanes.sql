@@ -38,3 +38,10 @@ UPDATE holdfast.lanes SET stands = 'called', called_at_us = $1 WHERE run = $2;
 
 -- name: longest_called
 SELECT run, key, called_at_us FROM holdfast.lanes WHERE called_at_us IS NOT NULL LIMIT greatest($1, 0);
+
+-- name: alike
+-- Those in the line of this key that are for the same workers as this run, which nobody took.
+SELECT lanes.run, due_at_us FROM holdfast.lanes JOIN holdfast.runs ON runs.key = lanes.run
+WHERE lanes.key = $1 AND stands = 'in_line' AND stands <> 'apart'
+    AND (agent, version, queue, needs) = (SELECT agent, version, queue, needs FROM holdfast.runs WHERE key = $2)
+ORDER BY place, lanes.run LIMIT greatest($3, 0);

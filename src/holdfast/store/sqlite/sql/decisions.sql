@@ -49,3 +49,7 @@ FROM whole_runs WHERE key = ?1;
 
 -- name: run_by_id
 SELECT * FROM whole_runs WHERE id = ?;
+
+-- name: shown_by_id
+-- The same for who only looks: nothing is held.
+SELECT * FROM whole_runs WHERE id = ?;

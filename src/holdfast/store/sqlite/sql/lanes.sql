@@ -38,3 +38,10 @@ UPDATE lanes SET stands = 'called', called_at_us = ? WHERE run = ?;
 
 -- name: longest_called
 SELECT run, key, called_at_us FROM lanes INDEXED BY lanes_called WHERE called_at_us IS NOT NULL LIMIT ?;
+
+-- name: alike
+-- Those in the line of this key that are for the same workers as this run, which nobody took.
+SELECT lanes.run, due_at_us FROM lanes JOIN runs ON runs.key = lanes.run
+WHERE lanes.key = ? AND stands = 'in_line' AND stands <> 'apart'
+    AND (agent, version, queue, needs) = (SELECT agent, version, queue, needs FROM runs WHERE key = ?)
+ORDER BY place, lanes.run LIMIT ?;
