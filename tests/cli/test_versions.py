@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.cli.shell import Shell, finish
 from tests.postgres.server import Databases
+from tests.processes.harness import wait_until
 
 LEDGER = """
 import asyncio
@@ -73,15 +73,8 @@ def entries(shell: Shell) -> list[list[str]]:
 
 def serving(shell: Shell, file: str) -> subprocess.Popen[str]:
     process = shell.begin("worker", file, "--name", file)
-    until(lambda: shell("workers").out.count(file))
+    wait_until(lambda: shell("workers").out.count(file))
     return process
-
-
-def until(holds: object, within_s: float = 30.0) -> None:
-    ends_at = time.monotonic() + within_s
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < ends_at, "it never came there"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -93,13 +86,13 @@ def test_a_run_stays_with_its_version_while_a_worker_has_it_and_is_continued_the
     old = shell.begin("worker", "old.py", "--name", "old.py")
     new = None
     try:
-        until(lambda: len(entries(shell)) > 3)
+        wait_until(lambda: len(entries(shell)) > 3)
         new = serving(shell, "new.py")
         seen = len(entries(shell))
-        until(lambda: len(entries(shell)) > seen + 20)
+        wait_until(lambda: len(entries(shell)) > seen + 20)
         assert {version for _, version in entries(shell)} == {"1"}
         assert finish(old, how).code == (143 if how is signal.SIGTERM else -signal.SIGKILL)
-        until(lambda: entries(shell)[-1][1] == "2", 45)
+        wait_until(lambda: entries(shell)[-1][1] == "2", 45)
         shell.hurry()
         ended = shell.until("long", lambda run: run["state"] == "succeeded")
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
@@ -21,15 +21,7 @@ from holdfast.model import (
 )
 from holdfast.rules import transitions
 from holdfast.store.postgres import PostgresStore
-from tests.postgres.server import Databases
 from tests.store.shapes import HOUR_US, SERVES, change, claimed, entry, new_run, new_worker
-
-
-@pytest.fixture
-def url(databases: Databases) -> Iterator[str]:
-    made = databases.fresh()
-    yield made
-    databases.drop(made)
 
 
 @pytest.fixture

@@ -9,21 +9,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from bench.contenders.claims_postgres import fill
 from holdfast.model import Committed
 from holdfast.store.postgres import PostgresStore
 from holdfast.store.postgres.connection import STATEMENTS
-from tests.postgres.server import Databases, plain
+from tests.postgres.server import plain
 from tests.store.shapes import SERVES, change, claimed, new_run, new_worker
 
 STEPS = 1_500
 QUEUED = 30_000
-
-
-@pytest.fixture
-def url(databases: Databases) -> Iterator[str]:
-    made = databases.fresh()
-    yield made
-    databases.drop(made)
 
 
 @pytest.mark.parametrize("runs", [1, 10])
@@ -49,7 +43,7 @@ async def test_a_claim_looks_at_the_head_of_a_long_queue_and_at_nothing_else(url
     async with PostgresStore(url) as store:
         await store.create_run(new_run("first"))
         with psycopg.connect(plain(url), autocommit=True) as admin:
-            _copy(admin, QUEUED)
+            fill(plain(url), QUEUED)
             due = (SERVES[0].agent, SERVES[0].version, "", "default", 0, 1 << 60, 100)
             nodes = [*_plan(admin, "claim.due", due), *_plan(admin, "claim.due_groups", due[:2])]
         for node in nodes:
@@ -60,21 +54,6 @@ async def test_a_claim_looks_at_the_head_of_a_long_queue_and_at_nothing_else(url
         worker = await store.register_worker(new_worker(), 60_000_000)
         claims = await store.claim(worker, SERVES, 20)
         assert [claim.run.id for claim in claims] == ["first", *(f"copy {n}" for n in range(1, 20))]
-
-
-def _copy(admin: psycopg.Connection[Any], number: int) -> None:
-    """Many runs like the one that is there, each due a microsecond after the one before."""
-    admin.execute(
-        "INSERT INTO holdfast.runs (id, agent, version, queue, priority, state, claimable, created_at_us, event_no,"
-        " available_at_us, input_hash)"
-        " SELECT 'copy ' || n, agent, version, queue, priority, state, claimable, created_at_us, event_no,"
-        " available_at_us + n, input_hash FROM holdfast.runs, generate_series(1, %s) AS n WHERE id = 'first'",
-        (number,),
-    )
-    admin.execute(
-        "INSERT INTO holdfast.run_payloads (run, input) SELECT key, '1' FROM holdfast.runs WHERE id LIKE 'copy %'"
-    )
-    admin.execute("ANALYZE")
 
 
 def _plan(admin: psycopg.Connection[Any], name: str, values: tuple[object, ...]) -> list[dict[str, Any]]:

@@ -24,13 +24,6 @@ DURABLE = ("fsync=on", "synchronous_commit=on")
 
 
 @pytest.fixture
-def url(databases: Databases) -> Iterator[str]:
-    made = databases.fresh()
-    yield made
-    databases.drop(made)
-
-
-@pytest.fixture
 def server() -> Iterator[Server]:
     """One of this test's own, to be stopped and started, which loses nothing."""
     made = Server(settings=DURABLE)

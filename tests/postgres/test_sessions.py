@@ -11,15 +11,8 @@ import pytest
 from holdfast.store.postgres import PostgresStore
 from holdfast.store.postgres.connection import Connection
 from holdfast.store.postgres.target import target
-from tests.postgres.server import Databases, plain
+from tests.postgres.server import plain
 from tests.store.shapes import claimed
-
-
-@pytest.fixture
-def url(databases: Databases) -> Iterator[str]:
-    made = databases.fresh()
-    yield made
-    databases.drop(made)
 
 
 @pytest.fixture

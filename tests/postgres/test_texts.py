@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from holdfast.model import (
@@ -19,7 +17,6 @@ from holdfast.model import (
     RefusedChange,
 )
 from holdfast.store.postgres import PostgresStore
-from tests.postgres.server import Databases
 from tests.store.shapes import claimed
 
 ODD = (
@@ -40,13 +37,6 @@ ODD = (
     '{"a": [1, null]}',
     "E'\\n'",
 )
-
-
-@pytest.fixture
-def url(databases: Databases) -> Iterator[str]:
-    made = databases.fresh()
-    yield made
-    databases.drop(made)
 
 
 async def test_odd_texts_and_bytes_of_steps_notes_and_progress_come_back_as_they_were(url: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from msgspec.structs import replace
@@ -47,6 +49,20 @@ from holdfast.testing.conformance.place import (
 NEWER = (Served(agent="refactor", version="2", continues=("1", "0")),)
 
 
+@contextmanager
+def locked(store: Store) -> Iterator[WorkerLock]:
+    """The lock of a worker of this process, gone afterwards. A store that has no place for locks has nothing to promise
+    of them."""
+    if store.lock_folder is None:
+        pytest.skip("this store has no folder for the locks of workers")
+    lock = WorkerLock(store.lock_folder)
+    try:
+        yield lock
+    finally:
+        lock.close()
+        lock.path.unlink(missing_ok=True)
+
+
 async def sweep_all(store: Store) -> int:
     """Sweep until nothing is left to do, and return how many rows changed."""
     changed = 0
@@ -83,11 +99,7 @@ class WorkerPromises(Promises):
     async def test_a_worker_that_let_go_of_its_lock_is_dead_before_its_lease_ends(
         self, store: Store, place: Place
     ) -> None:
-        folder = store.lock_folder
-        if folder is None:
-            pytest.skip("this store has no folder for the locks of workers")
-        lock = WorkerLock(folder)
-        try:
+        with locked(store) as lock:
             first, second = await register(store, lock=lock.path), await register(store)
             await start(store, first)
             other = await place.open()
@@ -99,22 +111,14 @@ class WorkerPromises(Promises):
             await other.sweep(100)
             assert [each.key for each in await other.list_workers()] == [second]
             assert not lock.path.exists()
-        finally:
-            lock.path.unlink(missing_ok=True)
 
     async def test_a_held_lock_keeps_no_expired_lease_alive(self, store: Store, place: Place) -> None:
-        folder = store.lock_folder
-        if folder is None:
-            pytest.skip("this store has no folder for the locks of workers")
-        lock = WorkerLock(folder)
-        try:
+        with locked(store) as lock:
             first, second = await register(store, lock=lock.path), await register(store)
             await start(store, first)
             place.clock.advance(LEASE_US + 1)
             await store.claim(second, SERVES, 1)
             assert (await store.get_run("r")).worker != first
-        finally:
-            lock.close()
 
     async def test_two_workers_of_one_name_are_two(self, store: Store) -> None:
         first, second = await register(store, "twin"), await register(store, "twin")
