@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from holdfast import Client, Context, Worker, agent
-from holdfast.model import Change, Committed, NewCheckpoint, Release, Succeeded
+from holdfast.model import Change, Committed, NewCheckpoint, Release, RunState, Succeeded
 from holdfast.store.postgres import PostgresStore
 from tests.postgres.proxy import Counter
 from tests.postgres.server import Databases
@@ -110,6 +110,47 @@ async def test_a_claim_of_runs_that_got_on_takes_no_journey_for_each(counter: Co
         assert counter.journeys - before < 40
         assert [len(claim.journal.entries) for claim in claims] == [1] * 40
         assert [claim.journal.checkpoint and claim.journal.checkpoint.n for claim in claims] == [1] * 40
+
+
+async def test_many_starts_together_take_as_many_journeys_as_two(counter: Counter) -> None:
+    async with PostgresStore(counter.url) as store:
+        await store.create_run(new_run("first"))  # the connections are there
+        taken: dict[int, int] = {}
+        for number in (2, 60):
+            before = counter.journeys
+            await store.create_runs([new_run(f"{number} {n}") for n in range(number)])
+            taken[number] = counter.journeys - before
+        assert taken[60] <= taken[2] + 1  # and a notice
+
+
+async def test_many_ends_together_take_as_many_journeys_as_two(counter: Counter) -> None:
+    async with PostgresStore(counter.url) as store:
+        claims = await claimed(store, *(f"r{n}" for n in range(64)))
+        ends = [structs.replace(change(claim), outcome=Succeeded(result=b"1")) for claim in claims]
+        await store.commit(ends[:2])
+        taken: dict[int, int] = {}
+        for some in (ends[2:4], ends[4:]):
+            before = counter.journeys
+            answers = await store.commit(some)
+            assert all(isinstance(answer, Committed) for answer in answers)
+            taken[len(some)] = counter.journeys - before
+        assert taken[60] <= taken[2] + 1  # and a notice
+        assert {(await store.get_run(f"r{n}")).state for n in range(64)} == {RunState.SUCCEEDED}
+
+
+async def test_taking_over_the_runs_of_a_dead_worker_takes_no_journey_for_each(counter: Counter) -> None:
+    async with PostgresStore(counter.url) as store:
+        for n in range(40):
+            await store.create_run(new_run(f"r{n}"))
+        first = await store.register_worker(new_worker(), 60_000_000)
+        claims = await store.claim(first, SERVES, 40)
+        await store.commit([change(claim) for claim in claims])
+        await store.retire_worker(first, counted=True)
+        second = await store.register_worker(new_worker(), 60_000_000)
+        before = counter.journeys
+        again = await store.claim(second, SERVES, 40)
+        assert counter.journeys - before < 40
+        assert [len(claim.journal.entries) for claim in again] == [1] * 40
 
 
 async def test_what_only_writes_is_no_journey_of_its_own(counter: Counter) -> None:

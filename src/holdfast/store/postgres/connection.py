@@ -185,9 +185,8 @@ class Connection:
         self._open()
         assert self._raw is not None, "it is open"
         texts = [(self._texts[name], values) for name, values in statements]
-        bound = together.bound(
-            self._raw, [*self._behind, *texts]
-        )  # may refuse a value: then nothing was sent
+        bound = together.bound(self._raw, [*self._behind, *texts])
+        # It may have refused a value: what follows knows that all of it is sent.
         behind = len(self._behind)
         self._behind.clear()
         self._journeys += behind > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -50,7 +50,7 @@ NEWER = (Served(agent="refactor", version="2", continues=("1", "0")),)
 
 
 @contextmanager
-def locked(store: Store) -> Iterator[WorkerLock]:
+def locked(store: Store) -> Generator[WorkerLock, None, None]:
     """The lock of a worker of this process, gone afterwards. A store that has no place for locks has nothing to promise
     of them."""
     if store.lock_folder is None:
